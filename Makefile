@@ -94,7 +94,7 @@ help:
 	@echo "make migrate-fuzz  $(MIGRATE_FILES) random migration files by dbrun and by psql: no difference"
 	@echo "make batch-storm  a batch job under crashes, a failover and cut networks (root): each row is done once"
 	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, floors, circles"
-	@echo "make bench      compare with the installed peers (make bench-failover: failovers of Redis)"
+	@echo "make bench      compare with the installed peers: 8 minutes (ONLY=P4,B3, LONG=1; bench-failover: of Redis)"
 	@echo "make redis-table COMMAND_FOLDERS=...   write the table of Redis commands anew (runtime/bind/redis/table)"
 	@echo "make width-table UNICODE=$(UNICODE)   write the table of characters' widths anew (runtime/base/width)"
 	@echo "make manual     the manual in HTML: $(BUILD)/manual/index.html"
@@ -215,10 +215,10 @@ seed: deps
 	@$(SUBMAKE) all
 	@$(DBRUN) $(STACK) scripts/seed.lua
 
-# BENCH_ARGS: see dbrun spec/bench/run.lua --help.
+# ONLY=P4,B3: only these. LONG=1: the long form. BENCH_ARGS: see dbrun spec/bench/run.lua --help.
 bench: deps
 	@$(SUBMAKE) all
-	@$(DBRUN) spec/bench/run.lua $(BENCH_ARGS)
+	@$(DBRUN) spec/bench/run.lua $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long) $(BENCH_ARGS)
 
 bench-failover: deps
 	@$(SUBMAKE) all

@@ -12,6 +12,7 @@ local report <const> = require "bench.lib.report"
 local runner <const> = require "bench.lib.runner"
 local servers <const> = require "bench.lib.servers"
 local shell <const> = require "bench.lib.shell"
+local task <const> = require "dbrun.task"
 
 local JSON_STYLE <const> = { indent = 2, sort_keys = true }
 
@@ -19,14 +20,16 @@ local function parser()
     local p <const> = cli.parser {
         name = "dbrun spec/bench/run.lua",
         description = "Measure dbrun against the installed peers and against plain C.",
-        examples = { "dbrun spec/bench/run.lua --quick --only P1,P3" },
+        examples = { "dbrun spec/bench/run.lua --only P1,P3", "dbrun spec/bench/run.lua --long --only B2,B4" },
         epilog = "Exit status: 0 measured (targets met or not), 1 a run failed or gave a wrong answer, 2 usage.",
     }
     p:option("--only", "Only these workloads: P1,P3."):convert(cli.list)
     cli.count_option(p, "--pairs", "Alternating pairs for each comparison (default 5).")
-    cli.seconds(p, "--seconds", "How long one run lasts (default 2).", 0.1)
+    cli.seconds(p, "--seconds", "How long one run lasts (default 0.7).", 0.1)
+    cli.seconds(p, "--within", "No pair begins that would end later than so many seconds from now (default 480).", 1)
     p:option("--output", "Folder for bench.json, bench.md and bench.svg.", "build/bench")
     p:option("--program", "The dbrun that is measured (default: the one that runs this)."):argname "FILE"
+    p:flag("--long", "Runs of 2 s, batch jobs and their faults in full, no limit of time.")
     p:flag("--quick", "Two pairs of half a second: does it work, not how fast is it.")
     p:flag("--list", "Show the workloads and exit.")
     return p
@@ -76,6 +79,30 @@ local function facts_of(ctx, args)
     }
 end
 
+--- Seconds that a round of a workload takes, roughly.
+local function weight(w, args)
+    return w.round or (#w.ours + #w.others) * (args.seconds + 0.5)
+end
+
+--- The share of the time left that a workload has; what one does not need is for those behind it.
+local function share(list, at, args, ends)
+    if not ends then return nil end
+    local all = 0
+    for i = at, #list do all = all + weight(list[i], args) end
+    return (ends - task.now()) * weight(list[at], args) / all
+end
+
+--- Runs the workloads one after the other. With --long each has all of its pairs.
+local function measure(ctx, list, args, ends)
+    local results <const>, fewest = {}, args.pairs
+    for i, w in ipairs(list) do
+        local pairs <const> = args.long and args.pairs or math.min(w.pairs or args.pairs, args.pairs)
+        local r <const> = runner.run(ctx, w, { pairs = pairs, limit = share(list, i, args, ends), note = cli.note })
+        results[i], fewest = r, math.min(fewest, r.failure and fewest or r.pairs)
+    end
+    return results, fewest
+end
+
 local function write_all(results, facts, dir)
     shell.must { "mkdir", "-p", dir }
     shell.write(dir .. "/bench.json", json.encode(report.document(results, facts), JSON_STYLE) .. "\n")
@@ -120,6 +147,7 @@ local function needs_servers(list)
 end
 
 local function run(args, list)
+    local began <const> = task.now()
     local build <const> = args.output .. "/floor"
     shell.must { "mkdir", "-p", build }
     local tmp <close> = setmetatable({ dir = assert(shell.first_line { "mktemp", "-d" }) }, {
@@ -131,9 +159,9 @@ local function run(args, list)
     }
     local up <close> = needs_servers(list) and servers.start(ctx) or nil
     ctx.servers = up
-    local results <const> = {}
-    for i, w in ipairs(list) do results[i] = runner.run(ctx, w, { pairs = args.pairs, note = cli.note }) end
+    local results <const>, fewest <const> = measure(ctx, list, args, args.within and began + args.within)
     local facts <const> = facts_of(ctx, args)
+    facts.fewest = fewest
     write_all(results, facts, args.output)
     return tell(results, args.output)
 end
@@ -145,7 +173,8 @@ os.exit(cli.main("bench", function()
         return cli.OK
     end
     args.pairs = args.pairs or (args.quick and 2 or 5)
-    args.seconds = args.seconds or (args.quick and 0.5 or 2)
+    args.seconds = args.seconds or (args.quick and 0.5 or args.long and 2 or 0.7)
+    args.within = args.within or not args.long and 480 or nil
     local list <const> = select(load_workloads(), args.only)
     if args.list then
         for _, w in ipairs(list) do cli.print(("%-4s %s"):format(w.id, w.title)) end

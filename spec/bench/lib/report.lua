@@ -10,6 +10,7 @@ local M = {}
 ---@field machine string
 ---@field versions string
 ---@field pairs integer
+---@field fewest? integer         -- of the pairs of a workload
 ---@field seconds number
 
 local HEAD <const> = { "", "workload", "dbrun", "compared with", "", "ratio", "target", "" }
@@ -85,8 +86,9 @@ end
 ---@param facts bench.Facts
 ---@return string
 function M.how(facts)
-    return ("Median of %d alternating pairs of %g s, servers on the same machine over unix sockets."):format(
-        facts.pairs, facts.seconds)
+    local fewest <const> = facts.fewest and facts.fewest < facts.pairs and ("%d to "):format(facts.fewest) or ""
+    return ("Median of %s%d alternating pairs of %g s, servers on the same machine over unix sockets."):format(
+        fewest, facts.pairs, facts.seconds)
 end
 
 --- The table for the manual.
@@ -122,7 +124,7 @@ function M.document(results, facts)
             }
         end
         workloads[i] = {
-            id = r.id, title = r.title, metric = r.metric, rows = rows, samples = r.samples, kinds = r.kinds,
+            id = r.id, title = r.title, metric = r.metric, pairs = r.pairs, rows = rows, samples = r.samples, kinds = r.kinds,
             missing = json.array(r.missing), failure = r.failure,
         }
     end

@@ -2,6 +2,7 @@
 local metrics <const> = require "bench.lib.metrics"
 local stats <const> = require "bench.lib.stats"
 local targets <const> = require "bench.lib.targets"
+local task <const> = require "dbrun.task"
 
 local M = {}
 
@@ -11,6 +12,8 @@ local M = {}
 ---@field title string
 ---@field metric string           -- what is compared first
 ---@field alone? boolean          -- needs no servers
+---@field pairs? integer          -- at most so many pairs in the short form
+---@field round? number           -- seconds that each of its contenders takes once, roughly, in the short form
 ---@field ours bench.Contender[]
 ---@field others bench.Contender[]
 ---@field targets bench.Target[]
@@ -37,11 +40,14 @@ local M = {}
 ---@field samples table<string, bench.Sample[]>  -- by contender, in the order they were taken
 ---@field order string[]          -- the contenders' names as the picture shows them
 ---@field kinds table<string, string>
+---@field pairs integer           -- how often each of its contenders ran
 ---@field missing string[]        -- lines about peers that are not installed
 ---@field failure? string         -- why this run is a failed run
 
 ---@class bench.Options
 ---@field pairs integer
+---@field limit? number           -- seconds: no pair begins that would probably end later
+---@field now? fun(): number
 ---@field note fun(text: string)  -- progress
 
 local function find(list, name)
@@ -70,7 +76,7 @@ end
 ---@field targets bench.Target[]
 
 --- Who runs against whom: one duel for each pair that a target names, one for each peer that none names
---- (told for information), one without opponent for limits that nothing else measures.
+--- (told for information), one without opponent for limits that nothing else measures, and where there is nothing else.
 ---@param w bench.Workload
 ---@return bench.Duel[]
 function M.duels(w)
@@ -105,6 +111,7 @@ function M.duels(w)
             d.targets[#d.targets + 1] = t
         end
     end
+    if #list == 0 then duel(w.ours[1]) end
     return list
 end
 
@@ -124,7 +131,7 @@ function M.rows(w, duel, ours, other)
     local rows <const> = {}
     local function add(t)
         local a <const>, b <const> = column(ours, t.metric), column(other, t.metric)
-        local alone <const> = t.limit ~= nil
+        local alone <const> = t.limit ~= nil or not duel.other
         if #a == 0 or (not alone and #b == 0) then return end
         rows[#rows + 1] = {
             id = w.id, title = w.title, metric = t.metric, ours = duel.ours.name, ours_value = stats.median(a),
@@ -134,29 +141,52 @@ function M.rows(w, duel, ours, other)
     end
     local main = false
     for _, t in ipairs(duel.targets) do main = main or (t.metric == w.metric and t.limit == nil) end
-    if not main and duel.other then add { metric = w.metric } end
+    if not main and (duel.other or #duel.targets == 0) then add { metric = w.metric } end
     for _, t in ipairs(duel.targets) do add(t) end
     return rows
 end
 
----@param result bench.Result
-local function take(result, ctx, w, contender)
-    local sample <const> = contender.run(ctx, w)
-    local list <const> = result.samples[contender.name] or {}
-    result.samples[contender.name] = list
-    list[#list + 1] = sample
-    return sample
+--- Peers that no target names are told for information; so many runs of them do.
+local MOST_FOR_INFORMATION <const> = 3
+
+--- Those who run, and in how many rounds at most.
+local function entrants(duels, pairs)
+    local list <const>, rounds <const> = {}, {}
+    local function enter(contender, most)
+        if not contender then return end
+        if not rounds[contender] then list[#list + 1] = contender end
+        rounds[contender] = math.max(rounds[contender] or 0, most)
+    end
+    for _, d in ipairs(duels) do
+        enter(d.ours, pairs)
+        enter(d.other, #d.targets > 0 and pairs or math.min(pairs, MOST_FOR_INFORMATION))
+    end
+    return list, rounds
 end
 
-local function fight(result, ctx, w, duel, opts)
-    local ours <const>, other <const> = {}, {}
+--- Runs all contenders in turns: A B C A B C. A pair is what two of them did in the same round.
+local function fight(result, ctx, w, duels, opts)
+    local list <const>, rounds <const> = entrants(duels, opts.pairs)
+    local now <const> = opts.now or task.now
+    local began <const> = now()
     for i = 1, opts.pairs do
-        local against <const> = duel.other and " against " .. duel.other.name or ""
-        opts.note(("%s %s%s, %d of %d"):format(w.id, duel.ours.name, against, i, opts.pairs))
-        ours[i] = take(result, ctx, w, duel.ours)
-        if duel.other then other[i] = take(result, ctx, w, duel.other) end
+        for _, contender in ipairs(list) do
+            if i <= rounds[contender] then
+                opts.note(("%s %s, %d of %d"):format(w.id, contender.name, i, opts.pairs))
+                local samples <const> = result.samples[contender.name] or {}
+                result.samples[contender.name] = samples
+                samples[i] = contender.run(ctx, w)
+            end
+        end
+        result.pairs = i
+        if opts.limit and (now() - began) / i * (i + 1) > opts.limit then break end
     end
-    for _, row in ipairs(M.rows(w, duel, ours, other)) do result.rows[#result.rows + 1] = row end
+    for _, d in ipairs(duels) do
+        local other <const> = d.other and result.samples[d.other.name] or {}
+        local ours <const> = result.samples[d.ours.name]
+        local both <const> = d.other and table.move(ours, 1, #other, 1, {}) or ours
+        for _, row in ipairs(M.rows(w, d, both, other)) do result.rows[#result.rows + 1] = row end
+    end
 end
 
 --- What is left of a duel whose opponent is not installed: the limits.
@@ -164,6 +194,7 @@ local function alone(duel)
     local limits <const> = {}
     for _, t in ipairs(duel.targets) do
         if t.limit then limits[#limits + 1] = t end
+        if t.or_limit then limits[#limits + 1] = { metric = t.metric, ours = t.ours, limit = t.or_limit } end
     end
     return limits[1] and { ours = duel.ours, targets = limits }
 end
@@ -171,14 +202,18 @@ end
 --- Leaves out who is not installed, and says what to install.
 local function present(result, ctx, duels)
     local told <const>, list <const> = {}, {}
-    for _, d in ipairs(duels) do
-        local missing <const> = d.other and d.other.missing and d.other.missing(ctx)
-        if missing and not told[d.other.name] then
-            told[d.other.name] = true
+    local function lacks(who, what)
+        local missing <const> = who and who.missing and who.missing(ctx)
+        if missing and not told[who.name] then
+            told[who.name] = true
             result.missing[#result.missing + 1] =
-                ("%s: %s is not compared, it needs: apt-get install %s"):format(result.id, d.other.name, missing)
+                ("%s: %s is not %s, it needs: apt-get install %s"):format(result.id, who.name, what, missing)
         end
-        list[#list + 1] = missing and alone(d) or not missing and d or nil
+        return missing
+    end
+    for _, d in ipairs(duels) do
+        local ours <const>, other <const> = lacks(d.ours, "measured"), lacks(d.other, "compared")
+        if not ours then list[#list + 1] = other and alone(d) or not other and d or nil end
     end
     return list
 end
@@ -201,7 +236,8 @@ end
 ---@return bench.Result
 function M.run(ctx, w, opts)
     local result <const> = {
-        id = w.id, title = w.title, metric = w.metric, rows = {}, samples = {}, order = {}, kinds = {}, missing = {},
+        id = w.id, title = w.title, metric = w.metric, rows = {}, samples = {}, order = {}, kinds = {}, pairs = 0,
+        missing = {},
     }
     for _, list in ipairs { w.ours, w.others } do
         for _, c in ipairs(list) do
@@ -211,7 +247,7 @@ function M.run(ctx, w, opts)
     end
     local ok <const>, why <const> = pcall(function()
         if w.prepare then w.prepare(ctx) end
-        for _, duel in ipairs(present(result, ctx, M.duels(w))) do fight(result, ctx, w, duel, opts) end
+        fight(result, ctx, w, present(result, ctx, M.duels(w)), opts)
     end)
     M.sort(result)
     if not ok then

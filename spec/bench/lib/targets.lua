@@ -4,6 +4,8 @@
 --   at_least = x   as fast as x times the other: rates ours/other, times other/ours
 --   at_most  = x   costs at most x times what the other does: ours/other
 --   limit    = x   ours alone, in the metric's unit (seconds, bytes, per second)
+-- and at_least may have beside it
+--   or_limit = x   it is met, too, where ours alone keeps to this limit
 local metrics = require "bench.lib.metrics"
 local stats = require "bench.lib.stats"
 
@@ -16,6 +18,7 @@ local M = {}
 ---@field at_least? number
 ---@field at_most? number
 ---@field limit? number
+---@field or_limit? number
 ---@field text? string         -- how the target is written; made when absent
 
 ---@class bench.Verdict
@@ -35,6 +38,7 @@ end
 ---@return string
 function M.text(t)
     if t.text then return t.text end
+    if t.or_limit then return M.text { metric = t.metric, limit = t.or_limit } .. (" or >= %g x"):format(t.at_least) end
     if t.at_least then return (">= %g x"):format(t.at_least) .. (is_faster(t) and " faster" or "") end
     if t.at_most then return ("<= %g x"):format(t.at_most) end
     if t.limit then
@@ -56,16 +60,18 @@ function M.check(t)
     if n ~= 1 then error("target: one of at_least, at_most, limit expected") end
     if t.limit and t.against then error("target: a limit is not against anybody") end
     if not t.limit and not t.against then error("target: against whom?") end
+    if t.or_limit and (not t.at_least or m.more) then error("target: or_limit is beside at_least, for what costs") end
     if t.at_most and m.more then error("target: at_most is for what costs, " .. t.metric .. " is a gain") end
 end
 
 --- Compares the pairs. Without a bound in `t` it only tells the ratio, as a factor of speed.
 ---@param t bench.Target
 ---@param ours number[]    -- one value per pair
----@param other number[]   -- empty for `limit`
+---@param other number[]   -- empty for `limit`, and where there is nobody else
 ---@return bench.Verdict
 function M.judge(t, ours, other)
     local m <const> = metrics.list[t.metric]
+    if #other == 0 and not t.limit then return {} end
     if t.limit then
         local value <const> = stats.median(ours)
         local met
@@ -81,7 +87,7 @@ function M.judge(t, ours, other)
     local ratio <const> = stats.median(ratios)
     local low <const>, high <const> = stats.range(ratios)
     local met
-    if t.at_least then met = ratio >= t.at_least end
+    if t.at_least then met = ratio >= t.at_least or t.or_limit ~= nil and stats.median(ours) <= t.or_limit end
     if t.at_most then met = ratio <= t.at_most end
     return { ratio = ratio, low = low, high = high, met = met, faster = is_faster(t) }
 end
