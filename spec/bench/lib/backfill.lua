@@ -10,7 +10,8 @@ M.CHUNK = 5000
 ---@param seconds number
 ---@return integer
 function M.rows(seconds)
-    return seconds < 1 and 50000 or 1000000
+    if seconds < 1 then return seconds < 0.6 and 50000 or 100000 end
+    return 1000000
 end
 
 --- One row in so many fits, its column is null.

@@ -11,6 +11,7 @@ local M = {}
 ---@field time number     -- seconds an operation (or the whole process)
 ---@field cpu? number     -- seconds of client CPU an operation
 ---@field memory number   -- bytes, the largest resident set, or what the workload measured itself
+---@field wrong? integer   -- rows that were not done exactly once
 
 ---@class bench.Contender
 ---@field name string

@@ -38,6 +38,10 @@ M.list = {
             return three(bytes / (1024 * 1024)) .. " MiB"
         end,
     },
+    wrong = {
+        label = "rows not done once", more = false,
+        format = function(v) return cli.count(math.floor(v)) end,
+    },
 }
 
 return M

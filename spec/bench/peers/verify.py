@@ -11,7 +11,7 @@ import redis.asyncio
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+MIGRATIONS = Path(__file__).resolve().parents[3] / "scripts" / "migrations"
 TABLES = ("sources", "series", "observations")
 CONNECTIONS = 5  # that have to be open at the same time
 

@@ -7,7 +7,7 @@ local contender <const> = require "bench.lib.contender"
 local FEW <const>, ONE <const> = 1000, 1000000 -- or of as many as there are
 
 return {
-    id = "B1", order = 41, title = "backfill of a million rows", metric = "rate",
+    id = "B1", order = 41, title = "backfill of a million rows", metric = "rate", round = 12,
     measure = {
         one = backfill.job { passes = 1 }, two = backfill.job { workers = 2, passes = 1 },
         few = backfill.job { one_in = FEW, passes = 1 },

@@ -4,7 +4,7 @@ local backfill <const> = require "bench.lib.backfill"
 local contender <const> = require "bench.lib.contender"
 
 return {
-    id = "B8", order = 48, title = "what a backfill writes", metric = "memory",
+    id = "B8", order = 48, title = "what a backfill writes", metric = "memory", pairs = 3, round = 8,
     measure = { wal = backfill.job { bytes = "wal" }, size = backfill.job { bytes = "size" } },
     ours = { contender.ours("dbrun, wal", "wal", 600), contender.ours("dbrun, size", "size", 600) },
     others = { backfill.by_hand "wal", backfill.by_hand "size" },

@@ -1,8 +1,9 @@
 -- M1: what a task costs that waits for a connection: 10,000 of them for 20. All are served, in the order in which
--- they came, and a hundred rounds take no more memory than the first few.
+-- they came, and many rounds take no more memory than the first few. And 100,000 tasks that sleep, all of them at
+-- the same time: their memory, and how many begin and end in a second.
 local contender <const> = require "bench.lib.contender"
 
-local TASKS <const>, CONNECTIONS <const>, ROUNDS <const>, WARM <const> = 10000, 20, 100, 20
+local TASKS <const>, CONNECTIONS <const>, WARM <const> = 10000, 20, 15
 -- Bytes between the first rounds and the last that are no growth: where Lua is in its collecting makes half of it,
 -- and 20 bytes lost with each task would make it.
 local GROWTH <const> = 16 * 1024 * 1024
@@ -44,7 +45,8 @@ local function round(engine, task)
     return wrong + (TASKS - served), waiting
 end
 
-local function measure()
+local function measure(seconds)
+    local rounds <const> = seconds < 1 and 30 or 100
     local config <const> = require "dbrun.config"
     local db <const> = require "dbrun.db"
     local task <const> = require "dbrun.task"
@@ -55,7 +57,7 @@ local function measure()
     collectgarbage()
     local before <const>, begin <const>, cpu <const> = resident(), task.now(), os.clock()
     local errors, full, settled = 0, nil, nil
-    for i = 1, ROUNDS do
+    for i = 1, rounds do
         local wrong <const>, waiting <const> = round(engine, task)
         errors = errors + wrong
         full = full or waiting -- the first time: later rounds use again what it took
@@ -67,17 +69,71 @@ local function measure()
     collectgarbage()
     if resident() > settled + GROWTH then errors = errors + 1 end
     return {
-        ops = TASKS * ROUNDS, checks = TASKS * ROUNDS, errors = errors, seconds = task.now() - begin,
+        ops = TASKS * rounds, checks = TASKS * rounds, errors = errors, seconds = task.now() - begin,
         cpu = os.clock() - cpu, bytes = (full - before) // TASKS,
     }
 end
 
+local SLEEPERS <const> = 100000
+
+--- The sleepers begin, and are there all at once; then their sleep ends.
+local function sleep()
+    local task <const> = require "dbrun.task"
+    collectgarbage()
+    local before <const>, begin <const>, cpu <const> = resident(), task.now(), os.clock()
+    local began, ended, peak = 0, 0, 0
+    do
+        local g <close> = task.group()
+        for _ = 1, SLEEPERS do
+            g:spawn(function()
+                began = began + 1
+                task.sleep(3)
+                ended = ended + 1
+            end)
+        end
+        repeat task.sleep(0) until began == SLEEPERS
+        if ended > 0 then ended = -SLEEPERS end -- they did not sleep at the same time
+        peak = resident()
+        g:wait()
+    end
+    return {
+        ops = SLEEPERS, checks = SLEEPERS, errors = math.abs(SLEEPERS - ended), seconds = task.now() - begin,
+        cpu = os.clock() - cpu, bytes = peak - before,
+    }
+end
+
+--- Tasks that begin, sleep no longer than a turn of the loop, and end: 10,000 at a time.
+local function start()
+    local task <const> = require "dbrun.task"
+    local begin <const>, cpu <const>, ended = task.now(), os.clock(), 0
+    local count <const> = 5 * SLEEPERS
+    for _ = 1, count // TASKS do
+        local g <close> = task.group()
+        for _ = 1, TASKS do
+            g:spawn(function()
+                task.sleep(0)
+                ended = ended + 1
+            end)
+        end
+        g:wait()
+    end
+    return {
+        ops = count, checks = count, errors = count - ended, seconds = task.now() - begin, cpu = os.clock() - cpu,
+    }
+end
+
 return {
-    id = "M1", order = 30, title = "10,000 tasks wait for 20 connections, each", metric = "memory",
-    measure = { wait = measure },
-    ours = { contender.ours("dbrun", "wait") },
+    id = "M1", order = 30, title = "10,000 tasks wait for 20 connections, each", metric = "memory", pairs = 3,
+    round = 14,
+    measure = { wait = measure, sleep = sleep, start = start },
+    ours = {
+        contender.ours("dbrun", "wait", 180), contender.ours("dbrun, 100,000 sleep", "sleep"),
+        contender.ours("dbrun, begin and end", "start"),
+    },
     others = {},
     targets = {
         { metric = "memory", limit = 1536 },
+        { metric = "memory", ours = "dbrun, 100,000 sleep", limit = 200 << 20 },
+        { metric = "rate", ours = "dbrun, begin and end", limit = 200000 },
     },
 }

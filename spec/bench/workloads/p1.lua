@@ -50,9 +50,8 @@ return {
         },
     },
     targets = {
-        { metric = "rate", against = "pgbench", at_least = 1.0 },
-        { metric = "rate", against = "asyncpg", at_least = 7 },
-        { metric = "rate", against = "SQLAlchemy + asyncpg", at_least = 18 },
-        { metric = "cpu", against = "floor in C", at_most = 1.5 },
+        { metric = "rate", against = "pgbench", at_least = 1.15 },
+        { metric = "rate", against = "SQLAlchemy + asyncpg", at_least = 12 },
+        { metric = "cpu", against = "floor in C", at_most = 1.3 },
     },
 }

@@ -32,6 +32,6 @@ return {
     ours = { contender.ours("dbrun", "value") },
     others = { rivals.pgbench(20) },
     targets = {
-        { metric = "rate", against = "pgbench", at_least = 2.2 },
+        { metric = "rate", against = "pgbench", at_least = 4 },
     },
 }

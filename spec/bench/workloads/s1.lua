@@ -38,6 +38,6 @@ return {
         },
     },
     targets = {
-        { metric = "time", against = "C, same libraries", at_most = 1.3 },
+        { metric = "time", against = "C, same libraries", at_most = 1.15 },
     },
 }

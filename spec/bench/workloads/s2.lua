@@ -5,7 +5,7 @@ local shell <const> = require "bench.lib.shell"
 local RUNS <const> = 5
 
 local function script(ctx, name)
-    return ctx.home .. "/../" .. name
+    return ctx.home .. "/../../scripts/" .. name
 end
 
 return {
@@ -34,7 +34,8 @@ return {
         },
     },
     targets = {
-        { metric = "time", against = "SQLAlchemy, redis-py", at_least = 10 },
+        { metric = "time", against = "SQLAlchemy, redis-py", at_least = 6 },
+        { metric = "cpu", against = "SQLAlchemy, redis-py", at_least = 20 },
         { metric = "memory", limit = 12 * 1024 * 1024 },
     },
 }

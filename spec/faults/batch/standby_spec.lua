@@ -1,7 +1,7 @@
 -- A job on a primary with two standbys, beside pgbench: it stops when the one whose replay is paused is behind, goes on
 -- when it has caught up, and the one that has nothing to do never stops it. Nobody waits long for a lock of the job.
 --
---     DBRUN_BATCH_BESIDE=30 make test-one FILES=spec/faults/batch/standby_spec.lua   seconds of pgbench with the job
+--     DBRUN_BATCH_BESIDE=30   seconds of pgbench with the job: B3 of `make bench`
 local batch = require "dbrun.batch"
 local fs = require "dbrun.fs"
 local pg = require "spec.support.pg"
