@@ -304,7 +304,9 @@ describe("a spec that measures", function()
     end)
 
     it("that fails, ends too early or runs nothing is a failed run", function()
-        for _, text in ipairs { "ok 1 - a\nnot ok 2 - b\n1..2", "ok 1 - a\n1..2", "ok 1 - a", "ok 1 - # SKIP a\n1..1" } do
+        for _, text in ipairs {
+            "ok 1 - a\nnot ok 2 - b\n1..2", "ok 1 - a\n1..2", "ok 1 - a", "ok 1 - # SKIP a\n1..1",
+        } do
             assert.has_error(function() spec.read(text) end)
         end
     end)

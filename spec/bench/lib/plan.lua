@@ -1,6 +1,6 @@
--- What many workers on many machines would reach with a batch job, computed from costs that were measured on one (B1, B2,
--- B8). What is simulated: the cores of the server, its WAL, the network, the flush at a commit, and the job's row, under
--- which ranges are given out one at a time.
+-- What many workers on many machines would reach with a batch job, computed from costs that were measured on one (B1,
+-- B2, B8). What is simulated: the cores of the server, its WAL, the network, the flush at a commit, and the job's row,
+-- under which ranges are given out one at a time.
 local M = {}
 
 local CHUNKS_OF_RANGE <const> = 100

@@ -124,7 +124,8 @@ function M.document(results, facts)
             }
         end
         workloads[i] = {
-            id = r.id, title = r.title, metric = r.metric, pairs = r.pairs, rows = rows, samples = r.samples, kinds = r.kinds,
+            id = r.id, title = r.title, metric = r.metric, pairs = r.pairs, rows = rows, samples = r.samples,
+            kinds = r.kinds,
             missing = json.array(r.missing), failure = r.failure,
         }
     end
