@@ -83,12 +83,30 @@ function M.one(conn, book, version)
           from %s where version::{text} {=} $1]]):format(M.table(book)), version)
 end
 
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@return table<string, integer> done how many statements of a migration took effect that is half done, by version
+function M.half(conn, book)
+    local done = {}
+    for _, row in ipairs(conn:query(catalog.sql([[
+        select version::{text} as version, done from %s where direction is not null and done {>} 0]]):format(
+        M.table(book)))) do
+        done[row.version] = row.done
+    end
+    return done
+end
+
+local place
+
+---Who runs this program, and where.
 local function from()
+    if place then return place end
     local process = require "dbrun.process"
     local handle <close> = io.open("/proc/sys/kernel/hostname", "r")
     local host = handle and handle:read "l"
     local user = process.user and process.user(process.uid())
-    return ("%s%s"):format(user and user.name or "?", host and "@" .. host or "")
+    place = ("%s%s"):format(user and user.name or "?", host and "@" .. host or "")
+    return place
 end
 
 ---Records that a migration is applied.

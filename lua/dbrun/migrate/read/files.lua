@@ -112,17 +112,19 @@ end
 ---Reads a file and splits it into its sections.
 ---@param file dbrun.migrate.File
 ---@return dbrun.migrate.Parsed
+---@return string text of the file
 ---Raises an error that names the file, and the line where the format is wrong.
 function M.read(file)
     local text = contents(file)
-    return file.kind == "lua" and read_lua(file, text) or parse.parse(text, file.path)
+    return file.kind == "lua" and read_lua(file, text) or parse.parse(text, file.path), text
 end
 
 ---The checksum of a file, independent of a byte order mark and of CRLF or LF.
 ---@param file dbrun.migrate.File
+---@param read? string its text, when it was read before
 ---@return string hex
-function M.checksum(file)
-    local text = contents(file):gsub("^\xEF\xBB\xBF", ""):gsub("\r\n", "\n")
+function M.checksum(file, read)
+    local text = (read or contents(file)):gsub("^\xEF\xBB\xBF", ""):gsub("\r\n", "\n")
     return core.digest("sha256", text)
 end
 

@@ -4,8 +4,9 @@ local split = require "dbrun.migrate.read.split"
 
 local M = {}
 
----The piece of a text that has no end.
-local function unfinished(sql, line, escapes)
+---The piece of a text that has no end. A text that the server's parser has taken has none.
+local function unfinished(sql, line, escapes, how)
+    if how == "parser" then return nil end
     local open <const> = split.unfinished(sql, line, escapes)
     return open and { line = open.line, message = ("this %s has no end: it would take in all that follows"):format(
         open.what), hint = "close it" } or nil
@@ -20,9 +21,9 @@ end
 ---@return string sql the text that the statements stand in: without rows and commands of psql
 function M.read(sql, line, escapes)
     local text <const> = psql.read(sql, line, escapes)
-    local statements <const> = split.split(text.sql, line, escapes)
+    local statements <const>, how <const> = split.split(text.sql, line, escapes)
     for _, statement in ipairs(statements) do statement.data = text.data[statement.first] end
-    local open <const>, foreign <const> = unfinished(text.sql, line, escapes), text.refused
+    local open <const>, foreign <const> = unfinished(text.sql, line, escapes, how), text.refused
     local refused <const> = open and foreign and open.line > foreign.line and foreign or open or foreign
     return statements, refused, text.sql
 end

@@ -91,7 +91,8 @@ end
 local function outlasts_reset(work)
     if work.section.fn then return true end
     for _, statement in ipairs(work.statements) do
-        if CODE[(split.first_words(statement.sql, 1))] or updated_extension(statement) then return true end
+        local word <const> = split.first_words(statement.sql, 1)
+        if CODE[word] or word == "alter" and updated_extension(statement) then return true end
     end
     return #state.custom_names(work.section.sql) > 0
 end

@@ -70,7 +70,8 @@ local M = {}
 ---@return dbrun.migrate.Work
 ---Raises an error of kind `query` that names the line for what cannot be run.
 function M.prepare(file, direction, conn)
-    local section = files.read(file)[direction]
+    local parsed, text = files.read(file)
+    local section = parsed[direction]
     local escapes = conn and conn.parameters.standard_conforming_strings == "off"
     local read = blocks.of(section, direction, escapes)
     if read.refused then
@@ -82,7 +83,7 @@ function M.prepare(file, direction, conn)
     end
     return {
         file = file, direction = direction, section = section, statements = read.statements, steps = read.steps,
-        checksum = files.checksum(file),
+        checksum = files.checksum(file, text),
     }
 end
 
@@ -93,13 +94,15 @@ local EACH <const> = { up = "EachMigrate", down = "EachUndo" }
 local function record(run, work, conn, began)
     local file <const>, up <const> = work.file, work.direction == "up"
     note.telling(("version %s was %s"):format(file.version, up and "recorded" or "taken out of the record"), function()
-        if up then
-            ledger.insert(conn, run.book, file.version)
-            records.applied(conn, run.book, file, work.checksum, task.now() - began)
-        else
-            ledger.delete(conn, run.book, file.version)
-            records.delete(conn, run.book, file.version)
-        end
+        conn:pipeline(function(p)
+            if up then
+                ledger.insert(p, run.book, file.version)
+                records.applied(p, run.book, file, work.checksum, task.now() - began)
+            else
+                ledger.delete(p, run.book, file.version)
+                records.delete(p, run.book, file.version)
+            end
+        end)
     end)
 end
 
@@ -177,12 +180,13 @@ local function run_statements(run, work, tx)
 end
 
 local function run_in_transaction(run, work, began)
-    local half = records.one(run.conn, run.book, work.file.version)
-    if half and half.direction and half.done > 0 then
+    run.half = run.half or records.half(run.conn, run.book) -- nobody else writes it while we have the lock
+    local half = run.half[work.file.version]
+    if half then
         errors.raise {
             kind = "query", file = work.file.path, line = work.section.line,
             message = ("%s:%d: %d of its statements took effect when it said transaction:false"):format(
-                work.file.path, work.section.line, half.done),
+                work.file.path, work.section.line, half),
             hint = ("put transaction:false back; or: migrate repair --version %s --statement 1"):format(
                 work.file.version),
         }

@@ -6,33 +6,38 @@ local errors = require "dbrun.error"
 local M = {}
 
 local CHECK_CLIENT <const> = catalog.sql [[
-select {set_config}('client_connection_check_interval', '2s', false)
+select {set_config}('client_connection_check_interval', '2s', false) as set
  where {current_setting}('server_version_num')::int {>=} 140000]]
+local CHECK_AGAIN <const> = "set client_connection_check_interval = '2s'"
 
 local function milliseconds(seconds)
     return ("%dms"):format(math.floor(seconds * 1000 + 0.5))
 end
 
 ---By SET, not by a query: after a query the file's SET TRANSACTION would come too late.
-local function limits(conn, opts, set, before)
+local function limits(conn, opts, set, before, more)
     local list = { ("%s%s lock_timeout = '%s'"):format(before or "", set,
         milliseconds(opts.lock_timeout or core.options.lock_timeout or 5)) }
     if opts.statement_timeout then
         list[2] = ("%s statement_timeout = '%s'"):format(set, milliseconds(opts.statement_timeout))
     end
+    list[#list + 1] = more
     conn:exec(table.concat(list, "; ") .. " /* dbrun */")
 end
 
 ---For the whole session, which is as it was at its beginning.
 ---@param conn table
----@param opts { lock_timeout?: number, statement_timeout?: number } seconds
+---@param opts { lock_timeout?: number, statement_timeout?: number, checks_client?: boolean } seconds; checks_client:
+---    what was found at the first session of the run
 ---@param before? string statements to send with it
 function M.session(conn, opts, before)
-    limits(conn, opts, "set", before)
+    limits(conn, opts, "set", before, opts.checks_client and CHECK_AGAIN or nil)
+    if opts.checks_client ~= nil then return end
     -- The server (14 and later) stops the statement of a killed client, which frees its locks. A server on a system
     -- other than Linux may refuse the value; that is ignored.
-    local ok, e = pcall(conn.exec, conn, CHECK_CLIENT)
+    local ok, e = pcall(conn.value, conn, CHECK_CLIENT)
     if not ok and not (errors.is(e) and e.sqlstate == "22023") then error(e, 0) end
+    opts.checks_client = ok and e ~= nil
 end
 
 ---For one transaction.
