@@ -1,6 +1,5 @@
 -- S3: `migrate up` of 300 small files, each in a transaction of its own with its record, beside psql, which runs the
 -- text of all of them in one transaction. Both begin with an empty database; both are looked at when they have ended.
-local contender <const> = require "bench.lib.contender"
 local shell <const> = require "bench.lib.shell"
 
 local FILES <const> = 300
