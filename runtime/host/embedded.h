@@ -5,6 +5,7 @@
 #ifndef DBRUN_HOST_EMBEDDED_H
 #define DBRUN_HOST_EMBEDDED_H
 
+#include <lua.h>
 #include <stddef.h>
 
 struct embedded_module {
@@ -18,6 +19,11 @@ extern const size_t embedded_count;
 
 /* The module of that name; NULL when there is none. */
 const struct embedded_module *embedded_find(const char *name);
+
+/* Pushes the module's function, as luaL_loadbufferx does. What of the binary was read for it leaves memory
+ * again: the kernel maps 64 KiB around each page, and a run that loads sixty modules would keep nearly all of
+ * them. */
+int embedded_load(lua_State *L, const struct embedded_module *m, const char *name);
 
 /* What `dbrun help` shows: chapters of the manual, and the annotations of Lua files. And "viewer.html", the
  * page of

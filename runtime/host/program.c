@@ -145,7 +145,7 @@ static int prepare_script(lua_State *L, struct host *h)
         return NO_CALL;
     const struct embedded_module *m = h->inside;
     if (m != NULL)
-        loaded(L, luaL_loadbufferx(L, (const char *)m->code, m->size, m->name, "b"));
+        loaded(L, embedded_load(L, m, m->name));
     else
         loaded(L, h->options.is_stdin ? load_stdin(L) : luaL_loadfile(L, h->script));
     h->returns_status = !h->options.interact; /* else the prompt's end is the program's */

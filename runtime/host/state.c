@@ -31,7 +31,7 @@ static int load_embedded(lua_State *L, const char *name)
     const struct embedded_module *m = embedded_find(name);
     if (m == NULL)
         return 0;
-    if (luaL_loadbufferx(L, (const char *)m->code, m->size, name, "b") != LUA_OK)
+    if (embedded_load(L, m, name) != LUA_OK)
         return lua_error(L);
     lua_pushliteral(L, ":embedded:");
     return 2;

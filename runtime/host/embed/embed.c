@@ -195,15 +195,22 @@ static void write_code(lua_State *L, FILE *file, struct source *m, size_t index,
     lua_settop(L, 0);
 }
 
-static void write_source(lua_State *L, FILE *file, struct source *m, size_t index)
+/* All code stands before all texts: what a run of a program touches are few pages. */
+static void write_sources(lua_State *L, FILE *file, struct source *sources, size_t count)
 {
-    size_t len;
-    char *text = read_file(m->path, &len);
-    if (m->used)
-        write_code(L, file, m, index, text, len);
-    if (!m->outside || m->text)
-        write_text(file, m, index, text, len);
-    free(text);
+    for (size_t i = 0; i < 2 * count; i++) {
+        struct source *m = &sources[i % count];
+        bool code = i < count;
+        if (code ? !m->used : m->outside && !m->text)
+            continue;
+        size_t len;
+        char *text = read_file(m->path, &len);
+        if (code)
+            write_code(L, file, m, i, text, len);
+        else
+            write_text(file, m, i - count, text, len);
+        free(text);
+    }
 }
 
 /* Sorts the modules by name, keeps one of each name and returns their number. */
@@ -274,8 +281,7 @@ int main(int argc, char **argv)
     }
     names = settle(modules, names);
     fprintf(file, "#include \"host/embedded.h\"\n");
-    for (size_t i = 0; i < count; i++)
-        write_source(L, file, &sources[i], i);
+    write_sources(L, file, sources, count);
     write_modules(file, modules, names, sources);
     write_texts(file, sources, count);
     lua_close(L);
