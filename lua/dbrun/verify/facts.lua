@@ -162,6 +162,8 @@ array(select indexrelid::{regclass}::{text} from {pg_index}
        (select {count}(*)::int from {pg_stat_get_progress_info}('CREATE INDEX') where param7 is null) as building]])
 
 --- A sequence ends where its column does: an integer fed by a sequence of bigint stops at 2^31.
+--- OFFSET 0 keeps the planner from making the inner queries anew for each place where `used` and `most` stand: that was
+--- a third of the time for all facts.
 group("sequences", [[
 array(select array[name, used::{text}, most::{text}, (used {/} most)::{text}] from (
          select s.seqrelid::{regclass}::{text},
@@ -180,7 +182,7 @@ array(select array[name, used::{text}, most::{text}, (used {/} most)::{text}] fr
            from {pg_sequence} s join {pg_class} c on c.oid {=} s.seqrelid
           where not s.seqcycle
             and case when c.relpersistence {=} 'p' and {has_sequence_privilege}(s.seqrelid, 'USAGE, SELECT')
-                     then {pg_sequence_last_value}(s.seqrelid) is not null end) q (name, used, most)
+                     then {pg_sequence_last_value}(s.seqrelid) is not null end offset 0) q (name, used, most)
           where most {>} 0 order by used {/} most desc limit 10) as sequences,
        array(select distinct relnamespace::{regnamespace}::{text} from {pg_class}
               where case when relkind {=} 'S' and relpersistence {=} 'p'
