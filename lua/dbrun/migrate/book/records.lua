@@ -109,6 +109,14 @@ local function from()
     return place
 end
 
+local APPLIED <const> = catalog.sql [[
+insert into %s (version, name, checksum, seconds, applied_at, applied_by, applied_from)
+values ($1, $2, $3, $4, {clock_timestamp}(), session_user, $5)
+on conflict (version) do update set name = excluded.name, checksum = excluded.checksum,
+    seconds = excluded.seconds, applied_at = excluded.applied_at, applied_by = excluded.applied_by,
+    applied_from = excluded.applied_from, direction = null, done = 0, done_checksum = null,
+    at_work = null, before = null, backend_pid = null, backend_start = null, session = null]]
+
 ---Records that a migration is applied.
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
@@ -116,15 +124,7 @@ end
 ---@param checksum string
 ---@param seconds? number nil: only recorded, not run
 function M.applied(conn, book, file, checksum, seconds)
-    conn:query(catalog.sql([[
-        insert into %s (version, name, checksum, seconds, applied_at, applied_by, applied_from)
-        values ($1, $2, $3, $4, {clock_timestamp}(), session_user, $5)
-        on conflict (version) do update set name = excluded.name, checksum = excluded.checksum,
-            seconds = excluded.seconds, applied_at = excluded.applied_at, applied_by = excluded.applied_by,
-            applied_from = excluded.applied_from, direction = null, done = 0, done_checksum = null,
-            at_work = null, before = null, backend_pid = null, backend_start = null, session = null]]):format(
-        M.table(book)),
-        file.version, file.name, checksum, seconds, from())
+    conn:query(APPLIED:format(M.table(book)), file.version, file.name, checksum, seconds, from())
 end
 
 ---@param conn table

@@ -124,7 +124,8 @@ end
 ---@param read? string its text, when it was read before
 ---@return string hex
 function M.checksum(file, read)
-    local text = (read or contents(file)):gsub("^\xEF\xBB\xBF", ""):gsub("\r\n", "\n")
+    local text = (read or contents(file)):gsub("^\xEF\xBB\xBF", "")
+    if text:find("\r", 1, true) then text = text:gsub("\r\n", "\n") end
     return core.digest("sha256", text)
 end
 

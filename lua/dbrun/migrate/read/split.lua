@@ -104,7 +104,9 @@ function M.split(sql, line, escapes)
         if first <= range.last then
             local _, newlines = sql:sub(counted, first - 1):gsub("\n", "")
             number, counted = number + newlines, first
-            local text <const> = sql:sub(first, range.last):gsub("%s+$", "")
+            local last = range.last
+            while sql:find("^%s", last) do last = last - 1 end
+            local text <const> = sql:sub(first, last)
             list[#list + 1] = {
                 sql = text, line = number, first = first, escapes = range.escapes or false,
                 tree_sql = range.escapes and strings.for_parser(text) or nil,
