@@ -81,7 +81,7 @@ local function sleep()
     local task <const> = require "dbrun.task"
     collectgarbage()
     local before <const>, begin <const>, cpu <const> = resident(), task.now(), os.clock()
-    local began, ended, peak = 0, 0, nil
+    local began, ended, peak = 0, 0
     do
         local g <close> = task.group()
         for _ = 1, SLEEPERS do
