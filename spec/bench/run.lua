@@ -98,7 +98,7 @@ local function measure(ctx, list, args, ends)
     for i, w in ipairs(list) do
         local pairs <const> = args.long and args.pairs or math.min(w.pairs or args.pairs, args.pairs)
         local r <const> = runner.run(ctx, w, { pairs = pairs, limit = share(list, i, args, ends), note = cli.note })
-        results[i], fewest = r, math.min(fewest, r.failure and fewest or r.pairs)
+        results[i], fewest = r, r.pairs > 0 and not r.failure and math.min(fewest, r.pairs) or fewest
     end
     return results, fewest
 end

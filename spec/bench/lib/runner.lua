@@ -46,7 +46,7 @@ local M = {}
 
 ---@class bench.Options
 ---@field pairs integer
----@field limit? number           -- seconds: no pair begins that would probably end later
+---@field limit? number           -- seconds: no pair begins that would probably end later, none if it is 0
 ---@field now? fun(): number
 ---@field note fun(text: string)  -- progress
 
@@ -239,6 +239,10 @@ function M.run(ctx, w, opts)
         id = w.id, title = w.title, metric = w.metric, rows = {}, samples = {}, order = {}, kinds = {}, pairs = 0,
         missing = {},
     }
+    if opts.limit and opts.limit <= 0 then
+        result.missing[1] = ("%s: not measured, the time was over; --only %s measures it"):format(w.id, w.id)
+        return result
+    end
     for _, list in ipairs { w.ours, w.others } do
         for _, c in ipairs(list) do
             result.order[#result.order + 1] = c.name
