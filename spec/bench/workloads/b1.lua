@@ -1,13 +1,13 @@
--- B1: a column of a million rows is filled in chunks of 5,000, each its own transaction: by a batch job, and by a
--- procedure written by hand, which walks the table once; so does the job here (passes = 1): a second pass would read
--- the table again. And where few rows fit: how fast it gets past those that do not.
+-- B1: a column of a million rows (short form: 100,000) is filled in chunks of 5,000, each its own transaction: by a batch
+-- job, and by a procedure written by hand, which walks the table once; so does the job here (passes = 1): a second pass
+-- would read the table again. And where few rows fit: how fast it gets past those that do not.
 local backfill <const> = require "bench.lib.backfill"
 local contender <const> = require "bench.lib.contender"
 
 local FEW <const>, ONE <const> = 1000, 1000000 -- or of as many as there are
 
 return {
-    id = "B1", order = 41, title = "backfill of a million rows", metric = "rate", round = 12,
+    id = "B1", order = 41, title = "backfill of a column, chunks of 5,000", metric = "rate", round = 12,
     measure = {
         one = backfill.job { passes = 1 }, two = backfill.job { workers = 2, passes = 1 },
         few = backfill.job { one_in = FEW, passes = 1 },
