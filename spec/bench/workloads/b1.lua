@@ -1,6 +1,6 @@
--- B1: a column of a million rows (100,000 in the short form) is filled in chunks of 5,000, each its own transaction: by a
--- batch job, and by a procedure written by hand, which walks the table once; so does the job here (passes = 1): a second
--- pass would read the table again. And where few rows fit: how fast it gets past those that do not.
+-- B1: a column of a million rows (100,000 in the short form) is filled in chunks of 5,000, each its own transaction: by
+-- a batch job, and by a procedure written by hand, which walks the table once; so does the job here (passes = 1): a
+-- second pass would read the table again. And where few rows fit: how fast it gets past those that do not.
 local backfill <const> = require "bench.lib.backfill"
 local contender <const> = require "bench.lib.contender"
 
