@@ -58,26 +58,42 @@ static char *put_number(char *p, int64_t value, int width)
     return p;
 }
 
+/* A number below 100. */
+static char *put_two(char *p, unsigned value)
+{
+    p[0] = (char)('0' + value / 10);
+    p[1] = (char)('0' + value % 10);
+    return p + 2;
+}
+
+static char *put_year(char *p, int64_t year)
+{
+    if (year > 9999)
+        return put_number(p, year, 4);
+    p = put_two(p, (unsigned)year / 100);
+    return put_two(p, (unsigned)year % 100);
+}
+
 static char *put_date(char *p, int64_t days, bool *bc)
 {
     struct civil c = civil_from_days(days);
     *bc = c.year <= 0;
-    p = put_number(p, *bc ? 1 - c.year : c.year, 4);
+    p = put_year(p, *bc ? 1 - c.year : c.year);
     *p++ = '-';
-    p = put_number(p, c.month, 2);
+    p = put_two(p, (unsigned)c.month);
     *p++ = '-';
-    return put_number(p, c.day, 2);
+    return put_two(p, (unsigned)c.day);
 }
 
 static char *put_time(char *p, int64_t usec)
 {
-    int64_t s = usec / USEC_PER_S;
+    unsigned s = (unsigned)(usec / USEC_PER_S);
     int64_t fraction = usec % USEC_PER_S;
-    p = put_number(p, s / 3600, 2);
+    p = put_two(p, s / 3600);
     *p++ = ':';
-    p = put_number(p, s / 60 % 60, 2);
+    p = put_two(p, s / 60 % 60);
     *p++ = ':';
-    p = put_number(p, s % 60, 2);
+    p = put_two(p, s % 60);
     if (fraction) {
         *p++ = '.';
         p = put_number(p, fraction, 6);
@@ -95,8 +111,9 @@ static size_t finish(char *out, char *p)
 
 static size_t put_text(char *out, const char *text)
 {
-    strcpy(out, text);
-    return strlen(text);
+    size_t len = strlen(text);
+    memcpy(out, text, len + 1);
+    return len;
 }
 
 size_t timefmt_date(char out[TIMEFMT_MAX], int32_t days)
