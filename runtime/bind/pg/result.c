@@ -12,64 +12,53 @@
 
 enum { TYPES_INLINE = 64 };
 
-/* What all rows of a result share. Their metatable is on the stack at `meta`, the column names from `keys`
- * on, so that each is interned only once. */
-struct row_plan {
-    const PGresult *r;
-    unsigned form;
-    int ncols;
-    int meta;
-    int keys;
-    bool binary;
-    struct pg_reading reading;
-    bool repeats;                 /* two columns may have one name: then the last one counts, NULL too */
-    const struct pg_type **types; /* NULL: look the type up for each value */
-    const struct pg_type *inline_types[TYPES_INLINE];
-};
-
 /* Whether names repeat is worth finding out for several rows, if they have not too many columns. */
-static bool may_repeat(lua_State *L, const struct row_plan *plan)
+static bool may_repeat(const PGresult *r, int ncols)
 {
-    if (PQntuples(plan->r) < 8 || plan->ncols > 64)
+    if (ncols > 64)
         return true;
-    for (int c = 1; c < plan->ncols; c++)
+    for (int c = 1; c < ncols; c++)
         for (int before = 0; before < c; before++)
-            if (lua_rawequal(L, plan->keys + before, plan->keys + c))
+            if (strcmp(PQfname(r, before), PQfname(r, c)) == 0)
                 return true;
     return false;
 }
 
-static void plan_rows(lua_State *L, const struct pg_decoder *d, struct row_plan *plan, const PGresult *r,
-                      unsigned form, int meta)
+/* `types` has room for the columns. */
+static void plan_rows(const struct pg_decoder *d, struct pg_row_plan *plan, const PGresult *r, unsigned form,
+                      const struct pg_type **types)
 {
-    plan->r = r;
-    plan->form = form;
-    plan->meta = meta;
-    plan->ncols = PQnfields(r);
-    plan->binary = plan->ncols > 0 && PQfformat(r, 0) == 1;
+    int n = PQnfields(r);
+    *plan = (struct pg_row_plan){.form = form, .ncols = n, .types = types};
+    plan->binary = n > 0 && PQfformat(r, 0) == 1;
+    plan->repeats = true;
     plan->reading = (struct pg_reading){.by = d, .result = r};
-    plan->types = plan->inline_types;
-    luaL_checkstack(L, plan->ncols + 12, "a result with too many columns");
-    if (plan->ncols > TYPES_INLINE)
-        plan->types = lua_newuserdatauv(L, (size_t)plan->ncols * sizeof(*plan->types), 0);
-    plan->keys = lua_gettop(L) + 1;
-    for (int c = 0; c < plan->ncols; c++) {
-        plan->types[c] = pg_type_of(d->catalog, PQftype(r, c));
-        lua_pushstring(L, PQfname(r, c));
-    }
-    plan->repeats = may_repeat(L, plan);
+    for (int c = 0; c < n; c++)
+        types[c] = pg_type_of(d->catalog, PQftype(r, c));
 }
 
-static const struct pg_type *type_of(const struct row_plan *plan, int c)
+struct pg_row_plan *pg_row_plan_push(lua_State *L, const struct pg_decoder *d, const PGresult *r,
+                                     unsigned form)
 {
-    return plan->types ? plan->types[c] : pg_type_of(plan->reading.by->catalog, PQftype(plan->r, c));
+    struct pg_row_plan *plan;
+    size_t n = (size_t)PQnfields(r);
+    plan = lua_newuserdatauv(L, sizeof *plan + n * sizeof *plan->types, 0);
+    plan_rows(d, plan, r, form, (const struct pg_type **)(plan + 1));
+    plan->repeats = may_repeat(r, plan->ncols);
+    return plan;
+}
+
+static const struct pg_type *type_of(const struct pg_row_plan *plan, int c)
+{
+    const struct pg_reading *d = &plan->reading;
+    return plan->types ? plan->types[c] : pg_type_of(d->by->catalog, PQftype(d->result, c));
 }
 
 /* Pushes a value that is not NULL. */
-static inline void push_value(lua_State *L, struct row_plan *plan, const struct pg_type *t, int row, int c)
+static inline void push_value(lua_State *L, struct pg_row_plan *plan, const struct pg_type *t, int row, int c,
+                              size_t len)
 {
-    const char *p = PQgetvalue(plan->r, row, c);
-    size_t len = (size_t)PQgetlength(plan->r, row, c);
+    const char *p = PQgetvalue(plan->reading.result, row, c);
     if (plan->form & FORM_TEXT) {
         lua_pushlstring(L, p, len);
         return;
@@ -78,37 +67,43 @@ static inline void push_value(lua_State *L, struct row_plan *plan, const struct 
     pg_decode(L, &plan->reading, t, p, len, plan->binary);
 }
 
-static void push_list(lua_State *L, struct row_plan *plan, int row)
+/* Is the value, which has this length, NULL? Asks only for those that may be. */
+static inline bool is_null(const struct pg_row_plan *plan, int row, int c, size_t len)
+{
+    return len == 0 && PQgetisnull(plan->reading.result, row, c);
+}
+
+static void push_list(lua_State *L, struct pg_row_plan *plan, int row)
 {
     lua_createtable(L, plan->ncols, 0);
     for (int c = 0; c < plan->ncols; c++) {
-        if (PQgetisnull(plan->r, row, c))
+        size_t len = (size_t)PQgetlength(plan->reading.result, row, c);
+        if (is_null(plan, row, c, len))
             lua_pushlightuserdata(L, NULL);
         else
-            push_value(L, plan, type_of(plan, c), row, c);
+            push_value(L, plan, type_of(plan, c), row, c, len);
         lua_rawseti(L, -2, c + 1);
     }
 }
 
-static void push_by_name(lua_State *L, struct row_plan *plan, int row)
+static void push_by_name(lua_State *L, struct pg_row_plan *plan, int row)
 {
     lua_createtable(L, 0, plan->ncols);
     for (int c = 0; c < plan->ncols; c++) {
-        if (PQgetisnull(plan->r, row, c)) {
-            if (plan->repeats && c > 0) {
-                lua_pushvalue(L, plan->keys + c);
-                lua_pushnil(L);
-                lua_rawset(L, -3);
-            }
+        size_t len = (size_t)PQgetlength(plan->reading.result, row, c);
+        bool null = is_null(plan, row, c, len);
+        if (null && (!plan->repeats || c == 0))
             continue;
-        }
         lua_pushvalue(L, plan->keys + c);
-        push_value(L, plan, type_of(plan, c), row, c);
+        if (null)
+            lua_pushnil(L);
+        else
+            push_value(L, plan, type_of(plan, c), row, c, len);
         lua_rawset(L, -3);
     }
 }
 
-static void push_row(lua_State *L, struct row_plan *plan, int row)
+void pg_result_push_row(lua_State *L, struct pg_row_plan *plan, int row)
 {
     if (plan->form & FORM_POSITIONAL)
         push_list(L, plan, row);
@@ -116,6 +111,29 @@ static void push_row(lua_State *L, struct row_plan *plan, int row)
         push_by_name(L, plan, row);
     lua_pushvalue(L, plan->meta);
     lua_setmetatable(L, -2);
+}
+
+/* Pushes the names of the columns. */
+static void push_names(lua_State *L, const PGresult *r)
+{
+    int n = PQnfields(r);
+    luaL_checkstack(L, n + 12, "a result with too many columns");
+    for (int c = 0; c < n; c++)
+        lua_pushstring(L, PQfname(r, c));
+}
+
+/* A plan on the C stack, for rows that are pushed before the caller returns. May push a userdata for more
+ * types than `few`, and pushes the names. */
+static void plan_at_once(lua_State *L, const struct pg_decoder *d, struct pg_row_plan *plan,
+                         const PGresult *r, unsigned form, const struct pg_type *few[TYPES_INLINE])
+{
+    int n = PQnfields(r);
+    if (n > TYPES_INLINE)
+        few = lua_newuserdatauv(L, (size_t)n * sizeof *few, 0);
+    plan_rows(d, plan, r, form, few);
+    plan->repeats = PQntuples(r) < 8 || may_repeat(r, n);
+    plan->keys = lua_gettop(L) + 1;
+    push_names(L, r);
 }
 
 void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r)
@@ -162,7 +180,8 @@ static lua_Integer affected(const PGresult *r)
 /* The metatable is at the top of the stack. */
 static void push_result(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form)
 {
-    struct row_plan plan;
+    struct pg_row_plan plan;
+    const struct pg_type *few[TYPES_INLINE];
     int rows = PQntuples(r);
     int meta = lua_gettop(L);
     int result = meta + 1;
@@ -174,9 +193,10 @@ static void push_result(lua_State *L, const struct pg_decoder *d, const PGresult
     lua_pushinteger(L, affected(r));
     lua_setfield(L, result, "affected");
     if (rows > 0) {
-        plan_rows(L, d, &plan, r, form, meta);
+        plan_at_once(L, d, &plan, r, form, few);
+        plan.meta = meta;
         for (int i = 0; i < rows; i++) {
-            push_row(L, &plan, i);
+            pg_result_push_row(L, &plan, i);
             lua_rawseti(L, result, i + 1);
         }
     }
@@ -185,37 +205,24 @@ static void push_result(lua_State *L, const struct pg_decoder *d, const PGresult
     lua_setmetatable(L, result);
 }
 
-void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form, int meta,
-                        int keys)
-{
-    struct row_plan plan = {.r = r,
-                            .form = form,
-                            .ncols = PQnfields(r),
-                            .meta = meta,
-                            .keys = keys,
-                            .reading = {.by = d, .result = r},
-                            .repeats = true};
-    plan.binary = plan.ncols > 0 && PQfformat(r, 0) == 1;
-    push_row(L, &plan, 0);
-}
-
 /* Pushes {column = {values}, ...} and the number of rows. NULL is db.null, so that every list has that
  * length. */
 static int push_by_column(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form)
 {
     int rows = PQntuples(r);
     int ncols = PQnfields(r);
-    struct row_plan plan = {.r = r, .form = form, .reading = {.by = d, .result = r}};
+    struct pg_row_plan plan = {.form = form, .reading = {.by = d, .result = r}};
     plan.binary = ncols > 0 && PQfformat(r, 0) == 1;
     lua_createtable(L, 0, ncols);
     for (int c = 0; c < ncols; c++) {
         const struct pg_type *t = type_of(&plan, c);
         lua_createtable(L, rows, 0);
         for (int i = 0; i < rows; i++) {
-            if (PQgetisnull(r, i, c))
+            size_t len = (size_t)PQgetlength(r, i, c);
+            if (is_null(&plan, i, c, len))
                 lua_pushlightuserdata(L, NULL);
             else
-                push_value(L, &plan, t, i, c);
+                push_value(L, &plan, t, i, c, len);
             lua_rawseti(L, -2, i + 1);
         }
         lua_setfield(L, -2, PQfname(r, c));
@@ -241,7 +248,8 @@ void pg_result_check_one(lua_State *L, struct runtime *rt, const PGresult *r, bo
 int pg_result_push(lua_State *L, const struct pg_decoder *d, const PGresult *r, enum pg_result_shape shape,
                    unsigned form)
 {
-    struct row_plan plan;
+    struct pg_row_plan plan;
+    const struct pg_type *few[TYPES_INLINE];
     int rows = PQntuples(r);
     int top = lua_gettop(L);
     switch (shape) {
@@ -256,8 +264,9 @@ int pg_result_push(lua_State *L, const struct pg_decoder *d, const PGresult *r, 
         return 1;
     case RESULT_ONE:
         if (rows > 0) {
-            plan_rows(L, d, &plan, r, form, top);
-            push_row(L, &plan, 0);
+            plan_at_once(L, d, &plan, r, form, few);
+            plan.meta = top;
+            pg_result_push_row(L, &plan, 0);
         } else {
             lua_pushnil(L);
         }
@@ -267,12 +276,9 @@ int pg_result_push(lua_State *L, const struct pg_decoder *d, const PGresult *r, 
     case RESULT_VALUE:
         if (rows == 0 || PQnfields(r) == 0 || PQgetisnull(r, 0, 0))
             break;
-        plan.r = r; /* what push_value reads: all of the plan is half a kilobyte to clear */
-        plan.form = form;
+        plan = (struct pg_row_plan){.form = form, .reading = {.by = d, .result = r}};
         plan.binary = PQfformat(r, 0) == 1;
-        plan.reading = (struct pg_reading){.by = d, .result = r};
-        plan.types = NULL;
-        push_value(L, &plan, type_of(&plan, 0), 0, 0);
+        push_value(L, &plan, type_of(&plan, 0), 0, 0, (size_t)PQgetlength(r, 0, 0));
         return 1;
     }
     lua_pushnil(L);

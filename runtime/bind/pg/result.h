@@ -29,9 +29,24 @@ static inline bool pg_result_has_meta(enum pg_result_shape shape)
 int pg_result_push(lua_State *L, const struct pg_decoder *d, const PGresult *r, enum pg_result_shape shape,
                    unsigned form);
 
-/* Pushes a row; the metatable is at `meta`, the column names are on the stack from `keys` on. */
-void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form, int meta,
-                        int keys);
+/* What the rows of a statement share. While a row is pushed, their metatable is on the stack at `meta`, the
+ * column names from `keys` on: so each is interned only once. */
+struct pg_row_plan {
+    unsigned form;
+    int ncols;
+    int meta;
+    int keys;
+    bool binary;
+    bool repeats; /* two columns may have one name: then the last one counts, NULL too */
+    struct pg_reading reading;
+    const struct pg_type **types; /* of the columns; NULL: look the type up for each value */
+};
+
+/* Pushes a userdata with a plan for rows of results that have these columns. */
+struct pg_row_plan *pg_row_plan_push(lua_State *L, const struct pg_decoder *d, const PGresult *r,
+                                     unsigned form);
+/* Pushes a row of plan->reading.result. */
+void pg_result_push_row(lua_State *L, struct pg_row_plan *plan, int row);
 
 /* Raises when the result of one() has several rows, and says that the statement has run. */
 void pg_result_check_one(lua_State *L, struct runtime *rt, const PGresult *r, bool in_transaction);

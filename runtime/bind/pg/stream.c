@@ -260,29 +260,43 @@ static int stream_gc(lua_State *L)
     return 0;
 }
 
-/* Pushes the rows' metatable and, above it, the names of the columns; both are kept from the first row on.
- * Returns the index of the metatable. */
-static int push_meta(lua_State *L, const struct pg_decoder *d, const PGresult *r)
+/* Makes and keeps what all rows share: names, metatable, plan. */
+static void begin_rows(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form)
+{
+    int n = PQnfields(r);
+    lua_createtable(L, n, 0);
+    for (int c = 0; c < n; c++) {
+        lua_pushstring(L, PQfname(r, c));
+        lua_rawseti(L, -2, c + 1);
+    }
+    lua_setiuservalue(L, 1, PG_STREAM_NAMES);
+    pg_result_meta(L, d, r);
+    lua_setiuservalue(L, 1, PG_STREAM_META);
+    pg_row_plan_push(L, d, r, form);
+    lua_setiuservalue(L, 1, PG_STREAM_PLAN);
+}
+
+/* Pushes the rows' plan, their metatable, the list of their names, and the names. Returns a copy of the plan
+ * for this row: a finaliser may read the next one while it is made. */
+static struct pg_row_plan push_plan(lua_State *L, const struct pg_decoder *d, const PGresult *r,
+                                    unsigned form)
 {
     int n = PQnfields(r);
     luaL_checkstack(L, n + 12, "a result with too many columns");
-    if (lua_getiuservalue(L, 1, PG_STREAM_META) != LUA_TTABLE) {
+    if (lua_getiuservalue(L, 1, PG_STREAM_PLAN) != LUA_TUSERDATA) {
         lua_pop(L, 1);
-        lua_createtable(L, n, 0);
-        for (int c = 0; c < n; c++) {
-            lua_pushstring(L, PQfname(r, c));
-            lua_rawseti(L, -2, c + 1);
-        }
-        lua_setiuservalue(L, 1, PG_STREAM_NAMES);
-        pg_result_meta(L, d, r);
-        lua_pushvalue(L, -1);
-        lua_setiuservalue(L, 1, PG_STREAM_META);
+        begin_rows(L, d, r, form);
+        lua_getiuservalue(L, 1, PG_STREAM_PLAN);
     }
-    int meta = lua_gettop(L);
+    struct pg_row_plan plan = *(struct pg_row_plan *)lua_touserdata(L, -1);
+    lua_getiuservalue(L, 1, PG_STREAM_META);
+    plan.meta = lua_gettop(L);
     lua_getiuservalue(L, 1, PG_STREAM_NAMES);
+    plan.keys = plan.meta + 2;
     for (int c = 0; c < n; c++)
-        lua_rawgeti(L, meta + 1, c + 1);
-    return meta;
+        lua_rawgeti(L, plan.meta + 1, c + 1);
+    plan.reading.result = r;
+    return plan;
 }
 
 static int give_row(lua_State *L, struct pg_stream *s)
@@ -294,9 +308,9 @@ static int give_row(lua_State *L, struct pg_stream *s)
         s->link->traced->rows++;
     box->row = pg_machine_take(&s->link->m);
     pg_notices_tell(L, s->link);
-    const struct pg_decoder *d = &box->engine->decoder;
-    int meta = push_meta(L, d, box->row); /* from here on the link may be freed */
-    pg_result_push_row(L, d, box->row, form, meta, meta + 2);
+    /* from here on the link may be freed */
+    struct pg_row_plan plan = push_plan(L, &box->engine->decoder, box->row, form);
+    pg_result_push_row(L, &plan, 0);
     pg_row_box_done(L, BOX);
     return 1;
 }

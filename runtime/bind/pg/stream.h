@@ -30,11 +30,12 @@ struct pg_row_box {
     bool kept;                /* by the stream, for its next row */
 };
 
-/* User values of a stream: names of columns, the rows' metatable, the lease (it must not be collected while
- * its rows are read), and the box of its last row. */
+/* User values of a stream: names of columns, the rows' metatable and their plan, the lease (it must not be
+ * collected while its rows are read), and the box of its last row. */
 enum {
     PG_STREAM_NAMES = 1,
     PG_STREAM_META,
+    PG_STREAM_PLAN,
     PG_STREAM_LEASE,
     PG_STREAM_BOX,
     PG_STREAM_VALUES = PG_STREAM_BOX
