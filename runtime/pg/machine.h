@@ -149,6 +149,7 @@ struct pg_machine {
     bool simple;         /* simple protocol: any number of results */
     bool copy;           /* the caller expects a COPY and transfers its data */
     bool streaming;      /* rows come one by one instead of in one result */
+    bool undecided;      /* ... if the result turns out to be large */
     bool discard;        /* the caller has given up: throw the results away */
     bool unwanted;       /* it began a COPY that the caller did not expect; TO STDOUT must be cancelled */
     bool refused;        /* a COPY FROM STDIN failed: the server throws away the data that still comes */
@@ -254,6 +255,8 @@ bool pg_machine_ping(struct pg_machine *m);
 bool pg_machine_copy(struct pg_machine *m, const char *sql);
 /* Makes rows come one by one (PG_ROW). Call it right after pg_machine_query returned true. */
 void pg_machine_stream(struct pg_machine *m);
+/* The same, but only if the result is large; a small one is cheaper as a whole. */
+void pg_machine_stream_large(struct pg_machine *m);
 
 /* ---- machine_batch.c ---- */
 

@@ -71,6 +71,8 @@ void pg_machine_note_parse(const struct pg_machine *m, struct pg_cached *e, cons
 /* Before a group that is alone: clears what belongs to the group before. False: nothing can be sent now, and
  * m->error says why. */
 bool pg_machine_begin(struct pg_machine *m);
+/* The first part of the answer has come, and was not read yet: will the result be large? */
+void pg_machine_decide(struct pg_machine *m);
 
 /* ---- machine_batch.c ---- */
 
@@ -123,6 +125,7 @@ static inline void pg_machine_renew(struct pg_machine *m)
     m->ahead = 0;
     m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = false;
     m->refused = m->simple = m->copy = m->unwanted = m->separated = m->in_transaction = m->guessed = false;
+    m->undecided = false;
     m->committed = m->rolled_back = m->unread = false;
     m->mending = m->unmended = false;
 }

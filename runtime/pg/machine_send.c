@@ -2,6 +2,7 @@
 #include "pg/machine_impl.h"
 
 #include <string.h>
+#include <sys/socket.h>
 
 enum { MOST_PARAMS = 65535 }; /* the protocol's Bind message has 16 bits for their number */
 
@@ -139,6 +140,33 @@ void pg_machine_stream(struct pg_machine *m)
     m->row_mode = true;
     /* In a pipeline libpq applies the mode to the next result: take_null sets it before the statement's. */
     m->streaming = m->state == PG_PIPE || PQsetSingleRowMode(m->conn);
+}
+
+void pg_machine_stream_large(struct pg_machine *m)
+{
+    m->undecided = true;
+}
+
+/* The last message of an answer: ReadyForQuery, whose length is 5, and the state of the transaction. */
+static bool is_end(const char *p)
+{
+    return p[0] == 'Z' && p[1] == 0 && p[2] == 0 && p[3] == 0 && p[4] == 5 && p[5] && strchr("ITE", p[5]);
+}
+
+/* libpq takes the mode only before it has seen a part of the result. But a server sends when it has 8 KiB, or
+ * when the statement has ended: so what has come shows whether that is all. */
+void pg_machine_decide(struct pg_machine *m)
+{
+    enum { END = 6 };
+    char first[8192];
+    ssize_t n = recv(PQsocket(m->conn), first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
+    if (n <= 0)
+        return;
+    m->undecided = false;
+    bool readable = !PQsslInUse(m->conn) && !PQgssEncInUse(m->conn);
+    bool whole = readable ? n >= END && is_end(first + n - END) : (size_t)n < sizeof first;
+    if (!whole)
+        pg_machine_stream(m);
 }
 
 static bool send_simple(struct pg_machine *m, const char *sql)

@@ -367,6 +367,8 @@ static unsigned step(struct pg_machine *m, unsigned ready)
 {
     if (m->state == PG_BROKEN)
         return PG_DONE;
+    if (m->undecided && (ready & PG_WANT_READ))
+        pg_machine_decide(m);
     bool gone = m->doomed || PQsocket(m->conn) < 0; /* libpq may have closed the socket while sending */
     if ((ready & PG_WANT_READ) && m->state == PG_COPY_IN)
         pg_machine_copy_look(m);

@@ -75,6 +75,7 @@ struct pg_link {
     bool answered; /* the task that waited was woken and has not gone on yet: it must take the answer first */
     bool needs_on_connect; /* on_connect has not run yet, or what it did is gone */
     bool patient;          /* drain: no cancel request yet */
+    uint64_t until;        /* the time limit of its statement */
     uint64_t deadline;     /* sync: the time limit of a transaction; DEADLINE_NEVER = none */
     double deadline_after;
     bool in_background;
@@ -174,6 +175,9 @@ void pg_link_shared_over(struct pg_link *link);
 
 /* Call it after sending: waits for the reply, parked or (sync engine) blocking; then k continues. */
 int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k);
+/* Waits for more of it, within the same time. On the sync engine only this one returns without calling k,
+ * when the reply has ended or a part of it has come. */
+int pg_link_wait_more(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k);
 
 /* ---- link_upkeep.c: pool_ops ---- */
 

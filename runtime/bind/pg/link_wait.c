@@ -65,18 +65,37 @@ static void abandoned(struct wait *w)
     pg_link_abandon(link, 0);
 }
 
-int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k)
+static void wait_blocking(struct pg_link *link, double timeout)
 {
-    struct sched *s = link->engine->rt->sched;
-    uint64_t deadline = timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER;
-    if (link->engine->sync) {
-        enum io_status status = pg_link_run_blocking(link, deadline_min(deadline, link->deadline));
-        if (status != IO_READY)
-            pg_link_cut_short(link, status, deadline <= link->deadline ? timeout : 0);
-        return k(L, LUA_OK, ctx);
-    }
-    link->waiter = wait_begin(s, deadline, abandoned, link);
+    enum io_status status = pg_link_run_blocking(link, deadline_min(link->until, link->deadline));
+    if (status != IO_READY)
+        pg_link_cut_short(link, status, link->until <= link->deadline ? timeout : 0);
+}
+
+static int park(lua_State *L, struct pg_link *link, lua_KContext ctx, lua_KFunction k)
+{
+    link->waiter = wait_begin(link->engine->rt->sched, link->until, abandoned, link);
     pg_link_set_user(link, &statement_user);
     pg_link_watch(link);
     return wait_park(L, link->waiter, ctx, k);
+}
+
+int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k)
+{
+    link->until = timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER;
+    if (!link->engine->sync)
+        return park(L, link, ctx, k);
+    wait_blocking(link, timeout);
+    return k(L, LUA_OK, ctx);
+}
+
+int pg_link_wait_more(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k)
+{
+    if (link->engine->sync) {
+        wait_blocking(link, timeout);
+        return 0;
+    }
+    if (PQsocket(link->m.conn) >= 0)
+        io_watch_want(link->io, IO_READ);
+    return park(L, link, ctx, k);
 }

@@ -3,15 +3,22 @@
 
 #include <string.h>
 
+bool pg_lookup_is_unknown(const struct pg_engine *e, const PGresult *r)
+{
+    for (int c = 0; c < PQnfields(r); c++)
+        if (!pg_type_is_known(e->catalog, PQftype(r, c)))
+            return true;
+    return false;
+}
+
 bool pg_lookup_needed(const struct pg_link *link, PGresult *const *list, size_t n)
 {
     const struct pg_engine *e = link->engine;
     if (e->no_lookups || link->m.state != PG_IDLE)
         return false;
     for (size_t i = 0; i < n; i++)
-        for (int c = 0; c < PQnfields(list[i]); c++)
-            if (!pg_type_is_known(e->catalog, PQftype(list[i], c)))
-                return true;
+        if (pg_lookup_is_unknown(e, list[i]))
+            return true;
     bool altered = false;
     for (size_t i = 0; i < n && !altered; i++)
         altered = pg_shape_is_wrong(e->catalog, list[i]);

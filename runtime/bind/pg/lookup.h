@@ -8,6 +8,8 @@
 
 #include "bind/pg/link.h"
 
+/* Has a column a type that was not looked up yet? */
+bool pg_lookup_is_unknown(const struct pg_engine *e, const PGresult *r);
 /* Do the results have columns of types that must be looked up, and is that possible now? Also types that were
  * looked up, when a value does not fit them. */
 bool pg_lookup_needed(const struct pg_link *link, PGresult *const *list, size_t n);

@@ -1,6 +1,8 @@
 /* A statement on its connection: sent, waited for, and its result made into Lua values. */
 #include "base/deadline.h"
 #include "base/number.h"
+#include "bind/base/collector.h"
+#include "bind/pg/growing.h"
 #include "bind/pg/lookup.h"
 #include "bind/pg/notices.h"
 #include "bind/pg/params.h"
@@ -13,7 +15,6 @@
 
 static int looked_up(lua_State *L, struct pg_statement *st);
 static int ask_whether_stale(lua_State *L, struct pg_statement *st);
-static bool is_lost(const struct pg_statement *st);
 static int raise_lost(lua_State *L, struct pg_statement *st);
 
 /* ---- sending ---- */
@@ -91,6 +92,8 @@ int pg_statement_send(lua_State *L, struct pg_statement *st)
         return pg_statement_replied(L, st, false);
     if (st->stream && !st->describing)
         pg_machine_stream(&link->m);
+    else if (pg_growing_may(L, st))
+        pg_machine_stream_large(&link->m);
     return pg_link_wait(L, link, st->engine->command_timeout, (lua_KContext)st, st->k);
 }
 
@@ -105,48 +108,31 @@ static void give_back(struct pg_statement *st)
 }
 
 /* Stack: 2 = SQL. */
-static void warn_large(lua_State *L, const struct pg_engine *e, size_t bytes, int rows)
+static void warn_large(lua_State *L, const struct pg_engine *e, size_t bytes, lua_Integer rows)
 {
     char where[SCRIPT_WHERE] = "?";
     script_where(L, 1, where, sizeof where);
     log_write(e->rt->log, LOG_LEVEL_WARN,
-              "postgres: %s: a result of %d rows and %zu MiB was held in memory (rows() reads row by row): "
+              "postgres: %s: a result of %lld rows and %zu MiB was held in memory (rows() reads row by row): "
               "%.200s",
-              where, rows, bytes >> 20, lua_tostring(L, 2));
+              where, (long long)rows, bytes >> 20, lua_tostring(L, 2));
 }
 
 static void warn_when_large(lua_State *L, const struct pg_statement *st)
 {
     size_t limit = st->engine->large_result;
-    size_t bytes = limit && st->result ? PQresultMemorySize(st->result) : 0;
+    bool grown = pg_statement_is_grown(st);
+    size_t bytes = 0;
+    if (limit && st->result)
+        bytes = grown ? pg_growing_bytes(st) : PQresultMemorySize(st->result);
     if (bytes > limit)
-        warn_large(L, st->engine, bytes, PQntuples(st->result));
-}
-
-/* Pushes the metatable of result and rows. It is made once for a prepared statement and kept with its cache
- * entry, if the entry still exists by then. */
-static void push_meta(lua_State *L, struct pg_statement *st)
-{
-    const struct pg_cached *entry = st->entry;
-    size_t len;
-    if (entry && entry->prepared && entry->ref) {
-        lua_rawgeti(L, LUA_REGISTRYINDEX, entry->ref);
-        return;
-    }
-    pg_result_meta(L, &st->engine->decoder, st->result);
-    if (!entry || is_lost(st))
-        return;
-    const char *sql = lua_tolstring(L, 2, &len);
-    struct pg_cached *kept = pg_cache_find(st->link->m.cache, sql, len);
-    if (kept != entry || !kept->prepared || kept->ref)
-        return;
-    lua_pushvalue(L, -1);
-    kept->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        warn_large(L, st->engine, bytes, grown ? st->growing.rows : PQntuples(st->result));
 }
 
 static int send_again(lua_State *L, struct pg_statement *st)
 {
     error_clear(&st->error);
+    pg_growing_forget(L, st);
     st->retried = true;
     return pg_statement_send(L, st);
 }
@@ -181,8 +167,8 @@ static int deliver(lua_State *L, struct pg_statement *st)
     if (st->began)
         pg_log_statement(L, st);
     warn_when_large(L, st);
-    if (st->result && !st->describe_only && pg_result_has_meta(st->shape))
-        push_meta(L, st); /* from here on a leased link may be gone */
+    if (st->result && !st->describe_only && pg_result_has_meta(st->shape) && !pg_statement_is_grown(st))
+        pg_statement_push_meta(L, st); /* from here on a leased link may be gone */
     give_back(st);
     if (!st->result) { /* an empty statement */
         pg_statement_clean(st);
@@ -193,6 +179,8 @@ static int deliver(lua_State *L, struct pg_statement *st)
     int n = 1;
     if (st->describe_only)
         pg_result_columns(L, &e->decoder, st->result);
+    else if (pg_statement_is_grown(st))
+        n = pg_growing_push(L, st);
     else
         n = pg_result_push(L, &e->decoder, st->result, st->shape, st->form);
     pg_statement_clean(st);
@@ -358,24 +346,10 @@ static bool has_unknown_types(const struct pg_statement *st)
                              : pg_lookup_needed(st->link, &st->result, 1);
 }
 
-int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
+/* The server has answered. */
+static int ended(lua_State *L, struct pg_statement *st)
 {
     struct pg_link *link = st->link;
-    struct sched *s = st->engine->rt->sched;
-    enum wait_status how = parked ? wait_end(s) : WAIT_DONE;
-    bool lost = is_lost(st);
-    if (!lost)
-        link->answered = false;
-    if (how == WAIT_CANCELLED)
-        return cancelled(L, st, lost);
-    if (lost)
-        return raise_lost(L, st);
-    if (how == WAIT_TIMEOUT)
-        return timed_out(L, st);
-    if (st->looking_up)
-        return looked_up(L, st);
-    if (st->comparing)
-        return compared(L, st);
     struct pg_cached *entry = link->m.entry;
     if (error_is_set(&link->m.error)) {
         error_move(&st->error, &link->m.error);
@@ -390,15 +364,62 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
     st->result = pg_machine_take(&link->m);
     st->entry = entry;
     st->guessed = link->m.guessed;
+    if (!pg_growing_over(st)) {
+        error_set(&st->error, ERROR_QUERY, "not enough memory for the result");
+        st->error.outcome = OUTCOME_UNKNOWN;
+        return fail(L, st);
+    }
     if (has_unknown_types(st))
         return look_up(L, st);
     return deliver(L, st);
 }
 
-/* The lease was released while this statement waited: the link may serve another statement now. */
-static bool is_lost(const struct pg_statement *st)
+/* A part of a large result has come. While its rows are taken the connection counts as busy: finalisers may
+ * run at the end of each part. */
+static int grow(lua_State *L, struct pg_statement *st)
 {
-    return st->lease && st->lease->link != st->link;
+    struct pg_link *link = st->link;
+    do {
+        link->answered = true;
+        if (st->growing.how == GROW_NOT)
+            collector_settle(L, st->engine->rt);
+        unsigned step = pg_statement_is_lost(st) ? PG_DONE : pg_growing_take(L, st);
+        if (pg_statement_is_lost(st))
+            return raise_lost(L, st);
+        link->answered = false;
+        if (step == PG_DONE) {
+            if (link->io)
+                pg_link_rest(link);
+            return ended(L, st);
+        }
+        if (!st->engine->sync)
+            return pg_link_wait_more(L, link, st->engine->command_timeout, (lua_KContext)st, st->k);
+        pg_link_wait_more(L, link, st->engine->command_timeout, (lua_KContext)st, st->k);
+    } while (pg_machine_is_busy(&link->m));
+    return ended(L, st);
+}
+
+int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
+{
+    struct pg_link *link = st->link;
+    struct sched *s = st->engine->rt->sched;
+    enum wait_status how = parked ? wait_end(s) : WAIT_DONE;
+    bool lost = pg_statement_is_lost(st);
+    if (!lost)
+        link->answered = false;
+    if (how == WAIT_CANCELLED)
+        return cancelled(L, st, lost);
+    if (lost)
+        return raise_lost(L, st);
+    if (how == WAIT_TIMEOUT)
+        return timed_out(L, st);
+    if (st->looking_up)
+        return looked_up(L, st);
+    if (st->comparing)
+        return compared(L, st);
+    if (!st->stream && pg_machine_is_busy(&link->m))
+        return grow(L, st);
+    return ended(L, st);
 }
 
 static int raise_lost(lua_State *L, struct pg_statement *st)
@@ -411,7 +432,7 @@ static int raise_lost(lua_State *L, struct pg_statement *st)
 int pg_statement_drained(lua_State *L, struct pg_statement *st)
 {
     enum wait_status how = wait_end(st->engine->rt->sched);
-    bool lost = is_lost(st);
+    bool lost = pg_statement_is_lost(st);
     if (!lost)
         st->link->answered = false;
     if (how == WAIT_CANCELLED)

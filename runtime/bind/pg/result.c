@@ -59,6 +59,7 @@ static inline void push_value(lua_State *L, struct pg_row_plan *plan, const stru
                               size_t len)
 {
     const char *p = PQgetvalue(plan->reading.result, row, c);
+    plan->bytes += len;
     if (plan->form & FORM_TEXT) {
         lua_pushlstring(L, p, len);
         return;
@@ -113,8 +114,7 @@ void pg_result_push_row(lua_State *L, struct pg_row_plan *plan, int row)
     lua_setmetatable(L, -2);
 }
 
-/* Pushes the names of the columns. */
-static void push_names(lua_State *L, const PGresult *r)
+void pg_result_push_names(lua_State *L, const PGresult *r)
 {
     int n = PQnfields(r);
     luaL_checkstack(L, n + 12, "a result with too many columns");
@@ -133,7 +133,7 @@ static void plan_at_once(lua_State *L, const struct pg_decoder *d, struct pg_row
     plan_rows(d, plan, r, form, few);
     plan->repeats = PQntuples(r) < 8 || may_repeat(r, n);
     plan->keys = lua_gettop(L) + 1;
-    push_names(L, r);
+    pg_result_push_names(L, r);
 }
 
 void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r)
@@ -177,6 +177,18 @@ static lua_Integer affected(const PGresult *r)
     return n[0] ? (lua_Integer)number_int(n) : 0;
 }
 
+void pg_result_complete(lua_State *L, const PGresult *r, int result, int meta)
+{
+    lua_getfield(L, meta, "columns");
+    lua_setfield(L, result, "columns");
+    push_command(L, r);
+    lua_setfield(L, result, "command");
+    lua_pushinteger(L, affected(r));
+    lua_setfield(L, result, "affected");
+    lua_pushvalue(L, meta);
+    lua_setmetatable(L, result);
+}
+
 /* The metatable is at the top of the stack. */
 static void push_result(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form)
 {
@@ -186,12 +198,6 @@ static void push_result(lua_State *L, const struct pg_decoder *d, const PGresult
     int meta = lua_gettop(L);
     int result = meta + 1;
     lua_createtable(L, rows, 3);
-    lua_getfield(L, meta, "columns");
-    lua_setfield(L, result, "columns");
-    push_command(L, r);
-    lua_setfield(L, result, "command");
-    lua_pushinteger(L, affected(r));
-    lua_setfield(L, result, "affected");
     if (rows > 0) {
         plan_at_once(L, d, &plan, r, form, few);
         plan.meta = meta;
@@ -201,8 +207,19 @@ static void push_result(lua_State *L, const struct pg_decoder *d, const PGresult
         }
     }
     lua_settop(L, result);
-    lua_pushvalue(L, meta);
-    lua_setmetatable(L, result);
+    pg_result_complete(L, r, result, meta);
+}
+
+void pg_result_add_to_columns(lua_State *L, struct pg_row_plan *plan, int row, int lists, lua_Integer at)
+{
+    for (int c = 0; c < plan->ncols; c++) {
+        size_t len = (size_t)PQgetlength(plan->reading.result, row, c);
+        if (is_null(plan, row, c, len))
+            lua_pushlightuserdata(L, NULL);
+        else
+            push_value(L, plan, type_of(plan, c), row, c, len);
+        lua_rawseti(L, lists + c, at);
+    }
 }
 
 /* Pushes {column = {values}, ...} and the number of rows. NULL is db.null, so that every list has that

@@ -38,6 +38,7 @@ struct pg_row_plan {
     int keys;
     bool binary;
     bool repeats; /* two columns may have one name: then the last one counts, NULL too */
+    size_t bytes; /* of all values so far */
     struct pg_reading reading;
     const struct pg_type **types; /* of the columns; NULL: look the type up for each value */
 };
@@ -47,6 +48,13 @@ struct pg_row_plan *pg_row_plan_push(lua_State *L, const struct pg_decoder *d, c
                                      unsigned form);
 /* Pushes a row of plan->reading.result. */
 void pg_result_push_row(lua_State *L, struct pg_row_plan *plan, int row);
+/* Adds a row of plan->reading.result to lists for each column, which are on the stack from `lists` on; NULL
+ * is db.null, so that every list has the same length. */
+void pg_result_add_to_columns(lua_State *L, struct pg_row_plan *plan, int row, int lists, lua_Integer at);
+/* Pushes the names of the columns. */
+void pg_result_push_names(lua_State *L, const PGresult *r);
+/* Gives the list of rows at `result` what else a result has; its metatable is at `meta`. */
+void pg_result_complete(lua_State *L, const PGresult *r, int result, int meta);
 
 /* Raises when the result of one() has several rows, and says that the statement has run. */
 void pg_result_check_one(lua_State *L, struct runtime *rt, const PGresult *r, bool in_transaction);

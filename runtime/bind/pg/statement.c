@@ -41,6 +41,8 @@ void pg_statement_clean(struct pg_statement *st)
     PQclear(st->result);
     if (st->old)
         PQclear(st->old);
+    if (st->growing.how)
+        buf_free(&st->growing.copy);
     error_clear(&st->error);
     error_clear(&st->waiter.error);
     memset(st, 0, sizeof *st);
@@ -76,6 +78,25 @@ struct pg_statement *pg_statement_take(lua_State *L, struct runtime *rt)
     lua_pushvalue(L, -1);
     task_set_scratch(L, rt->sched, st);
     return st;
+}
+
+void pg_statement_push_meta(lua_State *L, struct pg_statement *st)
+{
+    const struct pg_cached *entry = st->entry;
+    size_t len;
+    if (entry && entry->prepared && entry->ref) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, entry->ref);
+        return;
+    }
+    pg_result_meta(L, &st->engine->decoder, st->result);
+    if (!entry || pg_statement_is_lost(st))
+        return;
+    const char *sql = lua_tolstring(L, 2, &len);
+    struct pg_cached *kept = pg_cache_find(st->link->m.cache, sql, len);
+    if (kept != entry || !kept->prepared || kept->ref)
+        return;
+    lua_pushvalue(L, -1);
+    kept->ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 int pg_statement_raise(lua_State *L, struct pg_statement *st)

@@ -10,6 +10,7 @@
 #ifndef DBRUN_BIND_PG_STATEMENT_H
 #define DBRUN_BIND_PG_STATEMENT_H
 
+#include "base/buf.h"
 #include "bind/pg/lease.h"
 #include "bind/pg/result.h"
 
@@ -19,6 +20,20 @@ enum pg_stage { STAGE_IDLE, STAGE_SHARED, STAGE_ACQUIRED, STAGE_CONNECTED, STAGE
 
 /* The description that was asked for (stale.h). */
 enum pg_comparing { COMPARE_NONE, COMPARE_OLD, COMPARE_NEW };
+
+/* What becomes of the rows of a large result (growing.h): nothing yet; Lua values; a copy, because their
+ * types have to be looked up first; nothing, because a value could not be read, or the statement will run
+ * again. */
+enum pg_grow { GROW_NOT, GROW_VALUES, GROW_COPY, GROW_FAILED, GROW_DROP };
+
+struct pg_growing {
+    enum pg_grow how;
+    unsigned step; /* what the machine's last step returned */
+    int at;        /* the stack index of what was made so far */
+    lua_Integer rows;
+    struct pg_row_plan *plan;
+    struct buf copy;
+};
 
 struct pg_statement {
     struct pg_engine *engine;
@@ -51,7 +66,20 @@ struct pg_statement {
     bool looking_up;
     bool describing; /* rows(): the columns were asked for */
     bool described;  /* rows(): they have been asked for once; not again */
+    struct pg_growing growing;
 };
+
+/* Is the result not in st->result, because its values were made while it came? */
+static inline bool pg_statement_is_grown(const struct pg_statement *st)
+{
+    return st->growing.how == GROW_VALUES || st->growing.how == GROW_FAILED;
+}
+
+/* The lease was released while this statement waited: the link may serve another statement now. */
+static inline bool pg_statement_is_lost(const struct pg_statement *st)
+{
+    return st->lease && st->lease->link != st->link;
+}
 
 /* ---- statement.c ---- */
 
@@ -60,6 +88,9 @@ void pg_statement_classes(lua_State *L, struct runtime *rt);
 struct pg_statement *pg_statement_take(lua_State *L, struct runtime *rt);
 /* Gives up what the statement still holds; it is free for the next statement then. */
 void pg_statement_clean(struct pg_statement *st);
+/* Pushes the metatable of result and rows. It is made once for a prepared statement and kept with its cache
+ * entry, if the entry still exists by then. */
+void pg_statement_push_meta(lua_State *L, struct pg_statement *st);
 /* Raises the statement's error. */
 int pg_statement_raise(lua_State *L, struct pg_statement *st);
 int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st, enum error_outcome outcome);

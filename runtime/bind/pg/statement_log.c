@@ -62,12 +62,14 @@ static void put_parameters(lua_State *L, const struct pg_statement *st, struct l
 }
 
 /* The rows that came, or that the command counted. */
-static void put_rows(const PGresult *result, struct log_line *line)
+static void put_rows(const struct pg_statement *st, struct log_line *line)
 {
-    char text[16];
+    char text[24];
+    const PGresult *result = st->result;
     const char *counted = result ? PQcmdTuples((PGresult *)result) : "";
     if (result && PQnfields(result) > 0) {
-        snprintf(text, sizeof text, "%d", PQntuples(result));
+        lua_Integer rows = pg_statement_is_grown(st) ? st->growing.rows : PQntuples(result);
+        snprintf(text, sizeof text, "%lld", (long long)rows);
         counted = text;
     }
     if (*counted)
@@ -107,7 +109,7 @@ void pg_log_statement(lua_State *L, struct pg_statement *st)
     bool ok = !error_is_set(&st->error);
     begin(L, st, &line, ok ? "postgres: statement" : "postgres: statement failed");
     if (ok)
-        put_rows(st->result, &line);
+        put_rows(st, &line);
     else {
         const char *state = st->error.field ? st->error.field[ERROR_SQLSTATE] : NULL;
         const char *message = st->error.message ? st->error.message : "";

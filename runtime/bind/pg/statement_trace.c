@@ -117,6 +117,8 @@ static void tell(lua_State *L, struct pg_statement *st, const struct error *e)
         pg_traced_failed(&event, e);
     else if (event.sql)
         pg_traced_rows(&event, st->result);
+    if (pg_statement_is_grown(st) && event.has_rows)
+        event.rows = (uint64_t)st->growing.rows;
     trace_end(rt->trace, &st->span, &event);
     if (link)
         pg_traced_settled(link, start, &event, st->result);
