@@ -31,7 +31,7 @@ pg.on_both(describe, function(mode, open)
 end)
 
 describe("in a stock lua5.4, where finalisers can wait, a finaliser that uses the connection", function()
-    for _, what in ipairs { "query, prepared", "rows", "copy out", "pipeline", "listen" } do
+    for _, what in ipairs { "query, prepared", "query, large", "rows", "copy out", "pipeline", "listen" } do
         it("at any moment of: " .. what, function()
             finaliser.run_stock("finaliser_pg.lua", pg.url(), "async", what)
         end)
