@@ -7,10 +7,10 @@ local task = require "dbrun.task"
 
 local raised = pg.raised
 
---- About 100 KiB: many times what a server sends at once.
+--- More than a MiB with the texts below: a result that is smaller comes whole the next time.
 local N <const> = 2000
 
-local MANY <const> = "select i, repeat('x', 40) || i as t, nullif(i % 3, 0) as n, i::float8 / 4 as f "
+local MANY <const> = "select i, repeat('x', 600) || i as t, nullif(i % 3, 0) as n, i::float8 / 4 as f "
     .. "from generate_series(1, $1::int) i"
 
 pg.on_both(describe, function(mode, open)
@@ -37,11 +37,19 @@ pg.on_both(describe, function(mode, open)
             end
         end)
 
+        it("may follow a smaller one of its statement, and be followed by one", function()
+            local e <close> = open { size = 1 }
+            for _, n in ipairs { 1, 0, 30, N, 300, 300, N, N, 300, N, 1, N } do
+                local r = e:query(MANY, n)
+                assert.same({ n, n }, { #r, n > 0 and r[n].i or 0 })
+            end
+        end)
+
         it("has its rows by position and as text", function()
             local e <close> = open()
             for _ = 1, 3 do
                 local r = e:query({ positional = true, text = true }, MANY, N)
-                assert.same({ "1998", ("x"):rep(40) .. "1998", db.null, "499.5" }, { table.unpack(r[1998], 1, 4) })
+                assert.same({ "1998", ("x"):rep(600) .. "1998", db.null, "499.5" }, { table.unpack(r[1998], 1, 4) })
             end
         end)
 
@@ -52,13 +60,13 @@ pg.on_both(describe, function(mode, open)
             r = e:query("select from generate_series(1, $1::int)", N * 4)
             assert.same({ N * 4, nil }, { #r, next(r[N * 4]) })
             e:exec "drop table if exists grown; create table grown (i int, t text)"
-            r = e:query("insert into grown select i, repeat('x', 40) from generate_series(1, $1::int) i returning *", N)
+            r = e:query("insert into grown select i, repeat('x', 600) from generate_series(1, $1::int) i returning *", N)
             assert.same({ "INSERT", N, N }, { r.command, r.affected, r[N].i })
         end)
 
         it("is none when an error follows its rows", function()
             local e <close> = open { size = 1 }
-            local sql = "select i, 1 / ($1::int - i), repeat('x', 40) from generate_series(1, 3000) i"
+            local sql = "select i, 1 / ($1::int - i), repeat('x', 600) from generate_series(1, 3000) i"
             for _ = 1, 3 do
                 assert.equal("22012", raised(e.query, e, sql, 2500).sqlstate)
                 assert.equal("22012", raised(e.columns, e, sql, 2500).sqlstate)
@@ -69,7 +77,7 @@ pg.on_both(describe, function(mode, open)
 
         it("is none when a value cannot be read; the transaction goes on", function()
             local e <close> = open { size = 1 }
-            local sql = "select i, case i when 1500 then '1e999' else '1' end::json as v, repeat('x', 40), "
+            local sql = "select i, case i when 1500 then '1e999' else '1' end::json as v, repeat('x', 600), "
                 .. "1 / ($1::int - i) from generate_series(1, 3000) i"
             e:transaction(function(tx)
                 local err = raised(tx.query, tx, sql, 5000)
@@ -98,7 +106,7 @@ pg.on_both(describe, function(mode, open)
             local e <close> = open { size = 1, statement_cache_age = 0.05 }
             local other <close> = pg.engine { size = 1 }
             e:exec "drop table if exists changed"
-            e:exec "create table changed as select i::int8 as v, repeat('x', 40) as t from generate_series(1, 2000) i"
+            e:exec "create table changed as select i::int8 as v, repeat('x', 600) as t from generate_series(1, 2000) i"
             for _ = 1, 4 do
                 assert.equal("integer", math.type(e:query("select * from changed order by v")[N].v))
             end
@@ -111,7 +119,7 @@ pg.on_both(describe, function(mode, open)
 
         it("ends with its time limit, while it comes", function()
             local e <close> = open { size = 1, command_timeout = 0.4 }
-            local err = raised(e.query, e, "select i, repeat('x', 40), pg_sleep(case i when 1500 then 30 else 0 end) "
+            local err = raised(e.query, e, "select i, repeat('x', 600), pg_sleep(case i when 1500 then 30 else 0 end) "
                 .. "from generate_series(1, 3000) i")
             assert.equal("timeout", err.kind)
             assert.equal(1, e:value "select 1")
@@ -133,7 +141,7 @@ pg.on_both(describe, function(mode, open)
             local gone = false
             local function leave_garbage() setmetatable({}, { __gc = function() gone = true end }) end
             leave_garbage()
-            raised(e.query, e, "select '1e999'::json, repeat('x', 40) from generate_series(1, 2000)")
+            raised(e.query, e, "select '1e999'::json, repeat('x', 600) from generate_series(1, 2000)")
             for i = 1, 1000000 do
                 if gone then break end
                 most = { i }
@@ -150,7 +158,7 @@ describe("a large result", function()
         do
             local g <close> = task.group()
             local t = g:spawn(function()
-                err = raised(e.query, e, "select i, repeat('x', 40), pg_sleep(case i when 1500 then 30 else 0 end) "
+                err = raised(e.query, e, "select i, repeat('x', 600), pg_sleep(case i when 1500 then 30 else 0 end) "
                     .. "from generate_series(1, 3000) i")
                 error(err, 0)
             end)
