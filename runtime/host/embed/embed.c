@@ -108,13 +108,21 @@ fail:
     exit(1);
 }
 
+/* As a literal: gcc takes a tenth of the time that a list of numbers takes. */
 static int write_bytes(lua_State *L, const void *data, size_t size, void *ud)
 {
     (void)L;
     struct output *out = ud;
     const unsigned char *bytes = data;
-    for (size_t i = 0; i < size; i++)
-        fprintf(out->file, (out->count + i) % 20 == 19 ? "%u,\n" : "%u,", bytes[i]);
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = bytes[i];
+        if ((out->count + i) % 60 == 0)
+            fputs("\"\n\"", out->file);
+        if (c >= ' ' && c <= '~' && c != '"' && c != '\\' && c != '?') /* '?': a trigraph has two */
+            fputc(c, out->file);
+        else
+            fprintf(out->file, "\\%03o", c);
+    }
     out->count += size;
     return ferror(out->file);
 }
@@ -173,9 +181,9 @@ static void write_text(FILE *file, struct source *m, size_t index, char *text, s
     if (len == 0)
         return;
     struct output out = {.file = file};
-    fprintf(file, "static const unsigned char text_%zu[] = {\n", index);
+    fprintf(file, "static const unsigned char text_%zu[] = \"", index);
     write_bytes(NULL, text, len, &out);
-    fprintf(file, "};\n");
+    fprintf(file, "\";\n");
 }
 
 /* ---- modules ---- */
@@ -188,9 +196,9 @@ static void write_code(lua_State *L, FILE *file, struct source *m, size_t index,
         exit(1);
     }
     struct output out = {.file = file};
-    fprintf(file, "static const unsigned char source_%zu[] = {\n", index);
+    fprintf(file, "static const unsigned char source_%zu[] = \"", index);
     lua_dump(L, write_bytes, &out, false);
-    fprintf(file, "};\n");
+    fprintf(file, "\";\n");
     m->size = out.count;
     lua_settop(L, 0);
 }
