@@ -3,13 +3,15 @@
 ---
 ---   lua5.4 spec/support/run.lua [--build DIR] [--sanitizers | --valgrind] [--jobs N] [--seconds N] [FOLDER|FILE ...]
 ---
+--- Most files wait for servers and deadlines most of the time. So FEWEST run at least, and up to MOST while processors
+--- are idle; --jobs sets both.
+---
 --- With --valgrind all C tests run, and nothing else unless it is named. With --sanitizers a third of the files about
 --- work that is done in Lua runs, another one each time (IN_LUA). From DBRUN_TEST_UNTIL on (seconds since 1970) no
 --- file is started: what is left counts as skipped. Details of what failed are printed; the last line is
 --- `N passed, N failed, N skipped`. Exit status 1 when anything failed or nothing ran.
 
--- Two more than two cores need: most files wait for servers most of the time.
-local opts <const> = { build = "build", jobs = 4, seconds = 600, paths = {} }
+local opts <const> = { build = "build", seconds = 600, paths = {} }
 do
     local i = 1
     while i <= #arg do
@@ -26,6 +28,7 @@ do
     end
 end
 
+local FEWEST <const>, MOST <const> = opts.jobs or 4, opts.jobs or 12
 local UNTIL <const> = tonumber(os.getenv "DBRUN_TEST_UNTIL") or math.huge
 
 local function quote(s)
@@ -49,17 +52,25 @@ end
 -- The files that take longest, the longest first: they start first, so that none is left over when the others have
 -- ended.
 local LONG <const> = {
-    "spec/faults/redis/confirmed_spec.lua", "spec/faults/pg/odd_replies_spec.lua", "spec/faults/redis/lock_spec.lua",
-    "spec/live/pg/finaliser_spec.lua", "spec/live/stack/up_spec.lua", "spec/faults/pg/statements_spec.lua",
-    "spec/faults/pg/network_spec.lua",
-    "spec/faults/pg/copy_spec.lua", "spec/live/stack/command_spec.lua", "spec/faults/pg/storm_spec.lua",
-    "spec/faults/verify_spec.lua", "spec/faults/migrate_spec.lua", "spec/faults/redis/sentinel_spec.lua",
-    "spec/faults/pg/limits_spec.lua", "spec/live/pg/listen_spec.lua", "spec/faults/redis/cluster_spec.lua",
-    "spec/faults/pg/listen_spec.lua", "spec/live/pg/copy_in_spec.lua", "spec/live/seed/command_spec.lua",
-    "spec/live/readme_spec.lua", "spec/live/migrate/command_spec.lua", "spec/live/pg/turns_spec.lua",
-    "spec/unit/c/test_pg_memory.c", "spec/live/pg/errors_spec.lua", "spec/faults/pg/tls_spec.lua",
-    "spec/faults/pg/standby_spec.lua", "spec/live/servers_spec.lua", "spec/live/migrate/dbmate_spec.lua",
-    "spec/live/pg/pool_spec.lua", "spec/live/pg/cursor_spec.lua", "spec/live/migrate/ops_spec.lua",
+    "spec/faults/redis/confirmed_spec.lua", "spec/faults/pg/each/frozen_spec.lua", "spec/faults/migrate_spec.lua",
+    "spec/faults/pg/odd_replies_spec.lua", "spec/faults/redis/lock_spec.lua", "spec/faults/pg/statements_spec.lua",
+    "spec/live/migrate/random_spec.lua", "spec/live/stack/up_spec.lua", "spec/faults/pg/limits_spec.lua",
+    "spec/faults/pg/each/program_spec.lua", "spec/live/stack/command_spec.lua", "spec/live/pg/finaliser_spec.lua",
+    "spec/unit/c/test_pg_memory.c", "spec/faults/pg/network_spec.lua", "spec/faults/verify_spec.lua",
+    "spec/faults/pg/each/lost_spec.lua", "spec/live/migrate/import_spec.lua", "spec/faults/redis/deadline_spec.lua",
+    "spec/unit/host/input_spec.lua", "spec/unit/manual/help_spec.lua", "spec/live/stack/links_spec.lua",
+    "spec/faults/pg/storm_spec.lua", "spec/faults/pg/pooler_listen_spec.lua", "spec/live/scripts/testing_spec.lua",
+    "spec/faults/redis/frozen_spec.lua", "spec/faults/pg/each/schema_spec.lua", "spec/faults/redis/cluster_spec.lua",
+    "spec/live/pg/altered_spec.lua", "spec/faults/redis/sentinel_spec.lua", "spec/live/migrate/command_spec.lua",
+    "spec/live/seed/command_spec.lua", "spec/live/migrate/hooks_spec.lua", "spec/live/pg/listen_spec.lua",
+    "spec/faults/redis/freeze_spec.lua", "spec/live/pg/stale_spec.lua", "spec/faults/pg/each/limits_spec.lua",
+    "spec/faults/redis/consume_spec.lua", "spec/live/migrate/dbmate_command_spec.lua",
+    "spec/faults/redis/storm_spec.lua", "spec/faults/pg/flood_spec.lua", "spec/unit/process_streams_spec.lua",
+    "spec/unit/host/end_spec.lua", "spec/live/stack/mark_spec.lua", "spec/live/redis/confirmed_spec.lua",
+    "spec/live/redis/lock_spec.lua", "spec/live/batch/waits_spec.lua", "spec/live/migrate/blocks_spec.lua",
+    "spec/live/batch/run_spec.lua", "spec/live/migrate/other_tools_spec.lua", "spec/live/migrate/between_spec.lua",
+    "spec/live/verify/redis_spec.lua", "spec/faults/pg/soak_spec.lua", "spec/live/verify/schema_spec.lua",
+    "spec/live/pg/values_spec.lua",
 }
 
 local tmp <const> = assert(lines_of("mktemp -d")[1], "mktemp failed")
@@ -236,13 +247,33 @@ end
 
 -- ---- running ----
 
--- Each job writes its number into this pipe when it has ended, so that the next one starts at once.
+-- Each job writes its number into this pipe when it has ended, so that the next one starts at once; the clock writes 0.
 local ended <const> = tmp .. "/ended"
 assert(os.execute("mkfifo " .. quote(ended)), "mkfifo failed")
 local done <const> = assert(io.open(ended, "r+"))
 
 -- timeout has a process group of its own, which Ctrl-C does not reach: a file ends with us, however we end.
 local WITH_PARENT <const> = "setpriv --pdeathsig TERM"
+
+-- Twice a second: is there a processor with nothing to do? It ends with us.
+local CLOCK <const> = ("echo $$; exec >%s; while sleep 0.5; do echo 0; done"):format(quote(ended))
+local clock <const> = assert(io.popen(("exec %s sh -c %s"):format(WITH_PARENT, quote(CLOCK))))
+local clock_pid <const> = clock:read "n"
+
+local looked <const> = { idle = 0, all = 0 }
+
+--- The share of the processors' time since the last call in which they had nothing to do; 0 where nobody tells.
+local function idle_share()
+    local all, idle, n = 0, 0, 0
+    for ticks in (read_file "/proc/stat":match "^cpu +([^\n]*)" or ""):gmatch "%d+" do
+        n = n + 1
+        all = all + (n <= 8 and tonumber(ticks) or 0) -- what follows is counted among these
+        idle = n == 4 and tonumber(ticks) or idle
+    end
+    local share <const> = (idle - looked.idle) / math.max(1, all - looked.all)
+    looked.idle, looked.all = idle, all
+    return share
+end
 
 local function start(job, index)
     job.path = ("%s/%d"):format(tmp, index)
@@ -294,20 +325,26 @@ local function start_next()
         start(jobs[started], started)
     end
 end
-for _ = 1, opts.jobs do
+for _ = 1, FEWEST do
     start_next()
 end
+idle_share()
 while running > 0 do
     local going <const>, index <const> = pcall(done.read, done, "n")
     if not going then -- Ctrl-C; closing the state would wait for the files
         os.exit(130)
     end
     local job <const> = jobs[index]
-    finish(job)
-    running = running - 1
-    start_next()
-    for key in pairs(sum) do
-        sum[key] = sum[key] + job[key]
+    if job then
+        finish(job)
+        running = running - 1
+        for key in pairs(sum) do
+            sum[key] = sum[key] + job[key]
+        end
+    end
+    local idle <const> = not job and idle_share() or 0
+    if running < FEWEST or running < MOST and idle > 0.2 then
+        start_next()
     end
 end
 for i = started + 1, #jobs do
@@ -317,6 +354,8 @@ end
 if opts.sanitizers then
     judge_reports(sum)
 end
+os.execute("kill " .. clock_pid)
+clock:close()
 os.remove(ended)
 os.remove(tmp)
 if remover then
