@@ -81,20 +81,21 @@ function M.raised(fn, ...)
     return result[2]
 end
 
---- Waits until `ready` returns something true; fails after `seconds`.
+--- Waits until `ready` returns something true; fails after `seconds`. Looks every 5 ms at first, later less often.
 ---@param seconds number
 ---@param ready fun(): any
 function M.eventually(seconds, ready, what)
-    local deadline = task.now() + seconds
+    local began = task.now()
     while true do
         local result = ready()
         if result then
             return result
         end
-        if task.now() > deadline then
+        local waited = task.now() - began
+        if waited > seconds then
             error((what or "it") .. " did not happen within " .. seconds .. " s", 2)
         end
-        task.sleep(0.005)
+        task.sleep(math.max(0.005, math.min(0.05, waited / 10)))
     end
 end
 

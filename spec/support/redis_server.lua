@@ -20,14 +20,16 @@ local M = {}
 local Server = {}
 Server.__index = Server
 
-local function wait_until(seconds, fn)
-    local deadline <const> = task.now() + seconds
+--- Looks every 10 ms at first, and then, for a look may start programs, after a tenth of the time it has waited so far,
+--- or `every` so many seconds.
+local function wait_until(seconds, fn, every)
+    local began <const> = task.now()
     repeat
         if fn() then
             return true
         end
-        task.sleep(0.01)
-    until task.now() > deadline
+        task.sleep(every or math.max(0.01, math.min(0.1, (task.now() - began) / 10)))
+    until task.now() > began + seconds
     return false
 end
 M.wait_until = wait_until

@@ -139,7 +139,7 @@ describe("a Redis cluster in trouble", function()
             loading = loading + (replica:cli("ping"):find "LOADING" and 1 or 0)
             wrong = wrong + (c:get(tag .. 9) == "9" and 0 or 1)
             return not reload:running()
-        end))
+        end, 0.01))
         assert.is_true(loading > 0)
         assert.equal(0, wrong)
         replica:cli("config", "set", "key-load-delay", "0")
@@ -184,7 +184,7 @@ describe("a Redis cluster in trouble", function()
         assert.is_true(redis_server.wait_until(20, function()
             opening = math.max(opening, r:stats().opening)
             return cluster.nodes[4]:cli("role"):find "^master"
-        end))
+        end, 0.01))
         task.sleep(1)
         local after <const>, done <const> = task.now() - begun, sum
         local asked <const> = times_asked() - before
