@@ -1,5 +1,8 @@
 #include "base/text.h"
 
+#include <stdint.h>
+#include <string.h>
+
 size_t utf8_len(const char *text, size_t left)
 {
     const unsigned char *s = (const unsigned char *)text;
@@ -21,12 +24,26 @@ size_t utf8_len(const char *text, size_t left)
     return len;
 }
 
+/* The length of the ASCII at the beginning, or less: whole words of it. */
+static size_t ascii_words(const char *text, size_t len)
+{
+    size_t i = 0;
+    uint64_t word;
+    for (; len - i >= sizeof word; i += sizeof word) {
+        memcpy(&word, text + i, sizeof word);
+        if ((word & 0x8080808080808080u) != 0)
+            break;
+    }
+    return i;
+}
+
 bool utf8_is_valid(const char *text, size_t len)
 {
     size_t i = 0;
     while (i < len) {
         if ((unsigned char)text[i] < 0x80) {
-            i++;
+            size_t n = ascii_words(text + i, len - i);
+            i += n > 0 ? n : 1;
             continue;
         }
         size_t n = utf8_len(text + i, len - i);

@@ -63,6 +63,29 @@ static void test_utf8_text(void)
     CHECK(!utf8_is_valid("a\xff", 2));
 }
 
+/* A broken byte, and a character, anywhere in a text of ASCII of any length and place in memory. */
+static void test_utf8_in_ascii(void)
+{
+    char text[40];
+    for (size_t from = 0; from < 8; from++) {
+        for (size_t len = 1; len <= 30; len++) {
+            memset(text, 'a', sizeof text);
+            text[from + len] = '\xff'; /* not part of it */
+            CHECK(utf8_is_valid(text + from, len));
+            for (size_t at = 0; at < len; at++) {
+                text[from + at] = '\xff';
+                CHECK(!utf8_is_valid(text + from, len));
+                if (at > 0) {
+                    memcpy(text + from + at - 1, "\xc3\xa4", 2);
+                    CHECK(utf8_is_valid(text + from, len));
+                    text[from + at - 1] = 'a';
+                }
+                text[from + at] = 'a';
+            }
+        }
+    }
+}
+
 static void test_hex_digit(void)
 {
     static const char digits[] = "0123456789abcdef";
@@ -110,6 +133,7 @@ int main(void)
     TEST("every code is taken in its one form, and in no other", test_utf8_every_code);
     TEST("what begins no character, or breaks off, is none", test_utf8_broken);
     TEST("a text is valid when all of it is", test_utf8_text);
+    TEST("one broken byte in a long text of ASCII is seen", test_utf8_in_ascii);
     TEST("a hexadecimal digit has a value in either case", test_hex_digit);
     TEST("control characters are escaped", test_printable);
     TEST("bytes become lower-case digits", test_hex_write);
