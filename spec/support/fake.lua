@@ -6,35 +6,12 @@
 ---     proxy:cut("down", 0)                               -- the next reply is lost, its connection closed
 ---     local mute <close> = fake.mute()                   -- mute.path; fake.mute{tcp = true}: mute.port
 
-local errors = require "dbrun.error"
+local compiled = require "spec.support.compiled"
 local folder = require "spec.support.servers.folder"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 
 local M = {}
-
-local source <const> = "spec/support/c/faultproxy.c"
-
---- Compiled when it is needed, once for each version of the source.
-local function program()
-    local there = fs.stat(source)
-    local path = ("%s/faultproxy-%d-%d"):format(folder.base(), there.ino, math.floor(there.mtime * 1000))
-    if fs.exists(path) then return path end
-    local temporary = ("%s.%d"):format(path, process.pid())
-    local result = process.run {
-        os.getenv("CC") or "cc", "-std=c11", "-D_GNU_SOURCE", "-O1", "-o", temporary, source, timeout = 60,
-    }
-    if not result.ok then
-        errors.raise { kind = "io", message = "cannot compile " .. source, detail = result.stderr }
-    end
-    fs.rename(temporary, path)
-    for _, name in ipairs(fs.list(folder.base())) do
-        local other = fs.join(folder.base(), name)
-        local old = name:find("^faultproxy%-") and fs.stat(other)
-        if old and os.time() - old.mtime > 3600 then fs.unlink(other) end
-    end
-    return path
-end
 
 ---@class spec.Fake
 ---@field path string? of its unix socket
@@ -136,7 +113,7 @@ end
 local function start(opts, words)
     local dir = fs.mkdtemp(folder.run() .. "/f-")
     local listen = opts.tcp and "tcp:0" or ("unix:%s/.s.PGSQL.5432"):format(dir)
-    local spec = { program(), opts.listen or listen, table.unpack(words) }
+    local spec = { compiled.program "faultproxy", opts.listen or listen, table.unpack(words) }
     if opts.own_network then table.move({ "unshare", "-n", table.unpack(spec) }, 1, #spec + 2, 1, spec) end
     spec.stdin_from, spec.stdout, spec.stderr, spec.pdeathsig = "pipe", "capture", "inherit", "KILL"
     return dir, process.start(spec)

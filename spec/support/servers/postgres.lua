@@ -6,6 +6,7 @@ local folder = require "spec.support.servers.folder"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local programs = require "dbrun.stack.programs"
+local psql = require "spec.support.servers.psql"
 
 local M = {}
 
@@ -267,17 +268,12 @@ function Postgres:address(opts)
     return ("postgresql://%s@%s/%s%s"):format(user, where, encode(opts.database or "postgres"), query)
 end
 
---- Runs SQL as the superuser through psql, which is not the code under test.
+--- Runs SQL as the superuser through psql, or as psql would: not by the code under test.
 ---@param sql string
 ---@param database? string
 ---@return string output rows as lines, columns apart by "|"
 function Postgres:psql(sql, database)
-    local result = process.run {
-        self:client "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", self:address { database = database },
-        "-f", "-", stdin = sql, env = programs.environment(), timeout = 60,
-    }
-    if not result.ok then errors.raise { kind = "io", message = "psql: " .. result.stderr } end
-    return (result.stdout:gsub("\n$", ""))
+    return psql.ask(self:client "psql", self:address { database = database }, sql)
 end
 
 --- For good: stops it and removes its folder.
