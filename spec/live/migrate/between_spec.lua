@@ -228,16 +228,21 @@ create table made as select f();]], " transaction:false"), ["2_b.sql"] = CHECK }
     end
 
     it("keeps its lock, whatever the file unlocks", function()
-        local dir = migrations.folder { ["1_a.sql"] = section "select pg_advisory_unlock_all(); select pg_sleep(1);" }
+        sql "create table gate ()"
+        local engine <close> = require("dbrun.db").engine { url = url, size = 1 }
+        local keeper <close> = engine:acquire()
+        keeper:exec "begin; lock table gate"
+        local dir = migrations.folder { ["1_a.sql"] = section "select pg_advisory_unlock_all(); table gate;" }
         local first = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url })
         local give_up = task.now() + 20
         repeat
             task.sleep(0.02)
             assert.is_true(task.now() < give_up, "the file never ran")
-        until sql "select count(*) from pg_stat_activity where query like '%pg_sleep(1)%' and state = 'active'" == "2"
+        until sql "select count(*) from pg_stat_activity where query like '%gate%' and wait_event_type = 'Lock'" == "1"
         local result = scripts.run("migrate", { "up", "--dir", dir, "--lock-wait", "0.1" }, { DATABASE_URL = url })
         assert.equal(1, result.code, result.text)
         assert.matches("the migration lock was not free", result.stderr, 1, true)
+        keeper:exec "rollback"
         assert.equal(0, first.finish().code)
     end)
 end)
