@@ -216,7 +216,7 @@ rounds.describe(describe, it, {
                 $take->();
                 $auth->(10, "SCRAM-SHA-256\0\0");
                 my ($nonce) = $take->() =~ /r=([^,]+)/;
-                $auth->(11, "r=${nonce}more,s=c2FsdHNhbHRzYWx0,i=300000");
+                $auth->(11, "r=${nonce}more,s=c2FsdHNhbHRzYWx0,i=150000");
                 sleep 5;]]
             local dir <const> = fs.mkdtemp()
             local _ <close> = setmetatable({}, { __close = function() fs.rmtree(dir) end })
@@ -225,7 +225,7 @@ rounds.describe(describe, it, {
             local before <const> = threads()
             each(w, function()
                 local opts <const> = world.options(kind, "postgresql://dbrun@/d?host=" .. dir,
-                    { size = 2, timeout = 0.1, connect_timeout = 0.1, command_timeout = 0.1 })
+                    { size = 2, timeout = 0.05, connect_timeout = 0.05, command_timeout = 0.05 })
                 local bad <close> = require "dbrun.db".engine(opts)
                 local stand_in <const> = setmetatable({ e = bad, opts = opts }, { __index = w })
                 assert(not stand_in:attempt(LATE, "value"))
