@@ -2,6 +2,7 @@
 --- everything that an engine does. Each is an error in time, and the connection's place in the pool is free again.
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
+local pace = require "spec.support.pace"
 local pg = require "spec.support.pg"
 local process = require "dbrun.process"
 local task = require "dbrun.task"
@@ -128,7 +129,6 @@ describe("a frozen backend whose socket is full", function()
         process.kill(pid, "STOP")
         local thaw <close> = setmetatable({}, { __close = function() process.kill(pid, "CONT") end })
         local big = ("x"):rep(4 << 20)
-        local ended = false
         local waiting, late = {}, 0
         for i = 1, 8 do
             waiting[i] = function()
@@ -142,21 +142,10 @@ describe("a frozen backend whose socket is full", function()
                 end
             end
         end
-        local worst = 0
-        task.all {
-            function()
-                task.all(waiting)
-                pg.eventually(10, function() return e:stats().leased == 0 end, "the connection's end")
-                ended = true
-            end,
-            function()
-                while not ended do
-                    local before = task.now()
-                    task.sleep(0.01)
-                    worst = math.max(worst, task.now() - before)
-                end
-            end,
-        }
+        local worst = pace.ticking(function()
+            task.all(waiting)
+            pg.eventually(10, function() return e:stats().leased == 0 end, "the connection's end")
+        end)
         assert(worst < 1, ("the loop stood still for %.2f s"):format(worst))
         assert(late < 8, "no statement met the frozen backend")
         assert(thaw)
