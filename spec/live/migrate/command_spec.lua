@@ -316,13 +316,25 @@ create table c (id int);
         end)
 
         it("waits for longer than the server lets a session be idle", function()
-            local dir = folder { ["1_a.sql"] = SLOW }
+            if tonumber(sql "show server_version_num") < 140000 then pending "idle_session_timeout is of 14" end
+            sql "create table gate ()"
+            local engine <close> = require("dbrun.db").engine { url = url, size = 1 }
+            local keeper <close> = engine:acquire()
+            keeper:exec "begin; lock table gate"
+            local dir = folder { ["1_a.sql"] = "-- migrate:up\ncreate table a ();\ntable gate;\n-- migrate:down\n" }
             local env = { DATABASE_URL = url .. (url:find("?", 1, true) and "&" or "?")
                 .. "options=-c%20idle_session_timeout%3D700ms" }
-            if tonumber(sql "show server_version_num") < 140000 then pending "idle_session_timeout is of 14" end
+            local function sessions()
+                return tonumber((sql "select count(*) from pg_stat_activity where application_name = 'dbrun migrate'"))
+            end
             local first = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url })
-            repeat task.sleep(0.02) until sql "select count(*) from pg_locks where locktype = 'advisory'" == "1"
-            local result = scripts.run("migrate", { "up", "--dir", dir }, env)
+            repeat task.sleep(0.02) until sql "select count(*) from pg_locks where not granted" == "1"
+            local before = sessions()
+            local second = scripts.start("migrate", { "up", "--dir", dir }, env)
+            repeat task.sleep(0.02) until sessions() > before
+            task.sleep(2) -- it says so when it has waited for a second, at its next look
+            keeper:exec "rollback"
+            local result = second.finish()
             assert.equal(0, result.code, result.text)
             assert.matches("waiting for the migration lock", result.text, 1, true)
             assert.equal(0, first.finish().code)
