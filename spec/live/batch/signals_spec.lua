@@ -261,6 +261,7 @@ describe("the other signals", function()
     it("find a slot critical whose WAL goes, when it lasts for five seconds", function()
         conn:exec "alter system set max_slot_wal_keep_size = '1MB'"
         conn:query "select pg_reload_conf(), pg_create_physical_replication_slot('left', true)"
+        pg.eventually(10, function() return conn:value "show max_slot_wal_keep_size" == "1MB" end, "the reload")
         local now = 0
         local h <const> = health({}, { critical = { slots = "9GiB" }, now = function() return now end })
         h:start(conn)
