@@ -2,6 +2,7 @@
 ---
 ---     for _, seen in ipairs(deadlines.run { make = fn, trouble = fn }) do print(seen.name, seen.over) end
 local errors = require "dbrun.error"
+local stalls = require "spec.support.faults.stalls"
 local task = require "dbrun.task"
 
 local M = {}
@@ -87,14 +88,15 @@ M.CALLS = {
 ---@class spec.Seen
 ---@field name string
 ---@field took number
----@field over number seconds after the call's own deadline
+---@field over number seconds after the call's own deadline, without those in which the machine stood still
 ---@field error any
 
 local function measure(call, r, readied)
-    local began <const> = task.now()
+    local began <const>, waited <const> = task.now(), stalls.waited()
     local ok <const>, e <const> = pcall(call.run, r, readied)
-    local took <const> = task.now() - began
-    return { name = call.name, took = took, over = took - M.TIMEOUT - (call.more or 0), error = not ok and e or nil }
+    local ended <const> = task.now()
+    return { name = call.name, began = began, ended = ended, waited = stalls.waited() - waited, took = ended - began,
+        over = ended - began - M.TIMEOUT - (call.more or 0), error = not ok and e or nil }
 end
 
 ---Makes a client for each kind of call, readies them, lets the trouble begin, and makes all calls at once.
@@ -113,6 +115,7 @@ function M.run(opts)
             readied[i] = call.ready and call.ready(clients[i]:with { timeout = M.TIMEOUT })
         end
     end
+    local machine <close> = stalls.start()
     if opts.trouble then opts.trouble() end
     do
         local g <close> = task.group()
@@ -120,6 +123,9 @@ function M.run(opts)
             g:spawn(function() seen[i] = measure(call, clients[i]:with { timeout = M.TIMEOUT }, readied[i]) end)
         end
         g:wait()
+    end
+    for _, one in ipairs(seen) do
+        if one.over > 0 then one.over = one.over - one.waited - machine:between(one.began, one.ended) end
     end
     for _, client in ipairs(clients) do client:close() end
     return seen
