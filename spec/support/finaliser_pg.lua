@@ -32,7 +32,8 @@ M.done = {
         return r[1]["v" .. texts]
     end },
     { "query, large", function(c, nonce)
-        local r <const> = c:query("select $1::text || i as v, repeat('x', 1500) as x from generate_series(1, 9) i", nonce)
+        local r <const> = c:query(
+            "select $1::text || i as v, repeat('x', 1500) as x from generate_series(1, 9) i", nonce)
         assert(#r == 9 and r.affected == 9 and r.columns[2].name == "x")
         return r[1].v .. "," .. r[9].v
     end, "%s1,%s9" },

@@ -32,9 +32,9 @@ struct runtime {
     uint64_t redis_links;           /* connections to Redis that were opened: their serial numbers */
     uint64_t redis_links_own;       /* of them by dbrun itself, before the script (--stack) */
     uint64_t schema_epoch;          /* raised by each DDL that a connection of the program commits */
-    int uncounted;                  /* KiB that results took while the collector did not count (collector.h) */
-    struct pg_engine *engines;      /* all engines that still have connections or users */
-    int pg_leases; /* the metatable of leases, in the registry: found faster than by its name */
+    int uncounted;             /* KiB that results took while the collector did not count (collector.h) */
+    struct pg_engine *engines; /* all engines that still have connections or users */
+    int pg_leases;             /* the metatable of leases, in the registry: found faster than by its name */
 };
 
 /* The runtime of the running C function (its upvalue 1). */
