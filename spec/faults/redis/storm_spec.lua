@@ -150,7 +150,7 @@ describe("a Redis cluster in trouble", function()
         r:flushall()
     end)
 
-    it("and 200 tasks ask for its map no more than ten times a second, and open four connections at once", function()
+    it("and 200 tasks ask for its map no more than ten times a second, and open four connections to a node at once", function()
         local key <const>, stop, opening, sum = failover.tag(), false, 0, 0
         local seen <const> = {}
         local g <close> = task.group()
@@ -196,7 +196,8 @@ describe("a Redis cluster in trouble", function()
         stop = true
         g:wait()
         assert.is_true(asked <= 10 * after + 3, ("%d in %.1f s"):format(asked, after))
-        assert.is_true(opening <= 4, opening .. " connects under way")
+        -- Four to each node; the keys have two, the primary that is lost and the new one.
+        assert.is_true(opening <= 8, opening .. " connects under way")
         assert.is_true(sum > done)
         assert.equal(0, r:stats().timeouts)
         for what in pairs(seen) do
