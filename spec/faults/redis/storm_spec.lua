@@ -150,7 +150,7 @@ describe("a Redis cluster in trouble", function()
         r:flushall()
     end)
 
-    it("and 200 tasks ask for its map no more than ten times a second, and open four connections to a node at once", function()
+    it("and 200 tasks ask for its map ten times a second at most, and open four connections a node at once", function()
         local key <const>, stop, opening, sum = failover.tag(), false, 0, 0
         local seen <const> = {}
         local g <close> = task.group()
