@@ -129,17 +129,11 @@ describe("a frozen backend whose socket is full", function()
         process.kill(pid, "STOP")
         local thaw <close> = setmetatable({}, { __close = function() process.kill(pid, "CONT") end })
         local big = ("x"):rep(4 << 20)
-        local waiting, late = {}, 0
+        local waiting = {}
         for i = 1, 8 do
             waiting[i] = function()
-                local ok, problem = pcall(e.value, e, "select length($1::text)", big)
-                if ok then -- on a busy machine one that was not sent may have time left when the connection ends
-                    late = late + 1
-                    assert.equal(#big, problem)
-                    assert.not_equal(pid, e:value "select pg_backend_pid()")
-                else
-                    assert(problem.kind == "timeout" and problem.outcome == "unknown", tostring(problem))
-                end
+                local problem = pg.raised(e.value, e, "select length($1::text)", big)
+                assert(problem.kind == "timeout" and problem.outcome == "unknown", tostring(problem))
             end
         end
         local worst = pace.ticking(function()
@@ -147,7 +141,6 @@ describe("a frozen backend whose socket is full", function()
             pg.eventually(10, function() return e:stats().leased == 0 end, "the connection's end")
         end)
         assert(worst < 1, ("the loop stood still for %.2f s"):format(worst))
-        assert(late < 8, "no statement met the frozen backend")
         assert(thaw)
         assert.equal(1, e:value "select 1")
     end)
