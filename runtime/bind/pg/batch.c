@@ -36,6 +36,7 @@ static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
         pg_traced_work_over(link, &e);
     if (sql)
         pg_error_of_statement(&e, sql);
+    pg_link_leave_demoted(link, &e);
     pg_machine_batch_clear(&link->m);
     return bind_error_raise(L, link->engine->rt, &e);
 }

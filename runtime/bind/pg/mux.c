@@ -182,6 +182,10 @@ static void flight_over(struct pg_mux_conn *c)
         pg_link_shared_over(link);
         pg_link_rest(link);
     }
+    /* A statement has found that the server takes no writes any more: no other one must lose its write on
+     * another connection to it. */
+    if (pg_link_is_demoted(link))
+        pool_invalidate(mux->engine->pool, mono_now());
     pg_link_release(link);
     flush_later(mux);
 }

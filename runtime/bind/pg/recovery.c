@@ -146,20 +146,18 @@ enum error_outcome pg_statement_unfinished(const struct pg_statement *st, const 
     return rolled_back || only_begins(st, sql) ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
 }
 
-/* The address asks for a primary, and this server is not the primary any more: invalidates all connections of
- * the pool, so that no other task loses a write on one of them. */
-static void leave_demoted(struct pg_statement *st)
+void pg_link_leave_demoted(const struct pg_link *link, const struct error *e)
 {
-    const char *state = st->error.field[ERROR_SQLSTATE];
-    if (state && strcmp(state, "25006") == 0 && pg_link_is_demoted(st->link))
-        pool_invalidate(st->engine->pool, mono_now());
+    const char *state = e->field[ERROR_SQLSTATE];
+    if (state && strcmp(state, "25006") == 0 && pg_link_is_demoted(link))
+        pool_invalidate(link->engine->pool, mono_now());
 }
 
 void pg_statement_complete_error(struct pg_statement *st, const char *sql)
 {
     struct error *e = &st->error;
     pg_error_of_statement(e, sql);
-    leave_demoted(st);
+    pg_link_leave_demoted(st->link, e);
     bool lost = st->link->m.state == PG_BROKEN;
     if (lost && e->outcome == OUTCOME_UNKNOWN && st->link->m.in_transaction && !may_commit(st, sql))
         e->outcome = OUTCOME_FAILED; /* a lost connection rolls its transaction back */

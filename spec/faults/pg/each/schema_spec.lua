@@ -5,6 +5,7 @@ local pg = require "spec.support.pg"
 local pgbouncer = require "spec.support.pgbouncer"
 local rounds = require "spec.support.faults.rounds"
 local servers = require "spec.support.servers"
+local task = require "dbrun.task"
 local world = require "spec.support.faults.world"
 
 --- Changes a table under its prepared statements; each returns what has to be read then.
@@ -78,7 +79,7 @@ rounds.describe(describe, it, {
                 statement_cache_age = 0.05 })
             each(w, function()
                 w.control:exec(FRESH)
-                require "dbrun.task".sleep(0.06)
+                task.sleep(0.06)
                 read_all(w.e, "v", "before")
                 local change <const> = math.random(#CHANGES)
                 local expected <const> = CHANGES[change](w.control)
@@ -90,7 +91,7 @@ rounds.describe(describe, it, {
                         error(("change %d: read %d: %s instead of %s"):format(change, i, tostring(got), expected), 0)
                     end
                 end
-                require "dbrun.task".sleep(0.06)
+                task.sleep(0.06)
                 read_all(w.e, expected, "change " .. change)
             end)
         end,
@@ -122,8 +123,13 @@ rounds.describe(describe, it, {
             local w <close> = world.new(kind, a.url, { url = both(a, b), timeout = 10, connect_timeout = 10,
                 command_timeout = 10 })
             b:psql "create table ledger (n int8, pad text)"
+            local delete <const> = "delete from ledger where n = $1"
             each(w, function()
                 w:fill()
+                -- So that each connection has prepared it, and several statements share one.
+                local prepare <const> = {}
+                for i = 1, 40 do prepare[i] = function() w.e:query(delete, -i) end end
+                for _ = 1, 2 do task.all(prepare) end
                 w.control:exec "alter system set default_transaction_read_only = on"
                 w.control:query "select pg_reload_conf()"
                 w:attempts(3, { ["25006"] = true })
@@ -132,7 +138,7 @@ rounds.describe(describe, it, {
                 end, "read-only")
                 local refused = 0
                 for i = 1, 5 do
-                    local ok <const>, problem <const> = pcall(w.e.query, w.e, "insert into ledger values ($1)", -i)
+                    local ok <const>, problem <const> = pcall(w.e.query, w.e, delete, -i)
                     if not ok then
                         if problem.sqlstate ~= "25006" or problem.outcome ~= "failed"
                             or not problem.hint:find "target_session_attrs" then
