@@ -140,15 +140,20 @@ describe("targets", function()
     end)
 end)
 
+--- Contenders that note their turn in `order`.
+local function logging(order)
+    return function(name)
+        return { name = name, kind = "peer", run = function()
+            order[#order + 1] = name
+            return { rate = 1, time = 1, memory = 1 }
+        end }
+    end
+end
+
 describe("a workload's run", function()
     it("alternates ours and the other", function()
         local order <const> = {}
-        local function log(name)
-            return { name = name, kind = "peer", run = function()
-                order[#order + 1] = name
-                return { rate = 1, time = 1, memory = 1 }
-            end }
-        end
+        local log <const> = logging(order)
         race(workload { ours = { log "dbrun" }, others = { log "peer" } })
         assert.same({ "dbrun", "peer", "dbrun", "peer", "dbrun", "peer" }, order)
     end)
@@ -171,12 +176,7 @@ describe("a workload's run", function()
 
     it("runs all contenders in turns, those that no target names three times", function()
         local order <const> = {}
-        local function log(name)
-            return { name = name, kind = "peer", run = function()
-                order[#order + 1] = name
-                return { rate = 1, time = 1, memory = 1 }
-            end }
-        end
+        local log <const> = logging(order)
         local result <const> = race(workload { ours = { log "a" }, others = { log "peer", log "b" } }, 4)
         assert.equal("a peer b a peer b a peer b a peer", table.concat(order, " "))
         assert.equal(2, #result.rows)

@@ -74,15 +74,21 @@ static inline bool is_null(const struct pg_row_plan *plan, int row, int c, size_
     return len == 0 && PQgetisnull(plan->reading.result, row, c);
 }
 
+/* The value of a column, or db.null. */
+static void push_column(lua_State *L, struct pg_row_plan *plan, int row, int c)
+{
+    size_t len = (size_t)PQgetlength(plan->reading.result, row, c);
+    if (is_null(plan, row, c, len))
+        lua_pushlightuserdata(L, NULL);
+    else
+        push_value(L, plan, type_of(plan, c), row, c, len);
+}
+
 static void push_list(lua_State *L, struct pg_row_plan *plan, int row)
 {
     lua_createtable(L, plan->ncols, 0);
     for (int c = 0; c < plan->ncols; c++) {
-        size_t len = (size_t)PQgetlength(plan->reading.result, row, c);
-        if (is_null(plan, row, c, len))
-            lua_pushlightuserdata(L, NULL);
-        else
-            push_value(L, plan, type_of(plan, c), row, c, len);
+        push_column(L, plan, row, c);
         lua_rawseti(L, -2, c + 1);
     }
 }
@@ -213,11 +219,7 @@ static void push_result(lua_State *L, const struct pg_decoder *d, const PGresult
 void pg_result_add_to_columns(lua_State *L, struct pg_row_plan *plan, int row, int lists, lua_Integer at)
 {
     for (int c = 0; c < plan->ncols; c++) {
-        size_t len = (size_t)PQgetlength(plan->reading.result, row, c);
-        if (is_null(plan, row, c, len))
-            lua_pushlightuserdata(L, NULL);
-        else
-            push_value(L, plan, type_of(plan, c), row, c, len);
+        push_column(L, plan, row, c);
         lua_rawseti(L, lists + c, at);
     }
 }
