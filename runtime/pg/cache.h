@@ -41,7 +41,7 @@ struct pg_cached {
     bool typed;      /* a parameter has a declared type */
     bool repeatable; /* it only reads */
     bool binary;     /* when it was described last, every column could be read in binary */
-    bool modest;     /* set by the embedder: its last result was not huge */
+    bool medium;     /* set by the embedder: its last result was too large for one message, and not huge */
     char name[40];
     char sql[];
 };

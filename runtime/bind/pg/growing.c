@@ -16,7 +16,7 @@ bool pg_growing_may(lua_State *L, const struct pg_statement *st)
     const struct pg_cached *e = st->link->m.entry;
     bool takes_rows = st->shape == RESULT_WHOLE || st->shape == RESULT_COLUMNS;
     return takes_rows && !st->stream && !st->simple && !st->describe_only &&
-           st->engine->decoder.codecs == LUA_NOREF && !(e && e->modest) && lua_checkstack(L, 3 * MADE);
+           st->engine->decoder.codecs == LUA_NOREF && !(e && e->medium) && lua_checkstack(L, 3 * MADE);
 }
 
 /* ---- the first row ---- */
@@ -208,18 +208,15 @@ static const char *restore_row(PGresult *r, int row, const char *p, bool *ok)
     return p;
 }
 
-/* Row by row costs a fifth more than a whole result, as long as that fits the processor's caches; and to look
- * whether a result is large is a system call. */
+/* Row by row costs a fifth more than a whole result, as long as that fits the processor's caches. */
 static void note_size(const struct pg_statement *st)
 {
     enum { HUGE = 1 << 20 };
-    const struct pg_growing *g = &st->growing;
-    if (!st->entry)
+    struct pg_cached *e = st->entry;
+    if (!e || (st->growing.how == GROW_NOT && !e->medium))
         return;
-    size_t bytes = g->how == GROW_NOT    ? PQresultMemorySize(st->result)
-                   : g->how == GROW_COPY ? g->copy.len
-                                         : pg_growing_bytes(st);
-    st->entry->modest = bytes < HUGE;
+    size_t bytes = st->growing.how == GROW_COPY ? st->growing.copy.len : pg_growing_bytes(st);
+    e->medium = (st->growing.how == GROW_NOT ? PQresultMemorySize(st->result) : bytes) < HUGE;
 }
 
 bool pg_growing_over(struct pg_statement *st)

@@ -10,7 +10,7 @@
 #include "bind/pg/statement.h"
 
 /* May the result of this statement, which was sent, grow? Not where codecs of the script make its values:
- * they may use the connection. Nor where it was not huge the last time. */
+ * they may use the connection. Nor where it was of medium size the last time. */
 bool pg_growing_may(lua_State *L, const struct pg_statement *st);
 /* Takes the rows that have come. Returns what pg_machine_step returned last. No code of the script runs
  * before its end, where finalisers may. `L` is the statement's coroutine; what it made stays on the stack. */
