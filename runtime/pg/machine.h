@@ -99,7 +99,7 @@ struct pg_batch_names {
     size_t answered;        /* of these */
     struct pg_cached *last; /* the entry under whose name the last SQL ran; NULL: unnamed */
     bool off;               /* the rest of the batch runs unnamed */
-    bool begun;             /* in a transaction */
+    bool inside;            /* the batch began in a transaction */
 };
 
 /* The results of a group of several statements. */

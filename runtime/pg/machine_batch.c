@@ -1,7 +1,5 @@
 /* Sends several statements in one group, on a connection on which nothing else is in flight. */
-#include "base/number.h"
 #include "pg/machine_impl.h"
-#include "pg/scan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -84,21 +82,14 @@ static bool parse(struct pg_machine *m, struct pg_cached *e, const char *sql, co
     return PQsendPrepare(m->conn, by_name ? e->name : "", sql, p->n, p->types);
 }
 
-/* Does the text only begin a transaction? */
-static bool begins(const char *sql)
-{
-    const char *word = sql_first_word(sql);
-    return (ascii_begins(word, "begin", 5) || ascii_begins(word, "start", 5)) && !sql_is_several(sql);
-}
-
 /* Behind a statement that changes what a name means, or undoes such a change, the rest is parsed anew. And a
  * name may turn out to be out of date, so that the batch runs again: none is used behind a statement that
- * cannot be undone. */
-static void look_ahead(struct pg_batch_names *names, const char *sql, unsigned effect)
+ * cannot be undone, a BEGIN among them. */
+static void look_ahead(struct pg_batch_names *names, unsigned effect)
 {
     if (effect & (PG_CHANGES_SCHEMA | PG_CHANGES_SESSION | PG_ENDS))
         names->off = true;
-    else if (effect != PG_HAS_PLAN && !names->begun && !(names->begun = begins(sql)))
+    else if (effect != PG_HAS_PLAN && !names->inside)
         names->off = true;
 }
 
@@ -134,7 +125,7 @@ bool pg_machine_batch_begin(struct pg_machine *m, bool count_only, bool unnamed)
     m->batch.count_only = count_only;
     /* In a failed transaction the server refuses PREPARE. */
     m->batch.names.off = unnamed || PQtransactionStatus(m->conn) == PQTRANS_INERROR;
-    m->batch.names.begun = m->in_transaction;
+    m->batch.names.inside = m->in_transaction;
     m->batches++;
     pg_machine_set_state(m, PG_PIPE); /* now, so that a batch that is never ended is not taken for idle */
     pg_machine_push(m, 0, NULL);
@@ -162,7 +153,7 @@ static bool parse_next(struct pg_machine *m, const char *sql, const struct pg_pa
     }
     if (!parse(m, e, sql, p))
         return false;
-    look_ahead(names, sql, effect);
+    look_ahead(names, effect);
     return true;
 }
 

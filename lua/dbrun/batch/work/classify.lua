@@ -35,6 +35,9 @@ function M.of(e)
         return (e.kind == "connect" or e.kind == "pool") and "connection" or "stop"
     end
     if CONFLICT[state] then return "conflict" end
+    -- A pooler lost a prepared statement, or its columns have changed: nothing of the chunk stays, and the next time it
+    -- is parsed anew.
+    if (state == "26000" or state == "0A000") and e.retryable then return "conflict" end
     local class <const> = state:sub(1, 2)
     if state == "XX000" and (e.message or ""):find("postmaster was shut down", 1, true) then
         return "connection" -- what Citus says when its server ends
