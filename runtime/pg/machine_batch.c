@@ -10,13 +10,9 @@
 static bool close_names(struct pg_machine *m)
 {
     char name[40];
-    while (pg_cache_take_deferred(m->cache, m->in_transaction, name)) {
-        char sql[64] = "DEALLOCATE ";
-        strcat(sql, name);
-        if (!PQsendQueryParams(m->conn, sql, 0, NULL, NULL, NULL, NULL, 0))
+    while (pg_cache_take_deferred(m->cache, m->in_transaction, name))
+        if (!pg_machine_close_name(m, name))
             return false;
-        m->ahead++;
-    }
     return true;
 }
 
@@ -87,9 +83,8 @@ static bool parse(struct pg_machine *m, struct pg_cached *e, const char *sql, co
  * cannot be undone, a BEGIN among them. */
 static void look_ahead(struct pg_batch_names *names, unsigned effect)
 {
-    if (effect & (PG_CHANGES_SCHEMA | PG_CHANGES_SESSION | PG_ENDS))
-        names->off = true;
-    else if (effect != PG_HAS_PLAN && !names->inside)
+    enum { CHANGES = PG_CHANGES_SCHEMA | PG_CHANGES_SESSION | PG_ENDS };
+    if ((effect & CHANGES) || (effect != PG_HAS_PLAN && !names->inside))
         names->off = true;
 }
 

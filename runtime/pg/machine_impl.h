@@ -71,6 +71,8 @@ void pg_machine_note_parse(const struct pg_machine *m, struct pg_cached *e, cons
 /* Before a group that is alone: clears what belongs to the group before. False: nothing can be sent now, and
  * m->error says why. */
 bool pg_machine_begin(struct pg_machine *m);
+/* In a pipeline, before the statements: closes a prepared statement of the server. False: libpq refuses. */
+bool pg_machine_close_name(struct pg_machine *m, const char *name);
 /* The first part of the answer has come, and was not read yet: will the result be large? */
 void pg_machine_decide(struct pg_machine *m);
 

@@ -47,6 +47,14 @@ static int result_format(struct pg_machine *m, const struct pg_cached *e, const 
     return m->guessed;
 }
 
+bool pg_machine_close_name(struct pg_machine *m, const char *name)
+{
+    char sql[64] = "DEALLOCATE ";
+    strcat(sql, name);
+    m->ahead++;
+    return PQsendQueryParams(m->conn, sql, 0, NULL, NULL, NULL, NULL, 0);
+}
+
 /* PREPARE, the statement and one sync in a single round trip. */
 static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const char *evicted,
                               const struct pg_params *p)
@@ -54,12 +62,8 @@ static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const c
     if (!pg_machine_enter_pipeline(m))
         return pg_machine_not_sent(m, false);
     bool ok = true;
-    if (evicted[0]) {
-        char sql[64] = "DEALLOCATE ";
-        strcat(sql, evicted);
-        ok = PQsendQueryParams(m->conn, sql, 0, NULL, NULL, NULL, NULL, 0);
-        m->ahead++;
-    }
+    if (evicted[0])
+        ok = pg_machine_close_name(m, evicted);
     ok = ok && PQsendPrepare(m->conn, e->name, e->sql, p->n, p->types);
     m->ahead++;
     m->preparing = true;

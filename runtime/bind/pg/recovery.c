@@ -56,17 +56,30 @@ static void tell_retryable(struct error *e, const char *hint)
     error_set_field(e, ERROR_HINT, hint);
 }
 
-static void tell_lost(struct error *e)
+/* The server has lost a prepared statement. `undone`: nothing has stayed of what failed. Returns whether it
+ * may run again. */
+static bool again_without_cache(struct pg_engine *engine, struct pg_machine *m, struct error *e, bool undone)
 {
-    tell_retryable(e, "A pooler in front of the server lost a prepared statement. From now on none is "
-                      "prepared: run the transaction again, and set DB_STATEMENT_CACHE=0 (or "
-                      "statement_cache=0).");
+    switch_cache_off(engine, m);
+    if (!undone)
+        tell_retryable(e, "A pooler in front of the server lost a prepared statement. From now on none is "
+                          "prepared: run the transaction again, and set DB_STATEMENT_CACHE=0 (or "
+                          "statement_cache=0).");
+    return undone;
 }
 
-static void tell_stale(struct error *e)
+/* The same where the prepared statement, whose entry this is (or NULL), is out of date. */
+static bool again_parsed_anew(struct pg_machine *m, struct pg_cached *entry, struct error *e, bool undone)
 {
-    tell_retryable(e, "The columns of the statement have changed since it was prepared, and it is prepared "
-                      "anew now. Run the transaction again, or give it retry=1.");
+    if (entry) {
+        pg_cache_renew(m->cache, entry);
+        entry->binary = false;
+    }
+    if (!undone)
+        tell_retryable(e,
+                       "The columns of the statement have changed since it was prepared, and it is prepared "
+                       "anew now. Run the transaction again, or give it retry=1.");
+    return undone;
 }
 
 bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry)
@@ -75,25 +88,15 @@ bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry
     const char *state = st->error.field[ERROR_SQLSTATE];
     if (st->retried || !state || !entry || m->state != PG_IDLE)
         return false;
-    if (is_lost_statement(&st->error)) {
-        switch_cache_off(st->engine, m);
-        if (!m->in_transaction)
-            return true;
-        tell_lost(&st->error);
-        return false;
-    }
+    if (is_lost_statement(&st->error))
+        return again_without_cache(st->engine, m, &st->error, !m->in_transaction);
     if (m->guessed && is_without_binary(state)) {
         entry->binary = false;
         return true;
     }
     if (!entry->prepared || !is_stale_plan(&st->error))
         return false;
-    pg_cache_renew(m->cache, entry);
-    entry->binary = false;
-    if (!m->in_transaction)
-        return true;
-    tell_stale(&st->error);
-    return false;
+    return again_parsed_anew(m, entry, &st->error, !m->in_transaction);
 }
 
 bool pg_batch_may_run_again(struct pg_engine *engine, struct pg_machine *m, const char *sql)
@@ -103,24 +106,14 @@ bool pg_batch_may_run_again(struct pg_engine *engine, struct pg_machine *m, cons
     bool by_name = m->batch.by_name, undone = pg_machine_batch_is_undone(m);
     if (!state || m->state != PG_IDLE)
         return false;
-    if (is_lost_statement(e)) {
-        switch_cache_off(engine, m);
-        if (!undone)
-            tell_lost(e);
-        return undone;
-    }
+    if (is_lost_statement(e))
+        return again_without_cache(engine, m, e, undone);
     bool stale = by_name && is_stale_plan(e);
     bool suspect = by_name && undone && pg_stale_is_suspect(state, e->field[ERROR_DATATYPE] != NULL);
     if (!stale && !suspect)
         return false;
     struct pg_cached *entry = sql ? pg_cache_find(m->cache, sql, strlen(sql)) : NULL;
-    if (entry && entry->prepared) {
-        pg_cache_renew(m->cache, entry);
-        entry->binary = false;
-    }
-    if (!undone)
-        tell_stale(e);
-    return undone;
+    return again_parsed_anew(m, entry && entry->prepared ? entry : NULL, e, undone);
 }
 
 /* Can this SQL end a transaction? One of several statements can be a COMMIT. */
