@@ -1,6 +1,7 @@
 --- The System V shared memory segment of a PostgreSQL cluster, by which servers notice each other. A server that is
 --- killed leaves it behind, and only the next start on the same data removes it: data that is thrown away needs this.
 
+local daemon = require "dbrun.stack.daemon"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local programs = require "dbrun.stack.programs"
@@ -35,23 +36,37 @@ local function is_its(note, words)
     return words[4] == SIZE and changed ~= nil and changed >= note.since
 end
 
---- The number of the segment that was left, if nothing uses it.
+--- The number of the segment that was left, and whether a process is attached to it.
+---@return string? id
+---@return boolean? used
 local function left(note)
     local f <close> = io.open("/proc/sysvipc/shm", "rb")
     for line in f and f:lines() or function() end do
         local words = {}
         for word in line:gmatch "%S+" do words[#words + 1] = word end
         -- key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime
-        if is_its(note, words) then return words[7] == "0" and words[2] or nil end
+        if is_its(note, words) then return words[2], words[7] ~= "0" end
     end
 end
 
---- Removes the segment of a cluster that no server works on, as the user who owns the data.
+--- A dead process may be attached a moment longer: a program that reads of it in /proc at its end (`ps` does) keeps its
+--- memory until it is done.
+local function unused(note)
+    local id, used
+    daemon.poll(5, function()
+        id, used = left(note)
+        return not used
+    end)
+    return not used and id or nil
+end
+
+--- Removes the segment of a cluster that no server works on, as the user who owns the data. One that a process stays
+--- attached to is left alone.
 ---@param data string folder of the cluster
 ---@param user dbrun.process.User?
 function M.remove(data, user)
     local note = noted(data)
-    local id = note and left(note)
+    local id = note and unused(note)
     local ipcrm = id and programs.which("ipcrm")
     if not ipcrm then return end
     process.run {

@@ -1,7 +1,9 @@
 --- What is left of servers that were killed goes with their data: their shared memory, too.
+local compiled = require "spec.support.compiled"
 local fs = require "dbrun.fs"
 local own = require "spec.support.stack"
 local process = require "dbrun.process"
+local segments = require "dbrun.stack.segments"
 local task = require "dbrun.task"
 
 local stack <const>, ok <const>, new_folder <const>, clean_up <const> =
@@ -56,5 +58,25 @@ describe("dbrun stack leaves no shared memory behind", function()
         assert.equal(1, #segments_of { [tostring(pid)] = true })
         ok(stack(folder, "reset", "--force"))
         assert.are.same({}, segments_of { [tostring(pid)] = true })
+    end)
+
+    it("when its memory is released a moment after its end", function()
+        local folder <const> = new_folder()
+        local server <const> = process.start {
+            compiled.program "segment", stdin_from = "pipe", stdout = "capture",
+        }
+        local key <const>, id <const> = server:read_line(10):match "^(%-?%d+) (%d+)$"
+        local note <const> = { server.pid, folder, os.time(), 5432, folder, "", ("%9d %9d"):format(key, id), "ready" }
+        fs.write(folder .. "/postmaster.pid", table.concat(note, "\n") .. "\n")
+        local pids <const> = { [tostring(server.pid)] = true }
+        assert.equal(1, #segments_of(pids))
+        local g <close> = task.group()
+        g:spawn(function()
+            task.sleep(0.3)
+            server:close_stdin()
+        end)
+        segments.remove(folder)
+        assert.are.same({}, segments_of(pids))
+        assert.is_true(server:wait(10).ok)
     end)
 end)
