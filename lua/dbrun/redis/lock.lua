@@ -378,7 +378,13 @@ local function keep(lock, every)
             if not ok and not may_retry(held) and not errors.is(held, "redis") then
                 error(held, 0)
             end
-            cause = not ok and held or nil
+            -- A last attempt that the lock's end cut short says less than the one before it.
+            local cut_short <const> = errors.is(held, "timeout") and task.now() >= lock.valid_until
+            if ok then
+                cause = nil
+            elseif not (cause and cut_short) then
+                cause = held
+            end
             due = task.now() + (ok and every or math.min(every, lock.ttl / 20) * (0.5 + math.random()))
         else
             lock.changed:wait(math.min(lock.valid_until, due or math.huge) - now)

@@ -3,6 +3,7 @@ local bad_server = require "spec.support.bad_server"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fails = require "spec.support.fails"
+local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 local redis_cluster = require "spec.support.redis_cluster"
 local redis_server = require "spec.support.redis_server"
@@ -308,6 +309,21 @@ describe("a lock with a function", function()
             r:call("ACL", "SETUSER", "default", "-evalsha", "-eval")
             task.sleep(30)
         end)
+        r:call("ACL", "SETUSER", "default", "+@all")
+        assert.equal("LOCKLOST", e.code)
+        assert.matches("could not be extended: NOPERM", e.message)
+        r:del "job"
+    end)
+
+    it("ends with the reason that the server gave, not with its last attempt's lack of time", function()
+        local pid <const> = math.tointeger(tonumber(r:call("INFO", "server"):match "process_id:(%d+)"))
+        local e <const> = fails("redis", r.lock, r, "job", { ttl = 0.8, auto_extend = 0.1 }, function()
+            r:call("ACL", "SETUSER", "default", "-evalsha", "-eval")
+            task.sleep(0.4)
+            process.kill(pid, "STOP")
+            task.sleep(30)
+        end)
+        process.kill(pid, "CONT")
         r:call("ACL", "SETUSER", "default", "+@all")
         assert.equal("LOCKLOST", e.code)
         assert.matches("could not be extended: NOPERM", e.message)
