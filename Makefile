@@ -11,7 +11,8 @@ BUILD    ?= build
 
 # Debian packages: what building and running needs, and what testing and linting needs besides.
 PACKAGES      := gcc make libc6-dev liblua5.4-dev libuv1-dev libpq-dev libhiredis-dev libssl-dev \
-                 libjansson-dev libpg-query-dev libedit-dev lua-argparse postgresql-15 postgresql-client-15 redis-server
+                 libjansson-dev libpg-query-dev libedit-dev libmimalloc2.0 lua-argparse postgresql-15 \
+                 postgresql-client-15 redis-server
 TEST_PACKAGES := $(PACKAGES) lua5.4 lua-busted lua-check lua-filesystem clang clang-format valgrind luarocks \
                  pgbouncer openssl procps iproute2 libxml2-utils perl python3-alembic python3-psycopg2
 
@@ -31,7 +32,7 @@ SANITIZE    ?=
 CPPFLAGS_   := -D_GNU_SOURCE -Iruntime -I$(BUILD)/gen $(patsubst -I%,-isystem%,$(HIREDIS_CFLAGS)) -isystem $(LUA_INCDIR) -isystem $(PQ_INCDIR) $(CPPFLAGS)
 CFLAGS_     := -std=c11 $(WARN) -fPIC -fvisibility=hidden -fno-common $(CFLAGS) $(SANITIZE)
 LDFLAGS_    := -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
-# libpg_query and libedit are opened when somebody needs them. The linker looks for each symbol of each
+# libpg_query, libedit and mimalloc are opened when somebody needs them. The linker looks for each symbol of each
 # library in this order at every start, and most are in the first two.
 LIBS        := -lc -lcrypto -lssl -lpq $(HIREDIS_LIBS) -luv -ljansson -lpthread -ldl -lm
 

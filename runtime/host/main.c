@@ -1,6 +1,7 @@
 /* The program: reads the command line, runs Lua, returns the exit status. */
 #include "base/project.h"
 #include "config.h"
+#include "host/heap.h"
 #include "host/hint.h"
 #include "host/host.h"
 #include "host/script.h"
@@ -48,6 +49,7 @@ static int run_lua(struct host *h)
         fprintf(stderr, "%s: cannot create state: not enough memory\n", h->progname);
         return STATUS_FAILED;
     }
+    heap_serve(L);
     lua_pushcfunction(L, run);
     lua_pushlightuserdata(L, h);
     if (lua_pcall(L, 1, 2, 0) != LUA_OK) {

@@ -1,0 +1,146 @@
+#include "host/heap.h"
+
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* The functions below are those of its version 2, which the name stands for. */
+#define MIMALLOC_SONAME "libmimalloc.so.2"
+
+/* AddressSanitizer sees the ends of a block only if it is the C library's, whose functions it replaces. A
+ * build with -DDBRUN_HEAP_FROM=0 tests the heap with it all the same. */
+#ifndef DBRUN_HEAP_FROM
+#ifdef __SANITIZE_ADDRESS__
+#define DBRUN_HEAP_FROM SIZE_MAX
+#else
+#define DBRUN_HEAP_FROM ((size_t)16 << 20)
+#endif
+#endif
+
+/* Addresses, not memory: what was never used of the area costs nothing. When it is full the C library goes
+ * on. */
+#define AREA ((size_t)64 << 30)
+/* Of an area that mimalloc manages, and of what it takes of it at a time. */
+#define SEGMENT ((size_t)32 << 20)
+
+struct mi_heap;
+
+static struct {
+    size_t asked; /* bytes, until `tried` */
+    bool tried;
+    struct mi_heap *heap; /* NULL: the C library serves everything */
+    uintptr_t area;       /* a block in it is mimalloc's */
+    void *(*take)(struct mi_heap *heap, size_t size);
+    void *(*resize)(struct mi_heap *heap, void *block, size_t size);
+    void (*give)(void *block);
+} memory;
+
+/* LeakSanitizer's: it looks for pointers there, too. */
+void __lsan_register_root_region(const void *begin, size_t size) __attribute__((weak));
+
+static bool find(void *library, const char *name, void *out)
+{
+    void *p = dlsym(library, name);
+    memcpy(out, &p, sizeof p);
+    return p != NULL;
+}
+
+/* All of it can be written from the start, or there is none: version 2.0 of mimalloc makes parts of an area
+ * writable when it needs them, and uses them also when that has failed (under a limit of memory, for
+ * example). */
+static char *reserve_area(void)
+{
+    char *p = mmap(NULL, AREA + SEGMENT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    size_t before = -(uintptr_t)p & (SEGMENT - 1);
+    if (before > 0)
+        munmap(p, before);
+    munmap(p + before + AREA, SEGMENT - before);
+    return p + before;
+}
+
+static void open_heap(void)
+{
+    bool (*manage)(void *area, size_t size, bool committed, bool large, bool zero, int node, bool exclusive,
+                   int *arena);
+    struct mi_heap *(*make)(int arena);
+    int arena;
+    void *library = dlopen(MIMALLOC_SONAME, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL || !find(library, "mi_heap_malloc", &memory.take) ||
+        !find(library, "mi_heap_realloc", &memory.resize) || !find(library, "mi_free", &memory.give) ||
+        !find(library, "mi_manage_os_memory_ex", &manage) || !find(library, "mi_heap_new_in_arena", &make))
+        return;
+    char *area = reserve_area();
+    if (area == NULL || !manage(area, AREA, true, false, true, -1, true, &arena))
+        return;
+    /* The first segment is a small program's: there a huge page would be mostly unused. */
+    (void)madvise(area + SEGMENT, AREA - SEGMENT, MADV_HUGEPAGE);
+    if (__lsan_register_root_region != NULL)
+        __lsan_register_root_region(area, AREA);
+    memory.area = (uintptr_t)area;
+    memory.heap = make(arena);
+}
+
+static bool in_area(const void *block)
+{
+    return memory.heap != NULL && (uintptr_t)block - memory.area < AREA;
+}
+
+static void *take(size_t size)
+{
+    if (!memory.tried) {
+        memory.asked = size > SIZE_MAX - memory.asked ? SIZE_MAX : memory.asked + size;
+        if (memory.asked > DBRUN_HEAP_FROM) {
+            memory.tried = true;
+            open_heap();
+        }
+    }
+    void *block = memory.heap != NULL ? memory.take(memory.heap, size) : NULL;
+    return block != NULL ? block : malloc(size);
+}
+
+static void give(void *block)
+{
+    if (in_area(block))
+        memory.give(block);
+    else
+        free(block);
+}
+
+/* Into a block from wherever there is room. Lua may not be refused a smaller one. */
+static void *move(void *block, size_t old, size_t size)
+{
+    void *moved = take(size);
+    if (moved == NULL)
+        return size <= old ? block : NULL;
+    memcpy(moved, block, old < size ? old : size);
+    give(block);
+    return moved;
+}
+
+/* lua_Alloc (manual of Lua 5.4, section 4.6). */
+static void *serve(void *data, void *block, size_t old, size_t size)
+{
+    (void)data;
+    if (size == 0) {
+        give(block);
+        return NULL;
+    }
+    if (block == NULL)
+        return take(size);
+    if (memory.heap == NULL)
+        return realloc(block, size);
+    void *resized = in_area(block) ? memory.resize(memory.heap, block, size) : NULL;
+    return resized != NULL ? resized : move(block, old, size);
+}
+
+void heap_serve(lua_State *L)
+{
+    lua_setallocf(L, serve, NULL);
+}
