@@ -55,11 +55,11 @@ function M.ours(name, variant, limit)
 end
 
 --- A program of floor/, which prints a result line.
----@param spec { source: string, link?: string[], argv: fun(ctx: bench.Context): (string|number)[] }
+---@param spec { name?: string, source: string, link?: string[], argv: fun(ctx: bench.Context): (string|number)[] }
 ---@return bench.Contender
 function M.floor(spec)
     return {
-        name = "floor in C", kind = "floor",
+        name = spec.name or "floor in C", kind = "floor",
         missing = function()
             if not shell.which "cc" then return "gcc" end
             if not shell.which "pg_config" then return "libpq-dev" end

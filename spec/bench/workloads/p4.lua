@@ -2,7 +2,6 @@
 -- by one in constant memory.
 local contender <const> = require "bench.lib.contender"
 local rivals <const> = require "bench.lib.rivals"
-local shell <const> = require "bench.lib.shell"
 
 local ROWS <const> = 1000000
 local SQL <const> = "SELECT i::int8 AS a, i::float8 / 4 AS b, 'text of row ' || i AS c, "
@@ -61,16 +60,19 @@ local function python(name, module)
     }
 end
 
---- The least that keeping a million rows needs: stock Lua makes the same values, without a database.
-local stock <const> = {
-    name = "stock Lua, no database", kind = "floor",
-    missing = function()
-        if not shell.which "lua5.4" then return "lua5.4" end
-    end,
-    run = function(ctx)
-        local out <const>, runs <const> = ctx:measure { "lua5.4", ctx.home .. "/floor/rows.lua", ROWS }
-        return contender.sample(out, runs[1])
-    end,
+--- The least that keeping a million rows needs: the same values made with Lua's C API, without a database.
+local function values(shape)
+    return contender.floor {
+        name = shape .. " of values in C, no database", source = "values",
+        link = { "-I/usr/include/lua5.4", "-l:liblua5.4.a", "-lm", "-ldl" },
+        argv = function() return { shape, ROWS } end,
+    }
+end
+
+--- The least that receiving them needs: libpq takes them one by one, and nothing is made of them.
+local received <const> = contender.floor {
+    name = "libpq in C, no values", source = "receive", link = { "-lpq" },
+    argv = function(ctx) return { ctx.servers.database_url, ROWS, SQL } end,
 }
 
 return {
@@ -80,7 +82,8 @@ return {
         contender.ours("dbrun, query", "query"), contender.ours("dbrun, columns", "columns"),
         contender.ours("dbrun, rows", "rows"),
     },
-    others = { python("asyncpg", rivals.ASYNCPG), python("psycopg2", rivals.PSYCOPG2), stock },
+    others = { python("asyncpg", rivals.ASYNCPG), python("psycopg2", rivals.PSYCOPG2), values "rows", values "columns",
+        received },
     targets = {
         { metric = "rate", ours = "dbrun, query", against = "asyncpg", at_least = 1.5 },
         { metric = "rate", ours = "dbrun, columns", against = "asyncpg", at_least = 2.0 },
