@@ -1,7 +1,8 @@
 /*
  * A floor of P4: the values in a Lua state, made with Lua's C API, without a database. Its memory is
- * mimalloc's, in huge pages, where that is installed, and the collector stands still. Usage: values
- * rows|columns ROWS
+ * mimalloc's, in huge pages, where that is installed, and the collector stands still.
+ *
+ * Usage: values rows|columns ROWS
  */
 #include "floor.h"
 
