@@ -68,6 +68,16 @@ function M.redis_benchmark(connections, depth)
     }
 end
 
+--- hiredis in C, which sends so many commands at once.
+---@param depth integer
+---@return bench.Contender
+function M.redis_floor(depth)
+    return contender.floor {
+        name = "hiredis in C", source = "redis_batch", link = { "-lhiredis" },
+        argv = function(ctx) return { ctx.servers.redis_socket, depth, ctx.seconds } end,
+    }
+end
+
 M.ASYNCPG = { asyncpg = "python3-asyncpg" }
 M.SQLALCHEMY_ASYNC = { asyncpg = "python3-asyncpg", ["sqlalchemy.ext.asyncio"] = "python3-sqlalchemy" }
 M.SQLALCHEMY_SYNC = { psycopg2 = "python3-psycopg2", sqlalchemy = "python3-sqlalchemy" }

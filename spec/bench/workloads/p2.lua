@@ -2,14 +2,14 @@
 local contender <const> = require "bench.lib.contender"
 local rivals <const> = require "bench.lib.rivals"
 
-local TASKS <const> = 200
+local TASKS <const>, CONNECTIONS <const>, DEPTH <const> = 200, 4, 16
 
 local function measure(seconds)
     local config <const> = require "dbrun.config"
     local db <const> = require "dbrun.db"
     local load <const> = require "bench.lib.load"
     local engine <const> = db.engine {
-        url = config.async_database_url, size = 4, overflow = 0, pipeline = 16,
+        url = config.async_database_url, size = CONNECTIONS, overflow = 0, pipeline = DEPTH,
     }
     local sql <const>, random <const> = load.SELECT, math.random
 
@@ -30,7 +30,13 @@ return {
     id = "P2", order = 2, title = "point select, 200 tasks on 4 shared connections", metric = "rate",
     measure = { value = measure },
     ours = { contender.ours("dbrun", "value") },
-    others = { rivals.pgbench(20) },
+    others = {
+        rivals.pgbench(20),
+        contender.floor {
+            source = "select_pipeline", link = { "-lpq" },
+            argv = function(ctx) return { ctx.servers.conninfo, CONNECTIONS, DEPTH, ctx.seconds } end,
+        },
+    },
     targets = {
         { metric = "rate", against = "pgbench", at_least = 4 },
     },

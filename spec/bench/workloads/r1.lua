@@ -32,6 +32,7 @@ return {
     ours = { contender.ours("dbrun", "set_get") },
     others = {
         rivals.redis_benchmark(TASKS),
+        rivals.redis_floor(TASKS),
         rivals.python { name = "redis-py", file = "redis_py.py", args = { TASKS }, modules = rivals.REDIS_PY },
     },
     targets = {

@@ -40,6 +40,7 @@ return {
     ours = { contender.ours("dbrun", "pipelines") },
     others = {
         rivals.redis_benchmark(1, DEPTH),
+        rivals.redis_floor(DEPTH),
         rivals.python {
             name = "redis-py", file = "redis_py_pipeline.py", args = { DEPTH }, modules = rivals.REDIS_PY,
         },

@@ -28,6 +28,7 @@ return {
     ours = { contender.ours("dbrun", "set_get") },
     others = {
         rivals.redis_benchmark(1),
+        rivals.redis_floor(1),
         rivals.python { name = "redis-py", file = "redis_py_sync.py", modules = rivals.REDIS_PY },
     },
     targets = {
