@@ -2,6 +2,7 @@
 -- they came, and many rounds take no more memory than the first few. And 100,000 tasks that sleep, all of them at
 -- the same time: their memory, and how many begin and end in a second.
 local contender <const> = require "bench.lib.contender"
+local shell <const> = require "bench.lib.shell"
 
 local TASKS <const>, CONNECTIONS <const>, WARM <const> = 10000, 20, 15
 -- Bytes between the first rounds and the last that are no growth: where Lua is in its collecting makes half of it,
@@ -122,6 +123,18 @@ local function start()
     }
 end
 
+--- The least that a waiting task can take: its coroutine.
+local stock <const> = {
+    name = "coroutines of stock Lua", kind = "floor",
+    missing = function()
+        if not shell.which "lua5.4" then return "lua5.4" end
+    end,
+    run = function(ctx)
+        local out <const>, runs <const> = ctx:measure { "lua5.4", ctx.home .. "/floor/coroutines.lua", TASKS }
+        return contender.sample(out, runs[1])
+    end,
+}
+
 return {
     id = "M1", order = 30, title = "10,000 tasks wait for 20 connections, each", metric = "memory", pairs = 3,
     round = 14,
@@ -130,7 +143,7 @@ return {
         contender.ours("dbrun", "wait", 180), contender.ours("dbrun, 100,000 sleep", "sleep"),
         contender.ours("dbrun, begin and end", "start"),
     },
-    others = {},
+    others = { stock },
     targets = {
         { metric = "memory", limit = 1536 },
         { metric = "memory", ours = "dbrun, 100,000 sleep", limit = 200 << 20 },
