@@ -12,7 +12,8 @@
 #define MIMALLOC_SONAME "libmimalloc.so.2"
 
 /* AddressSanitizer sees the ends of a block only if it is the C library's, whose functions it replaces. A
- * build with -DDBRUN_HEAP_FROM=0 tests the heap with it all the same. */
+ * build with -DDBRUN_HEAP_FROM=0 tests the heap with it all the same, without LeakSanitizer, which does not
+ * look there for pointers. */
 #ifndef DBRUN_HEAP_FROM
 #ifdef __SANITIZE_ADDRESS__
 #define DBRUN_HEAP_FROM SIZE_MAX
@@ -38,9 +39,6 @@ static struct {
     void *(*resize)(struct mi_heap *heap, void *block, size_t size);
     void (*give)(void *block);
 } memory;
-
-/* LeakSanitizer's: it looks for pointers there, too. */
-void __lsan_register_root_region(const void *begin, size_t size) __attribute__((weak));
 
 static bool find(void *library, const char *name, void *out)
 {
@@ -81,8 +79,6 @@ static void open_heap(void)
         return;
     /* The first segment is a small program's: there a huge page would be mostly unused. */
     (void)madvise(area + SEGMENT, AREA - SEGMENT, MADV_HUGEPAGE);
-    if (__lsan_register_root_region != NULL)
-        __lsan_register_root_region(area, AREA);
     memory.area = (uintptr_t)area;
     memory.heap = make(arena);
 }
