@@ -90,13 +90,6 @@ static bool in_area(const void *block)
 
 static void *take(size_t size)
 {
-    if (!memory.tried) {
-        memory.asked = size > SIZE_MAX - memory.asked ? SIZE_MAX : memory.asked + size;
-        if (memory.asked > DBRUN_HEAP_FROM) {
-            memory.tried = true;
-            open_heap();
-        }
-    }
     void *block = memory.heap != NULL ? memory.take(memory.heap, size) : NULL;
     return block != NULL ? block : malloc(size);
 }
@@ -120,6 +113,15 @@ static void *move(void *block, size_t old, size_t size)
     return moved;
 }
 
+static void count(size_t size)
+{
+    memory.asked = size > SIZE_MAX - memory.asked ? SIZE_MAX : memory.asked + size;
+    if (memory.asked > DBRUN_HEAP_FROM) {
+        memory.tried = true;
+        open_heap();
+    }
+}
+
 /* lua_Alloc (manual of Lua 5.4, section 4.6). */
 static void *serve(void *data, void *block, size_t old, size_t size)
 {
@@ -128,6 +130,8 @@ static void *serve(void *data, void *block, size_t old, size_t size)
         give(block);
         return NULL;
     }
+    if (!memory.tried)
+        count(size);
     if (block == NULL)
         return take(size);
     if (memory.heap == NULL)
