@@ -2,6 +2,7 @@
 ---
 ---     local set = redis_sentinels.start { password = "secret", sentinel_password = "other" }
 ---     set.url, set.servers[1]:kill(), set:failover(), set:stop()
+local ask = require "spec.support.servers.ask"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local redis_server = require "spec.support.redis_server"
@@ -15,21 +16,18 @@ local M = {}
 local Set = {}
 Set.__index = Set
 
-local function redis_cli(port, password, ...)
-    local argv = { "redis-cli", "-p", tostring(port), "--no-auth-warning" }
-    if password then
-        argv[#argv + 1], argv[#argv + 2] = "-a", password
-    end
-    table.move({ ... }, 1, select("#", ...), #argv + 1, argv)
-    return process.run(argv).stdout
+local function redis_cli(port, password, words)
+    if password then words = table.move(words, 1, #words, 3, { "-a", password }) end
+    local ok, text = ask.redis("tcp:" .. port, words)
+    return ok and text or ""
 end
 
 function Set:cli(i, ...)
-    return redis_cli(self.servers[i].port, self.opts.password, ...)
+    return redis_cli(self.servers[i].port, self.opts.password, { ... })
 end
 
 function Set:sentinel_cli(i, ...)
-    return redis_cli(self.ports[i], self.opts.sentinel_password, ...)
+    return redis_cli(self.ports[i], self.opts.sentinel_password, { ... })
 end
 
 --- Where the sentinels think that the master is.

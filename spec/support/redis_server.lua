@@ -2,6 +2,7 @@
 ---
 ---     local server = redis_server.start { args = { "--maxmemory", "10mb" } }
 ---     server.url, server:cli(...), server:stop(), server:restart()
+local ask = require "spec.support.servers.ask"
 local certificates = require "spec.support.certificates"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -38,9 +39,10 @@ function Server:log()
     return fs.exists(self.dir .. "/log") and fs.read(self.dir .. "/log") or ""
 end
 
----What redis-cli says to a command, for looking at the server from outside.
+---What redis-cli prints for a command, for looking at the server from outside; "" when it does not answer.
 function Server:cli(...)
-    return process.run({ "redis-cli", "-s", self.socket, ... }).stdout
+    local ok, text = ask.redis("unix:" .. self.socket, { ... })
+    return ok and text or ""
 end
 
 function Server:launch()

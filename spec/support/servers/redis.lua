@@ -1,5 +1,6 @@
 --- Real Redis servers for specs.
 
+local ask = require "spec.support.servers.ask"
 local daemon = require "dbrun.stack.daemon"
 local errors = require "dbrun.error"
 local folder = require "spec.support.servers.folder"
@@ -53,23 +54,19 @@ local function configuration(self, opts)
     return table.concat(lines, "\n") .. "\n"
 end
 
---- Runs a command through redis-cli, which is not the code under test.
+--- What redis-cli prints for a command: from outside of the code under test.
 ---@param ... string|number
 ---@return string output
 function Redis:cli(...)
-    local args = { "redis-cli", "-s", self.socket, ... }
-    args.timeout = 30
-    local result = process.run(args)
-    if not result.ok then
-        errors.raise { kind = "io", message = "redis-cli: " .. result.stderr .. result.stdout }
-    end
-    return (result.stdout:gsub("\n$", ""))
+    local ok, text = ask.redis("unix:" .. self.socket, { ... }, 30)
+    if not ok then errors.raise { kind = "io", message = "redis-cli: " .. text } end
+    return (text:gsub("\n$", ""))
 end
 
 local function answers(self)
     if not fs.exists(self.socket) then return false end
-    local result = process.run { "redis-cli", "-s", self.socket, "ping", timeout = 5 }
-    return result.stdout:find("PONG", 1, true) or result.stdout:find("NOAUTH", 1, true)
+    local _, text = ask.redis("unix:" .. self.socket, { "ping" })
+    return text:find("PONG", 1, true) or text:find("NOAUTH", 1, true)
 end
 
 --- Starts it and waits until it answers.
