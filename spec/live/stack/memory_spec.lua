@@ -12,11 +12,18 @@ local stack <const>, ok <const>, new_folder <const>, clean_up <const> =
 describe("dbrun stack leaves no shared memory behind", function()
     after_each(clean_up)
 
+    local function listed()
+        return fs.read("/proc/sysvipc/shm"):gmatch "(%s*%-?%d+%s+(%d+)%s+%d+%s+%d+%s+(%d+)[^\n]*)"
+    end
+
+    -- The numbers of processes come again: what was there before may have a creator of the same number.
+    local before <const> = {}
+    for _, id in listed() do before[id] = true end
+
     local function segments_of(pids)
         local list = {}
-        for line in fs.read("/proc/sysvipc/shm"):gmatch "[^\n]+" do
-            local creator = line:match "^%s*%-?%d+%s+%d+%s+%d+%s+%d+%s+(%d+)"
-            if pids[creator] then list[#list + 1] = line end
+        for line, id, creator in listed() do
+            if pids[creator] and not before[id] then list[#list + 1] = line end
         end
         return list
     end

@@ -15,7 +15,7 @@ describe("dbrun stack up", function()
 
     it("makes one cluster when it is called several times at once", function()
         local folder = new_folder()
-        local results = task.map({ 1, 2, 3, 4 }, 4, function() return stack(folder, "up") end)
+        local results = task.map({ 1, 2, 3, 4 }, 4, function() return stack(folder, "up", { initdb = true }) end)
         local started = 0
         for _, r in ipairs(results) do
             ok(r)
@@ -36,7 +36,7 @@ describe("dbrun stack up", function()
         })
         local initdb = task.now() - t
         t = task.now()
-        ok(stack(folder, "up"))
+        ok(stack(folder, "up", { initdb = true }))
         local took = task.now() - t
         assert.is_true(took < 3 * initdb + 1, ("initdb %.2f s, up %.2f s"):format(initdb, took))
     end)
@@ -219,7 +219,7 @@ describe("dbrun stack up", function()
             stack(folder, "reset", "--force")
             process.run { "umount", folder }
         end)
-        local r = stack(folder, "up")
+        local r = stack(folder, "up", { initdb = true })
         assert.are.equal(1, r.code)
         assert.matches("initdb could not make a PostgreSQL cluster", r.stderr)
         assert.matches("[Dd]isk space", (r.stderr:gsub("No space left on device", "no disk space")))
