@@ -11,7 +11,7 @@ local psql = require "spec.support.servers.psql"
 local M = {}
 
 local start_limit <const> = 30
-local template_version <const> = 2 -- one more whenever make_template changes
+local template_version <const> = 3 -- one more whenever make_template changes
 
 ---@class spec.PostgresOptions
 ---@field settings? table<string, string|number> lines of postgresql.conf
@@ -51,6 +51,26 @@ local function remove_maps(cluster)
     end
 end
 
+--- Segments of the log for later; the first is the one in use.
+local function remove_spare_log(cluster)
+    local names = {}
+    for _, name in ipairs(fs.list(cluster .. "/pg_wal")) do
+        if name:find "^%x+$" then names[#names + 1] = name end
+    end
+    table.sort(names)
+    for i = 2, #names do fs.unlink(cluster .. "/pg_wal/" .. names[i]) end
+end
+
+--- Takes the folder of the database template0 out of the cluster: nobody can connect to it, so nobody writes there, and
+--- the copies share its files. It is the second that initdb makes.
+local function take_template0(cluster, to)
+    local databases = {}
+    for _, name in ipairs(fs.list(cluster .. "/base")) do databases[#databases + 1] = math.tointeger(tonumber(name)) end
+    table.sort(databases)
+    fs.mkdir(to)
+    fs.rename(("%s/base/%d"):format(cluster, databases[2]), ("%s/%d"):format(to, databases[2]))
+end
+
 --- Small, for it is copied for each server: a segment of the log has 1 MB instead of 16.
 local function make_template(pg, path)
     local uid, gid = folder.ids()
@@ -59,20 +79,22 @@ local function make_template(pg, path)
     local _ <close> = setmetatable({}, { __close = function() fs.rmtree(temporary) end })
     folder.make(temporary)
     local result = process.run {
-        pg.bindir .. "/initdb", "-D", temporary, "-U", superuser, "-A", "trust", "-E", "UTF8",
+        pg.bindir .. "/initdb", "-D", temporary .. "/data", "-U", superuser, "-A", "trust", "-E", "UTF8",
         "--locale=C.UTF-8", "-N", "--wal-segsize=1", uid = uid, gid = gid, cwd = "/", env = programs.environment(),
         stderr = "stdout", timeout = 120,
     }
     if not result.ok then
         errors.raise { kind = "io", message = "initdb failed", detail = daemon.last_lines(result.stdout, 10) }
     end
-    remove_maps(temporary)
+    remove_maps(temporary .. "/data")
+    remove_spare_log(temporary .. "/data")
+    take_template0(temporary .. "/data", temporary .. "/template0")
     fs.rename(temporary, path)
 end
 
 --- What cleans temporary folders by age takes single files away, so an old template is not trusted.
 local function usable(path)
-    local there = fs.stat(path .. "/PG_VERSION")
+    local there = fs.stat(path .. "/data/PG_VERSION")
     return there and os.time() - there.mtime < 2 * 24 * 3600
 end
 
@@ -88,8 +110,10 @@ local function template(pg)
     return path
 end
 
+local COPY <const> = 'cp -a --reflink=auto "$1/data" "$2" && cp -al "$1"/template0/* "$2/base"'
+
 local function copy(from, to)
-    local result = process.run { "cp", "-a", "--reflink=auto", from, to, timeout = 60 }
+    local result = process.run { "sh", "-c", COPY, "sh", from, to, timeout = 60 }
     if not result.ok then errors.raise { kind = "io", message = "cp failed", detail = result.stderr } end
 end
 
