@@ -216,7 +216,7 @@ rounds.describe(describe, it, {
                 $take->();
                 $auth->(10, "SCRAM-SHA-256\0\0");
                 my ($nonce) = $take->() =~ /r=([^,]+)/;
-                $auth->(11, "r=${nonce}more,s=c2FsdHNhbHRzYWx0,i=150000");
+                $auth->(11, "r=${nonce}more,s=c2FsdHNhbHRzYWx0,i=60000");
                 sleep 5;]]
             local dir <const> = fs.mkdtemp()
             local _ <close> = setmetatable({}, { __close = function() fs.rmtree(dir) end })
