@@ -1,27 +1,67 @@
 -- `dbrun help`: topics, functions, words; on a terminal and in a pipe.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
+local json = require "dbrun.json"
 local library = require "dbrun.manual.library"
 local process = require "dbrun.process"
 local terminal = require "spec.support.terminal"
 
 local PROGRAM <const> = core.options.program
 
+-- Answers one command line after the other: most of a `dbrun help` is reading the manual.
+local MANY <const> = [[
+local json, main, stdout = require "dbrun.json", require("dbrun.manual.command").main, io.stdout
+local function sink(parts)
+    return {
+        write = function(self, ...)
+            for _, text in ipairs { ... } do parts[#parts + 1] = text end
+            return self
+        end,
+        flush = function() return true end,
+    }
+end
+for line in io.lines() do
+    local out, err = {}, {}
+    io.stdout, io.stderr = sink(out), sink(err)
+    local code = main(json.decode(line))
+    stdout:write(json.encode { table.concat(out), code, table.concat(err) }, "\n"):flush()
+end
+]]
+
 describe("dbrun help", function()
-    local folder
+    local folder, many
     setup(function()
         folder = fs.mkdtemp()
         fs.mkdir(folder .. "/scripts")
         fs.write(folder .. "/scripts/help.lua", fs.read "scripts/help.lua") -- none is beside a build elsewhere
+        fs.write(folder .. "/many.lua", MANY)
+        many = process.start {
+            PROGRAM, "--no-env", "many.lua", cwd = folder, env = { COLUMNS = "80" }, stdin_from = "pipe",
+            stdout = "capture",
+        }
     end)
-    teardown(function() fs.rmtree(folder) end)
+    teardown(function()
+        many:close()
+        fs.rmtree(folder)
+    end)
 
     local function help(...)
+        many:write(json.encode { ... } .. "\n")
+        return table.unpack(json.decode(assert(many:read_line(60), "no answer")))
+    end
+
+    local function help_program(...)
         local command = { PROGRAM, "help", ... }
         command.cwd, command.timeout, command.env = folder, 60, { COLUMNS = "80" }
         local result = process.run(command)
         return result.stdout, result.code, result.stderr
     end
+
+    it("is what its function says, with its exit status", function()
+        for _, words in ipairs { {}, { "lint" }, { "engine:query" }, { "migrat" }, { "--search", "xyzzyq" } } do
+            assert.same({ help(table.unpack(words)) }, { help_program(table.unpack(words)) })
+        end
+    end)
 
     it("shows the commands and the topics, and so does -h", function()
         local text, code = help()
