@@ -92,7 +92,10 @@ describe("a write to a child whose captured output is over its limit", function(
         local child <close> = echo("stdout", "first\\n", 3 * MIB)
         assert.equal("first", child:read_line(30))
         local writer <const> = task.spawn(pcall, child.write, child, ("0123456\n"):rep(MIB))
-        for _ = 1, 300000 do assert.equal("0123456", child:read_line(30)) end
+        for _ = 1, 300000 do
+            local line <const> = child:read_line(30)
+            if line ~= "0123456" then assert.equal("0123456", line) end -- a call of assert.equal takes 20 us
+        end
         local status <const> = writer:status() -- it waits, or its child has just read something
         assert.is_true(status == "waiting" or status == "ready", status)
         local e = refused(child.wait, child, 30)
