@@ -114,8 +114,8 @@ local remover <const> = in_memory and assert(io.popen(REMOVER:format(quote(in_me
 local root <const> = lines_of("pwd -P")[1]
 local reports <const> = (opts.build:sub(1, 1) == "/" and "" or root .. "/") .. opts.build .. "/reports"
 
--- Tools that `make test-deps` has installed for the specs (tools.sh), and PostgreSQL's programs: Debian's psql and pg_dump
--- are a script in Perl, which takes four times as long to start.
+-- Tools that `make test-deps` has installed for the specs (tools.sh), and PostgreSQL's programs: Debian's psql and
+-- pg_dump are a script in Perl, which takes four times as long to start.
 local POSTGRES <const> = lines_of("ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1")[1]
 local TOOLS <const> = quote(("PATH=%s/build/tools/node_modules/.bin:%s%s"):format(root,
     POSTGRES and POSTGRES .. ":" or "", os.getenv "PATH" or "/usr/bin:/bin"))
