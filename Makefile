@@ -28,9 +28,11 @@ HIREDIS_LIBS   ?= -lhiredis
 ARGPARSE    ?= /usr/share/lua/5.4/argparse.lua
 CFLAGS      ?= -O2 -g -DNDEBUG
 WARN        := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
+# -Werror: the checks of gcc that make lint has (.ci/run).
+WERROR      ?=
 SANITIZE    ?=
 CPPFLAGS_   := -D_GNU_SOURCE -Iruntime -I$(BUILD)/gen $(patsubst -I%,-isystem%,$(HIREDIS_CFLAGS)) -isystem $(LUA_INCDIR) -isystem $(PQ_INCDIR) $(CPPFLAGS)
-CFLAGS_     := -std=c11 $(WARN) -fPIC -fvisibility=hidden -fno-common $(CFLAGS) $(SANITIZE)
+CFLAGS_     := -std=c11 $(WARN) -fPIC -fvisibility=hidden -fno-common $(CFLAGS) $(WERROR) $(SANITIZE)
 LDFLAGS_    := -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
 # libpg_query, libedit and mimalloc are opened when somebody needs them. The linker looks for each symbol of each
 # library in this order at every start, and most are in the first two.
