@@ -3,6 +3,7 @@
 #include "base/deadline.h"
 #include "bind/pg/link.h"
 #include "bind/pg/pool_error.h"
+#include "bind/pg/recovery.h"
 #include "pg/errors.h"
 
 #include <stdlib.h>
@@ -165,8 +166,11 @@ static void settled(void *data, void *owner, PGresult *r, struct error *e)
     struct pg_shared *s = owner;
     (void)data;
     s->result = r;
-    if (e)
+    if (e) {
+        /* Now: the task's next write may be sent on another connection while this one is still busy. */
+        pg_link_leave_demoted(s->flight, e);
         error_move(&s->error, e);
+    }
     wake(s);
 }
 

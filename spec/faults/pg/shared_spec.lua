@@ -233,3 +233,39 @@ describe("a cancel request that overtakes its statement", function()
         end)
     end
 end)
+
+describe("a write that a demoted server refuses while others are in flight beside it", function()
+    it("takes all connections to that server out of the pool at once", function()
+        local a <close> = servers.postgres()
+        local b <close> = servers.postgres()
+        for _, server in ipairs { a, b } do server:psql "create table ledger (n int)" end
+        local e <close> = shared { size = 2, url = ("postgresql://dbrun@/postgres?host=%s,%s"):format(a.sockdir,
+            b.sockdir) .. "&target_session_attrs=read-write" }
+        local delete <const>, sleep <const> = "delete from ledger where n = $1", "select pg_sleep($1::float8)::text"
+        local held = e:acquire() -- so that statements share the other one
+        for _ = 1, 6 do
+            e:query(delete, 1)
+            e:query(sleep, 0)
+            held:query(delete, 1) -- prepared there, it can be shared there
+        end
+        a:psql "alter system set default_transaction_read_only = on"
+        a:psql "select pg_reload_conf()"
+        pg.eventually(20, function() return a:psql "show default_transaction_read_only" == "on" end, "read-only")
+        task.sleep(0.1) -- the backends get the signal
+        local refused, second
+        repeat
+            task.all {
+                function()
+                    local ok <const>, problem <const> = pcall(e.query, e, delete, 1)
+                    if ok then return end
+                    refused = problem
+                    held:release()
+                    second = e:query(delete, 1) -- the statement below is still in flight
+                end,
+                function() e:query(sleep, 0.5) end,
+            }
+        until refused
+        assert.equal("25006", refused.sqlstate)
+        assert.equal(0, second.affected)
+    end)
+end)
