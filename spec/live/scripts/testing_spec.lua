@@ -2,6 +2,7 @@
 local core = require "dbrun.core"
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
+local initdb = require "spec.support.initdb"
 local process = require "dbrun.process"
 local servers = require "spec.support.servers"
 local support = require "spec.support.pg"
@@ -231,6 +232,7 @@ describe("dbrun test", function()
 
     it("removes them when it is interrupted", function()
         env.DBRUN_TEST_DATABASE_URL, env.DBRUN_TEST_REDIS_URL = nil, nil
+        env.DBRUN_PG_BINDIR = initdb.bindir()
         spec("slow", wrap [[
     it("waits", function()
         require("dbrun.fs").write("waiting", "")
