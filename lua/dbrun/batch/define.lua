@@ -327,6 +327,9 @@ M.expand = statement.expand
 ---The parameters of statements for a chunk.
 M.named = statement.named
 
+---A bound as a parameter of type text[].
+M.texts = statement.texts
+
 ---The statements of a job's `run`, written out for a walk.
 M.statements = statement.statements
 

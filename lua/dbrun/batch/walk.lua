@@ -273,9 +273,10 @@ function Walk:order() return steps.order(self) end
 ---(nothing lies behind it). No row: the range has no keys.
 ---@param open? boolean
 ---@param by_where? boolean rows that fit are counted, else keys
+---@param few? boolean a few keys are wanted: the same answer, for less planning
 ---@return string sql
-function Walk:step(open, by_where)
-    return steps.step(self, open or false, by_where and self.where or nil)
+function Walk:step(open, by_where, few)
+    return steps.step(self, open or false, by_where and self.where or nil, few)
 end
 
 ---A query for the last key: `bound`, or no row.

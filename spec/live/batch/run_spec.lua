@@ -418,7 +418,7 @@ describe("a COMMIT without an answer", function()
             while killed < 2 do
                 task.sleep(0.02)
                 killed = killed + engine:query([[select pg_terminate_backend(pid) from pg_stat_activity
-                    where query = 'commit' and state = 'active']]).affected
+                    where query like 'commit%' and state = 'active']]).affected
                 if killed == 1 then task.sleep(0.4) end
             end
         end)

@@ -127,6 +127,24 @@ function M.statements(definition, walk, open)
     return list
 end
 
+---A bound as a parameter that SQL reads as text[]: its elements are written here, which takes a small part of what it
+---takes to look at values of any kind.
+---@param bound string[]
+---@return string
+function M.texts(bound)
+    local list <const> = {}
+    for i, text in ipairs(bound) do list[i] = '"' .. text:gsub('[\\"]', "\\%0") .. '"' end
+    return "{" .. table.concat(list, ",") .. "}"
+end
+
+---The start of the job, made a parameter once.
+local function started_of(definition, text)
+    if definition.started_text ~= text then
+        definition.started_text, definition.started = text, db_params.typed(text, "timestamptz")
+    end
+    return definition.started
+end
+
 ---The parameters of all SQL of a chunk or a step: the job's own, :started, :after and :upto.
 ---@param definition dbrun.batch.Definition
 ---@param chunk { after?: string[], upto?: string[], started?: string }
@@ -135,9 +153,9 @@ function M.named(definition, chunk)
     local named = {}
     for name, value in pairs(definition.params) do named[name] = value end
     args.optional(definition.fn, "chunk.started", chunk.started, "string")
-    named.started = chunk.started and db_params.typed(chunk.started, "timestamptz")
-    named.after = chunk.after and db_params.array(chunk.after, "text")
-    named.upto = chunk.upto and db_params.array(chunk.upto, "text")
+    named.started = chunk.started and started_of(definition, chunk.started)
+    named.after = chunk.after and M.texts(chunk.after)
+    named.upto = chunk.upto and M.texts(chunk.upto)
     named._after, named._upto = chunk.after and chunk.after[1], chunk.upto and chunk.upto[1] -- the first column alone
     return named
 end

@@ -1,6 +1,7 @@
 --- Bounds of chunks, asked where the walked table is: in the database of the state, or in another one. Keys are written
 --- as text under settings of ours, which the next statement of the transaction does not see.
 local catalog = require "dbrun.db.catalog"
+local define = require "dbrun.batch.define"
 
 local M = {}
 
@@ -73,23 +74,35 @@ function Bounds:with(values)
     local all <const> = {}
     for key, value in pairs(self.values) do all[key] = value end
     for key, value in pairs(values) do all[key] = value end
-    local db <const> = require "dbrun.db"
     for _, key in ipairs { "after", "upto" } do
         if type(all[key]) == "table" then
             all["_" .. key] = all[key][1] -- for conditions on the key's first column alone
-            all[key] = db.array(all[key], "text")
+            all[key] = define.texts(all[key])
         end
     end
     return all
 end
 
+--- Up to so many keys take less time than it takes to plan a step that does not keep them.
+local FEW <const> = 500
+
+---Which of the steps this is.
+---@param open boolean without a lower bound
+---@param by_where boolean
+---@param size integer rows, or keys, that it counts
+---@return string
+function Bounds.step_key(open, by_where, size)
+    return (open and "open" or "") .. (by_where and " where" or size <= FEW and " few" or "")
+end
+
 ---The step as a query, for use inside of another statement.
 ---@param open boolean without a lower bound
 ---@param by_where boolean
+---@param size integer rows, or keys, that it counts
 ---@return string
-function Bounds:step_sql(open, by_where)
-    local key <const> = (open and 1 or 0) + (by_where and 2 or 0)
-    self.steps[key] = self.steps[key] or self.walk:step(open, by_where)
+function Bounds:step_sql(open, by_where, size)
+    local key <const> = Bounds.step_key(open, by_where, size)
+    self.steps[key] = self.steps[key] or self.walk:step(open, by_where, size <= FEW)
     return self.steps[key]
 end
 
@@ -122,7 +135,7 @@ end
 ---@return {bound: string[], fits: integer, looked: integer, final: boolean}? nil when nothing lies there
 function Bounds:step(tx, after, upto, size, look, by_where)
     if self.walk.sql == false then return self.walk:next_bound(after, size, upto) end
-    return ask(self, tx, self:step_sql(after == nil, by_where),
+    return ask(self, tx, self:step_sql(after == nil, by_where, size),
         { after = after, upto = upto, size = size, look = look })
 end
 

@@ -65,10 +65,12 @@ end
 ---@param store dbrun.batch.Store
 ---@param id integer of the range
 ---@param settings {[1]: string, [2]: any}[] in force for the transaction
+---@param begun boolean the mark before it has begun the transaction
 ---@return dbrun.batch.Claim? nil when the row is locked, or gone
-function M.claim(conn, store, id, settings)
+function M.claim(conn, store, id, settings, begun)
     local sql <const> = claim_sql(store, settings)
     local values <const> = { id = id, me = store.me }
+    if begun then return conn:one(sql, values) end
     local results <const> = conn:pipeline(function(p)
         p:query "begin isolation level read committed read write"
         p:query(sql, values)
@@ -79,23 +81,28 @@ end
 
 ---What the mark finds behind a position: `nothing` ends the range, no row that fits passes the stretch without a chunk.
 local FOUND <const> = [[
-found as (select coalesce((select final and fits {=} 0 from step), true) as nothing, (select bound from step) as bound,
-                 coalesce((select fits from step), 0) as fits, coalesce((select looked from step), 0) as looked)]]
+(select coalesce(step.final and step.fits {=} 0, true) as nothing, step.bound, coalesce(step.fits, 0) as fits,
+        coalesce(step.looked, 0) as looked from (select true) as always left join step on true) found]]
 
 local GIVEN <const> = [[
-found as (select :_nothing::boolean as nothing, :_bound::text[] as bound, :_fits::bigint as fits,
-                 :_step_looked::bigint as looked)]]
+(select :_nothing::boolean as nothing, :_bound::text[] as bound, :_fits::bigint as fits,
+        :_step_looked::bigint as looked) found]]
 
-local MARK <const> = [[
+--- Materialized: else each mention of a column of it would be planned as all that it is made of.
+local MOVED <const> = [[
+moved as materialized (
+    select case when nothing then :upto::text[] when fits {=} 0 then bound else :after::text[] end as position,
+           case when not nothing and fits {>} 0 then bound end as next, nothing, fits, looked from %s)]]
+
+local REST <const> = [[
 ,
-moved as (select case when nothing then :upto::text[] when fits {=} 0 then bound else :after::text[] end as position,
-                 case when not nothing and fits {>} 0 then bound end as next, nothing, fits, looked from found),
 rest as (insert into %s (job, pass, first, position, next, last, size)
          select :_job, :_pass, position, position, next, :upto::text[], :_new_size from moved
-          where :_close and not nothing returning id)
-update %s r set position = m.position, next = case when not :_close then m.next end,
-       last = case when :_close then m.position else r.last end,
-       state = case when :_close or m.nothing then 'done' else 'open' end,
+          where not nothing returning id)]]
+
+local MARK <const> = [[
+
+update %s r set position = m.position, next = %s, last = %s, state = case when %s then 'done' else 'open' end,
        chunks = r.chunks {+} :_chunks, rows = r.rows {+} :_rows,
        looked = r.looked {+} :_looked {+} case when m.fits {=} 0 and not m.nothing then m.looked else 0 end,
        worked = r.worked {+} :_seconds, waited = coalesce(%s, r.waited), note = coalesce(%s, r.note),
@@ -110,21 +117,22 @@ update %s r set position = m.position, next = case when not :_close then m.next 
 returning r.state, r.position, r.next, r.last, m.fits, m.looked, m.nothing]]
 
 ---The text of a mark. It is parsed and planned for each chunk, so it has no more than that one needs.
-local function sql_of(store, mark, open)
+local function sql_of(store, mark, open, close)
     store.marks = store.marks or {}
-    local by_where <const>, has_waited <const>, has_note <const> = mark.by_where, next(mark.waited or {}) ~= nil,
-        mark.note ~= nil
-    local key <const> = (store.bounds.alone and 4 or (open and 1 or 0) + (by_where and 2 or 0))
-        + (has_waited and 8 or 0) + (has_note and 16 or 0)
+    local has_waited <const>, has_note <const> = next(mark.waited or {}) ~= nil, mark.note ~= nil
+    local key <const> = (store.bounds.alone and "alone" or store.bounds.step_key(open, mark.by_where, mark.step_size))
+        .. (has_waited and " waited" or "") .. (has_note and " note" or "") .. (close and " close" or "")
     if not store.marks[key] then
         local ranges <const> = store.place.ranges
         local waited <const> = has_waited and parts.by_name("r.waited", ":_waited::jsonb", "sum") or "null"
         local note <const> = has_note and parts.by_name("r.note", ":_note::jsonb", "max") or "null"
         -- What the walk wrote is the user's SQL, too: its names are not to be taken for ours.
-        local found <const> = store.bounds.alone and catalog.sql(GIVEN)
-            or "step as materialized (" .. store.bounds:step_sql(open, by_where) .. "),\n" .. catalog.sql(FOUND)
-        store.marks[key] = "with " .. found .. catalog.sql(
-            MARK:format(ranges, ranges, waited, note, parts.BACKEND_START)) -- a pooler gives another server process
+        local step <const> = store.bounds.alone and ""
+            or "step as materialized (" .. store.bounds:step_sql(open, mark.by_where, mark.step_size) .. "),\n"
+        store.marks[key] = "with " .. step
+            .. catalog.sql(MOVED:format(store.bounds.alone and GIVEN or FOUND) .. (close and REST:format(ranges) or "")
+                .. MARK:format(ranges, close and "null" or "m.next", close and "m.position" or "r.last",
+                    close and "true" or "m.nothing", waited, note, parts.BACKEND_START)) -- a pooler gives another
     end
     return store.marks[key]
 end
@@ -141,6 +149,7 @@ end
 ---@field by_where boolean the step counts rows that fit, not keys
 ---@field waited? table<string, number> seconds by reason since the last mark
 ---@field note? table<string, number>
+---@field chain boolean the next chunk's transaction is begun at once
 
 ---Moves the position, finds the next bound and commits. One round trip; two for a
 ---table that is in another database, or spread over nodes by Citus.
@@ -160,15 +169,15 @@ function M.mark(conn, store, mark)
         _looked = mark.looked,
         _seconds = mark.seconds, _new_size = mark.size, _waited = db.json(mark.waited or {}),
         _note = mark.note and db.json(mark.note) or core.null,
-        _close = mark.done and claim.chunks + 1 >= M.CHUNKS,
     }
+    local close <const> = mark.done and claim.chunks + 1 >= M.CHUNKS
     if bounds.alone then
         local step <const> = bounds:step(conn, after, claim.last, mark.step_size, mark.look, mark.by_where)
         values._nothing = not step or step.final and step.fits == 0
         values._bound = step and step.bound or core.null
         values._fits, values._step_looked = step and step.fits or 0, step and step.looked or 0
     end
-    local sql <const> = sql_of(store, mark, after == nil)
+    local sql <const> = sql_of(store, mark, after == nil, close)
     local at
     local results <const> = conn:pipeline(function(p)
         local pin <const> = bounds:pin()
@@ -177,7 +186,7 @@ function M.mark(conn, store, mark)
         at = pin and 2 or 1
         local unpin <const>, before <const> = bounds:unpin(claim)
         if unpin then p:query(unpin, before) end
-        p:query "commit"
+        p:query(mark.chain and "commit and chain" or "commit")
     end)
     return results[at][1]
 end

@@ -148,8 +148,8 @@ local function finish(walk, open, template, values)
     return fill(template, values)
 end
 
---- The same for a table with leaves, or one that is spread over nodes: each mention of it costs a plan of all of them,
---- so that it is mentioned once.
+--- The same with one mention of the table, whose keys are kept: for a few keys, which take less time than to plan more
+--- mentions, and for a table with leaves, or one that is spread over nodes, of which each mention costs a plan of all.
 local KEYS_ONCE <const> = [[
 with e as materialized ($key $from where $range $order limit $wanted operator(pg_catalog.+) 1),
 hit as materialized (select e.* from e offset $wanted operator(pg_catalog.-) 1 limit 1),
@@ -169,8 +169,8 @@ select s.bound, s.fits, s.looked, s.final from (
 ) s limit 1]]
 
 ---By keys alone.
-local function by_keys(walk, open)
-    return finish(walk, open, walk.once and KEYS_ONCE or STEP, {
+local function by_keys(walk, open, few)
+    return finish(walk, open, (walk.once or few) and KEYS_ONCE or STEP, {
         hit = "hit as materialized ($key $from where $range $order offset $wanted operator(pg_catalog.-) 1 limit 1)",
         fits = WANTED, looked = WANTED,
         other = "c.n, c.n, true from (select pg_catalog.count(*) as n from "
@@ -222,9 +222,10 @@ end
 ---@param walk dbrun.batch.Walk
 ---@param open boolean
 ---@param where? string nil: by keys alone
+---@param few? boolean a few keys are wanted; counts when it is by keys alone
 ---@return string sql
-function M.step(walk, open, where)
-    return where and by_where(walk, open, where) or by_keys(walk, open)
+function M.step(walk, open, where, few)
+    return where and by_where(walk, open, where) or by_keys(walk, open, few)
 end
 
 local CUT <const> = [[

@@ -1,5 +1,6 @@
 --- One chunk: a READ COMMITTED transaction that locks the range's row, does the work between two bounds, and moves the
---- position. Three round trips for one statement, one commit.
+--- position. Three round trips for one statement, one commit. A commit behind which the next chunk follows at once
+--- begins that one's transaction, too: its claim is a statement alone then, which the server has prepared.
 local control = require "dbrun.batch.state.control"
 local chunks = require "dbrun.batch.state.chunk"
 local define = require "dbrun.batch.define"
@@ -77,18 +78,26 @@ local function step_of(worker, size)
     return size, true
 end
 
+--- Does the next chunk follow at once, so far as it is known? A transaction of Citus has its own way to begin.
+local function goes_on(worker)
+    local values <const> = worker.values
+    return values.duty >= 1 and not values.rate and not worker.definition.after and not worker.store.bounds.walk.citus
+end
+
 local function mark(worker, conn, claim, done)
     local limits <const> = worker.size
     local size <const> = worker.run:allowed(limits.rows, worker)
     local step_size <const>, by_where <const> = step_of(worker, size)
     local began <const> = task.now()
     worker.marking = true
+    local chain <const> = goes_on(worker)
     local row <const> = chunks.mark(conn, worker.store, {
         claim = claim, done = done ~= nil, rows = done and done.rows or 0,
         looked = done and done.keys or 0, seconds = done and done.seconds or 0.0,
         size = limits.rows, step_size = step_size, look = math.max(limits.look, step_size), by_where = by_where,
-        waited = worker:take_waited(), note = done and done.note,
+        waited = worker:take_waited(), note = done and done.note, chain = chain,
     })
+    worker.begun = chain
     worker.tail = task.now() - began
     limits:stepped(worker.tail)
     if by_where and row.looked > 0 then worker.share = row.fits / row.looked end
@@ -126,8 +135,8 @@ function M.run(worker)
     local conn <const> = worker.conn
     if worker.run:room(worker) < 1 then return { what = "full" } end
     local began <const> = task.now()
-    local claim <const> = chunks.claim(conn, worker.store, worker.range.id, worker:settings())
-    worker.claimed = task.now() - began
+    local claim <const> = chunks.claim(conn, worker.store, worker.range.id, worker:settings(), worker.begun)
+    worker.claimed, worker.begun = task.now() - began, false
     local outcome
     if not claim then
         outcome = { what = "locked" }

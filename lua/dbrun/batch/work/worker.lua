@@ -28,6 +28,7 @@ local M = {}
 ---@field backend? integer the server's process, while a chunk is under way
 ---@field wanted? integer rows that the next chunk is to have
 ---@field share? number of the keys of the last step whose rows fit
+---@field begun boolean the transaction of the next chunk is open, and has done nothing
 local Worker = {}
 Worker.__index = Worker
 
@@ -40,6 +41,7 @@ function M.new(run, number)
     local self <const> = setmetatable({
         number = number, run = run, store = store, definition = run.definition, values = run.values,
         work = run.work_of(number), size = sizes.new(run.values), pace = pace.new(task.now()), waited = {},
+        begun = false,
     }, Worker)
     store.set_aside = function(range, why, failed) self:set_aside(range, why, failed) end
     return self
@@ -92,23 +94,36 @@ function Worker:take_waited()
     return waited
 end
 
----Waits, and remembers for what; the caller has no transaction open.
+---Gives the connection back after an error: the pool rolls back, or closes it.
+local function disconnect(worker)
+    local conn <const> = worker.conn
+    worker.conn, worker.backend, worker.planned, worker.begun = nil, nil, nil, false
+    if conn then pcall(conn.release, conn) end
+end
+
+---Ends the transaction that was begun for a chunk which does not follow.
+local function end_begun(worker)
+    if not worker.begun then return end
+    worker.begun = false
+    local ok <const>, e <const> = pcall(worker.conn.exec, worker.conn, "rollback")
+    if ok then return end
+    disconnect(worker) -- nothing was done in it, so nothing is lost
+    if classify.of(e) == "cancelled" then error(e, 0) end
+end
+
+---Waits, and remembers for what; no transaction is open meanwhile.
 function Worker:wait(reason, seconds, text)
+    end_begun(self)
     local began <const> = task.now()
     if text then self.run:waits(self, text, reason) end
     self.run:sleep(seconds)
     self.waited[reason] = (self.waited[reason] or 0) + task.now() - began
 end
 
+---A connection outside of a transaction.
 local function connect(worker)
+    end_begun(worker)
     if not worker.conn then worker.conn = worker.run.engine:acquire() end
-end
-
----Gives the connection back after an error: the pool rolls back, or closes it.
-local function disconnect(worker)
-    local conn <const> = worker.conn
-    worker.conn, worker.backend, worker.planned = nil, nil, nil
-    if conn then pcall(conn.release, conn) end
 end
 
 ---Gives the range back.
@@ -180,7 +195,7 @@ end
 
 ---Did the search for the next chunk fail, and not the chunk? What fails at COMMIT is the chunk's.
 local function in_step(worker, e)
-    return worker.marking and e.statement ~= "commit"
+    return worker.marking and not (e.statement or ""):find "^commit"
 end
 
 ---Says in an error which chunk of which job it is about.
@@ -313,6 +328,7 @@ end
 local function vacuum(worker)
     local run <const> = worker.run
     if not run.health:wants_vacuum() then return end
+    connect(worker)
     run:tell("message", { worker = worker.number, text = "VACUUM of the table, between chunks" })
     local began <const> = task.now()
     worker.conn:exec("vacuum " .. worker.store.bounds.walk.relation)
@@ -334,7 +350,7 @@ local function locked(worker)
 end
 
 local function step(worker)
-    connect(worker)
+    if not worker.begun or not worker.range or worker.lost then connect(worker) end
     if worker.lost then return recover(worker) end
     if not worker.range then return get_range(worker) end
     worker.claim = nil
