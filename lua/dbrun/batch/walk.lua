@@ -42,6 +42,8 @@ local M = {}
 ---@field index string
 ---@field gt string the operator > of the key
 ---@field le string
+---@field eq? string the operator = of its first column; nil: rows are not found by a list of its values
+---@field sparse? number share of rows that fit up to which a step by `where` tells their keys
 ---@field identity table
 ---@field pins string[][] settings that must be in force where a key is written as text
 ---@field where? string of the definition
@@ -217,6 +219,9 @@ function M.open(conn, definition)
         walk.ordered, walk.ge = true, operator_of(conn, definition, entries, "ge")
         walk.cut_at = not (relation.hypertable and relation.hypertable.compressed)
     end
+    if types.has_lists(entries[1].column) and entries[1].entry.eq and not citus then
+        walk.eq, walk.sparse = operator_of(conn, definition, { entries[1] }, "eq"), 1 / steps.SPARSE
+    end
     local columns = {}
     for i, e in ipairs(entries) do walk.key[i], columns[i] = key_column(conn, e), e.column end
     walk.pins, walk.identity = types.pins(columns), identity_of(walk)
@@ -264,13 +269,17 @@ Walk.differs = M.differs
 ---@return string sql
 function Walk:condition(open) return steps.condition(self, open or false) end
 
+---The condition that a key is one of those that a step by `where` has found, with `:_keys`, its `keys`.
+---@return string sql
+function Walk:found() return steps.found(self) end
+
 ---ORDER BY of the walk.
 ---@return string sql
 function Walk:order() return steps.order(self) end
 
 ---One query for the next bound, with `:after`, `:upto`, `:size` and `:look`: a row with `bound` (text[]), `fits` (rows
 ---that fit, up to the bound), `looked` (keys that were read for it; when by_where, as a sample tells) and `final`
----(nothing lies behind it). No row: the range has no keys.
+---(nothing lies behind it). No row: the range has no keys. When by_where and few fit also `keys`, for Walk:found.
 ---@param open? boolean
 ---@param by_where? boolean rows that fit are counted, else keys
 ---@param few? boolean a few keys are wanted: the same answer, for less planning

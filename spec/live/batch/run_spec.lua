@@ -208,6 +208,37 @@ describe("where", function()
     end)
 end)
 
+describe("where few rows fit", function()
+    it("a row that fits only when its chunk is known is done by the second pass", function()
+        fresh(14000)
+        local chunks <const> = {}
+        local fill <const> = "update t set n = n + 1, v = 1 where :chunk"
+        local ended <const> = job({ where = "v = 0", run = fill, size = 5 }):run {
+            on = function(event)
+                if event.what ~= "chunk" then return end
+                chunks[#chunks + 1] = ("%s-%s %d"):format(event.first, event.last, event.rows)
+                if #chunks == 1 then engine:exec "update t set v = 0 where id in (5000, 13999)" end
+            end,
+        }
+        assert.same({ "nil-3500 5", "3500-7000 5", "7000-10500 5", "10500-14000 6", "nil-14000 1" }, chunks)
+        assert.same({ "done", 22 }, { ended.state, ended.rows })
+        assert.equal(22, engine:value "select sum(n)::int8 from t where v = 1 and id % 700 = 0 or id in (5000, 13999)")
+        assert.equal(1, counts().most)
+    end)
+
+    it("chunk:rows has those rows", function()
+        fresh(14000)
+        local keys <const> = {}
+        job({ where = "v = 0", size = 5, run = function(tx, chunk)
+            local rows <const> = chunk:rows { "id" }
+            keys[#keys + 1] = ("%d-%d"):format(rows[1].id, rows[#rows].id)
+            return tx:query("update t set v = 1 where id between $1 and $2 and v = 0", rows[1].id,
+                rows[#rows].id).affected
+        end }):run()
+        assert.equal("700-3500 4200-7000 7700-10500 11200-14000", table.concat(keys, " "))
+    end)
+end)
+
 describe("a row's fault", function()
     local BAD <const> = "update t set n = n + 1 + (0 / v) where :chunk"
 

@@ -196,6 +196,13 @@ describe("the walk of a table", function()
             local n <const> = conn:query(("update %s as %s set seen = seen + 1 where %s"):format(walk.relation,
                 walk.alias, walk:condition(first)), params(d, after, row.bound, {})).affected
             assert.is_true(row.fits <= size and row.looked <= 20)
+            if walk.eq and n > 0 then
+                local keys <const> = pinned(("select array_agg(%s)::text as keys from %s as %s where %s"):format(
+                    walk.key[1].text(walk.alias .. "." .. walk.key[1].ident), walk.relation, walk.alias,
+                    walk:condition(first)), params(d, after, row.bound, {})).keys
+                assert.equal(n, conn:value(("select count(*) from %s as %s where %s and %s"):format(walk.relation,
+                    walk.alias, walk:condition(first), walk:found()), params(d, after, row.bound, { _keys = keys })))
+            end
             if not by_where and not d.ties then assert.equal(n, row.fits) end
             after, steps = row.bound, steps + 1
             assert.is_true(steps < 1000, "the walk does not end")
@@ -280,6 +287,13 @@ describe("the walk of a table", function()
             walk = walks.open(conn, d)
         end)
 
+        ---Pages that a query reads, and its plan.
+        local function pages(sql, named)
+            local plan = conn:value("explain (analyze, buffers, format json) " .. sql, table.unpack { named })
+            local node <const> = plan[1].Plan
+            return node["Shared Hit Blocks"] + node["Shared Read Blocks"], require "dbrun.json".encode(plan)
+        end
+
         it("ends with the key that fits, or where no more may be looked at", function()
             local function step(first, by_where, after, upto, size, look)
                 local row <const> = conn:one(walk:step(first, by_where), bounds(after, upto, { size = size,
@@ -290,12 +304,27 @@ describe("the walk of a table", function()
             assert.same({ "300", 300, 300, false }, step(true, false, nil, { "60000" }, 500, 300))
             assert.same({ "300", 3, 300, false }, step(true, true, nil, { "60000" }, 3, 500))
             assert.same({ "1150", 1, 150, false }, step(false, true, { "1000" }, { "60000" }, 3, 150))
-            assert.same({ "1150", 1, 150, true }, step(false, true, { "1000" }, { "1150" }, 3, 150))
+            assert.same({ "1150", 1, 150, false }, step(false, true, { "1000" }, { "1150" }, 3, 150))
             assert.same({ "1199", 1, 199, true }, step(false, true, { "1000" }, { "1199" }, 3, 500))
             assert.same({ "70000", 10, 10, true }, step(false, false, { "59990" }, { "70000" }, 11, 500))
             assert.same({ "70000", 10, 10, true }, step(false, false, { "59990" }, { "70000" }, 10, 500))
             assert.is_nil(step(false, false, { "60000" }, { "70000" }, 10, 500))
-            assert.is_nil(step(false, true, { "60000" }, { "70000" }, 10, 500))
+            assert.same({ "70000", 0, 0, true }, step(false, true, { "60000" }, { "70000" }, 10, 500))
+        end)
+
+        it("tells which keys fit where few do: the chunk reads no others", function()
+            local named <const> = { size = 1000, look = 3000 }
+            local row <const> = conn:one(walk:step(false, true), bounds({ "30000" }, { "60000" }, named))
+            local n <const> = tonumber(row.bound[1])
+            local keys <const> = {}
+            for key = 30100, n, 100 do keys[#keys + 1] = key end
+            assert.equal("{" .. table.concat(keys, ",") .. "}", row.keys)
+            local chunk <const> = ("select count(*) from big where %s and fits"):format(walk:condition(false))
+            local read <const> = pages(chunk, bounds({ "30000" }, row.bound, {}))
+            local found <const> = pages(chunk .. " and " .. walk:found(), bounds({ "30000" }, row.bound,
+                { _keys = row.keys }))
+            assert.is_true(found < read, found)
+            assert.is_nil(conn:one(walk:step(false, true), bounds({ "60000" }, { "70000" }, named)).keys)
         end)
 
         it("reads no more keys than it may, and tells about how many", function()
@@ -305,13 +334,6 @@ describe("the walk of a table", function()
             assert.is_true(math.abs(row.looked - n) < n / 2)
             assert.equal(n // 100, row.fits)
         end)
-
-        ---Pages that a query reads, and its plan.
-        local function pages(sql, named)
-            local plan = conn:value("explain (analyze, buffers, format json) " .. sql, table.unpack { named })
-            local node <const> = plan[1].Plan
-            return node["Shared Hit Blocks"] + node["Shared Read Blocks"], require "dbrun.json".encode(plan)
-        end
 
         it("reads no more pages than that", function()
             local all <const> = conn:value "select relpages from pg_class where relname = 'big'"

@@ -17,6 +17,7 @@ local M = {}
 ---@field after? string[]
 ---@field upto string[]
 ---@field open boolean there is no lower bound
+---@field found? string the keys in it that fit, when the step has told them
 ---@field started string
 ---@field rows fun(self, columns?: string|string[]): table[] its rows in the order of the key, locked
 
@@ -58,7 +59,8 @@ local function add_rows(definition, walk, tx, chunk)
         if walk.read then return walk:read(tx, chunk.after, chunk.upto, names_of(definition, columns)) end
         check_lock(definition, walk)
         return tx:query(("select %s from %s as %s where %s %s%s"):format(columns_of(definition, walk, columns),
-            walk.relation, walk.alias, statement.condition(definition, walk, chunk.open, true), walk:order(), locked),
+            walk.relation, walk.alias,
+            statement.condition(definition, walk, chunk.open, true, chunk.found ~= nil), walk:order(), locked),
             statement.named(definition, chunk))
     end
 end
@@ -81,11 +83,12 @@ end
 local function of_statements(definition, walk)
     local run <const> = definition.run
     for _, sql in ipairs(type(run) == "table" and run or { run }) do refuse.check(definition, walk, sql) end
-    local first <const> = statement.statements(definition, walk, true)
-    local others <const> = statement.statements(definition, walk, false)
+    local lists <const> = {} -- by what a chunk has: a lower bound, and the keys that fit
     return function(tx, chunk)
         local named <const>, rows = statement.named(definition, chunk), 0
-        for _, sql in ipairs(chunk.open and first or others) do
+        local key <const> = (chunk.open and 1 or 0) + (chunk.found and 2 or 0)
+        lists[key] = lists[key] or statement.statements(definition, walk, chunk.open, chunk.found ~= nil)
+        for _, sql in ipairs(lists[key]) do
             local result <const> = core.pg.named(sql) and tx:query(sql, named) or tx:query(sql)
             rows = result.affected
         end

@@ -81,10 +81,12 @@ end
 ---@param walk dbrun.batch.Walk
 ---@param open boolean there is no lower bound
 ---@param whole boolean the key's range and where; false: the range alone
----@return string
-function M.condition(definition, walk, open, whole)
-    local range <const> = walk:condition(open)
+---@param found? boolean the step has told which keys fit, `:_keys`: no others are read
+---@return string sql
+function M.condition(definition, walk, open, whole, found)
+    local range = walk:condition(open)
     if not whole or not definition.where then return "(" .. range .. ")" end
+    if found then range = range .. " and " .. walk:found() end
     return ("(%s and (%s\n))"):format(range, definition.where) -- a comment may end it
 end
 
@@ -93,8 +95,9 @@ end
 ---@param walk dbrun.batch.Walk
 ---@param sql string
 ---@param open boolean
+---@param found? boolean as of M.condition
 ---@return string
-function M.expand(definition, walk, sql, open)
+function M.expand(definition, walk, sql, open, found)
     local plan <const> = core.pg.named(sql)
     if not plan then return sql end
     local numbered <const>, parts = plan[1], {}
@@ -104,7 +107,7 @@ function M.expand(definition, walk, sql, open)
             local name <const> = plan[tonumber(text:sub(2)) + 1]
             text = ":" .. name
             if name == "chunk" or name == "range" then
-                text = M.condition(definition, walk, open, name == "chunk")
+                text = M.condition(definition, walk, open, name == "chunk", found)
             end
         end
         parts[#parts + 1] = text
@@ -116,13 +119,14 @@ end
 ---@param definition dbrun.batch.Definition
 ---@param walk dbrun.batch.Walk
 ---@param open boolean there is no lower bound
+---@param found? boolean as of M.condition
 ---@return string[]? list nil: run is a function, or a kind's own work
-function M.statements(definition, walk, open)
+function M.statements(definition, walk, open, found)
     local run <const> = definition.run
     if run == nil or type(run) == "function" then return nil end
     local list = {}
     for i, sql in ipairs(type(run) == "table" and run or { run }) do
-        list[i] = M.expand(definition, walk, sql, open)
+        list[i] = M.expand(definition, walk, sql, open, found)
     end
     return list
 end
@@ -147,7 +151,7 @@ end
 
 ---The parameters of all SQL of a chunk or a step: the job's own, :started, :after and :upto.
 ---@param definition dbrun.batch.Definition
----@param chunk { after?: string[], upto?: string[], started?: string }
+---@param chunk { after?: string[], upto?: string[], started?: string, found?: string }
 ---@return table<string, any>
 function M.named(definition, chunk)
     local named = {}
@@ -157,6 +161,7 @@ function M.named(definition, chunk)
     named.after = chunk.after and M.texts(chunk.after)
     named.upto = chunk.upto and M.texts(chunk.upto)
     named._after, named._upto = chunk.after and chunk.after[1], chunk.upto and chunk.upto[1] -- the first column alone
+    named._keys = chunk.found
     return named
 end
 

@@ -82,17 +82,18 @@ end
 ---What the mark finds behind a position: `nothing` ends the range, no row that fits passes the stretch without a chunk.
 local FOUND <const> = [[
 (select coalesce(step.final and step.fits {=} 0, true) as nothing, step.bound, coalesce(step.fits, 0) as fits,
-        coalesce(step.looked, 0) as looked from (select true) as always left join step on true) found]]
+        coalesce(step.looked, 0) as looked, %s as keys from (select true) as always left join step on true) found]]
 
 local GIVEN <const> = [[
 (select :_nothing::boolean as nothing, :_bound::text[] as bound, :_fits::bigint as fits,
-        :_step_looked::bigint as looked) found]]
+        :_step_looked::bigint as looked, null::text as keys) found]]
 
 --- Materialized: else each mention of a column of it would be planned as all that it is made of.
 local MOVED <const> = [[
 moved as materialized (
     select case when nothing then :upto::text[] when fits {=} 0 then bound else :after::text[] end as position,
-           case when not nothing and fits {>} 0 then bound end as next, nothing, fits, looked from %s)]]
+           case when not nothing and fits {>} 0 then bound end as next, nothing, fits, looked, keys
+      from %s)]]
 
 local REST <const> = [[
 ,
@@ -114,7 +115,7 @@ update %s r set position = m.position, next = %s, last = %s, state = case when %
        pid = {pg_backend_pid}(), moved = {clock_timestamp}(),
        backend_start = case when r.pid {=} {pg_backend_pid}() then r.backend_start else %s end
   from moved m where r.id {=} :_id
-returning r.state, r.position, r.next, r.last, m.fits, m.looked, m.nothing]]
+returning r.state, r.position, r.next, r.last, m.fits, m.looked, m.nothing, m.keys]]
 
 ---The text of a mark. It is parsed and planned for each chunk, so it has no more than that one needs.
 local function sql_of(store, mark, open, close)
@@ -130,7 +131,8 @@ local function sql_of(store, mark, open, close)
         local step <const> = store.bounds.alone and ""
             or "step as materialized (" .. store.bounds:step_sql(open, mark.by_where, mark.step_size) .. "),\n"
         store.marks[key] = "with " .. step
-            .. catalog.sql(MOVED:format(store.bounds.alone and GIVEN or FOUND) .. (close and REST:format(ranges) or "")
+            .. catalog.sql(MOVED:format(store.bounds.alone and GIVEN or
+                FOUND:format(mark.by_where and "step.keys" or "null::text")) .. (close and REST:format(ranges) or "")
                 .. MARK:format(ranges, close and "null" or "m.next", close and "m.position" or "r.last",
                     close and "true" or "m.nothing", waited, note, parts.BACKEND_START)) -- a pooler gives another
     end
@@ -151,12 +153,21 @@ end
 ---@field note? table<string, number>
 ---@field chain boolean the next chunk's transaction is begun at once
 
+---@class dbrun.batch.Marked
+---@field state string
+---@field position string[]
+---@field next? string[]
+---@field fits integer
+---@field looked integer
+---@field nothing boolean
+---@field keys? string those that fit, where they are few
+
 ---Moves the position, finds the next bound and commits. One round trip; two for a
 ---table that is in another database, or spread over nodes by Citus.
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@param mark dbrun.batch.Mark
----@return {state: string, position: string[], next?: string[], fits: integer, looked: integer, nothing: boolean} row
+---@return dbrun.batch.Marked
 function M.mark(conn, store, mark)
     local claim <const> = mark.claim
     local bounds <const> = store.bounds

@@ -43,9 +43,10 @@ left join {pg_collation} c on c.oid {=} a.attcollation left join {pg_namespace} 
 where a.attrelid {=} $1::{oid} and a.attnum {>} 0 and not a.attisdropped order by a.attnum]]
 
 --- A row for each column of each index, with the operators of its operator class: > is strategy 5 of btree, <= is 2,
---- >= is 4.
+--- >= is 4, = is 3.
 local INDEXES <const> = catalog.sql [[
 select x.*, gt.oprname::{text} as gt, le.oprname::{text} as le, ge.oprname::{text} as ge,
+    eq.oprname::{text} as eq, en.nspname::{text} as eq_schema,
     gn.nspname::{text} as gt_schema, ln.nspname::{text} as le_schema, gen.nspname::{text} as ge_schema,
     {format_type}(x.input, -1) as operand
 from (select i.indexrelid as index, ic.relname::{text} as name, am.amname::{text} as method,
@@ -58,12 +59,15 @@ from (select i.indexrelid as index, ic.relname::{text} as name, am.amname::{text
         (select a.amopopr from {pg_amop} a where a.amopfamily {=} o.opcfamily and a.amoplefttype {=} o.opcintype
             and a.amoprighttype {=} o.opcintype and a.amopstrategy {=} 2 and a.amoppurpose {=} 's') as le_oid,
         (select a.amopopr from {pg_amop} a where a.amopfamily {=} o.opcfamily and a.amoplefttype {=} o.opcintype
-            and a.amoprighttype {=} o.opcintype and a.amopstrategy {=} 4 and a.amoppurpose {=} 's') as ge_oid
+            and a.amoprighttype {=} o.opcintype and a.amopstrategy {=} 4 and a.amoppurpose {=} 's') as ge_oid,
+        (select a.amopopr from {pg_amop} a where a.amopfamily {=} o.opcfamily and a.amoplefttype {=} o.opcintype
+            and a.amoprighttype {=} o.opcintype and a.amopstrategy {=} 3 and a.amoppurpose {=} 's') as eq_oid
     from {pg_index} i join {pg_class} ic on ic.oid {=} i.indexrelid join {pg_am} am on am.oid {=} ic.relam
     cross join lateral {generate_series}(1, i.indnkeyatts::{int4}) k(n)
     join {pg_opclass} o on o.oid {=} i.indclass[k.n {-} 1] where i.indrelid {=} $1::{oid}) x
 left join {pg_operator} gt on gt.oid {=} x.gt_oid left join {pg_namespace} gn on gn.oid {=} gt.oprnamespace
 left join {pg_operator} le on le.oid {=} x.le_oid left join {pg_namespace} ln on ln.oid {=} le.oprnamespace
+left join {pg_operator} eq on eq.oid {=} x.eq_oid left join {pg_namespace} en on en.oid {=} eq.oprnamespace
 left join {pg_operator} ge on ge.oid {=} x.ge_oid left join {pg_namespace} gen on gen.oid {=} ge.oprnamespace
 order by x.name, x.index, x.position]]
 

@@ -99,6 +99,14 @@ function M.condition(walk, open)
     return range(walk, lower_of(walk, open), open)
 end
 
+---The key, or its first column, is one of those that a step has found.
+---@param walk dbrun.batch.Walk
+---@return string sql
+function M.found(walk)
+    return ("%s %s any (cast(cast(:_keys as pg_catalog.text[]) as %s[]))"):format(columns(walk)[1], walk.eq,
+        walk.key[1].cast)
+end
+
 ---The last key.
 ---@param walk dbrun.batch.Walk
 ---@return string sql
@@ -159,15 +167,6 @@ select case when total.n operator(pg_catalog.>) $wanted then (select $text from 
     least(total.n, $wanted) as looked, total.n operator(pg_catalog.<=) $wanted as final
 from total where total.n operator(pg_catalog.>) 0]]
 
---- When nothing fits behind the hit, the next step says so.
-local WHERE_ONCE <const> = [[
-with $hit
-select s.bound, s.fits, s.looked, s.final from (
-    select $text as bound, $fits as fits, $looked as looked, false as final from hit
-    union all
-    select cast(:upto as pg_catalog.text[]), $other, true from n
-) s limit 1]]
-
 ---By keys alone.
 local function by_keys(walk, open, few)
     return finish(walk, open, (walk.once or few) and KEYS_ONCE or STEP, {
@@ -181,40 +180,60 @@ end
 
 --- Most keys do not fit, and to number them would cost more than to read them. So a sample of those that do not fit
 --- is taken, 512 on average from as many as may be looked at, and the step ends with the 410th (the chance that more
---- keys than allowed were read is below one in a million). Up to 512 keys, all are taken.
-local SAMPLE <const>, ENOUGH <const> = 512, 410
-
+--- keys than allowed were read is below one in a million). Up to 512 keys, all are taken. Whether a key lies behind the
+--- last that fits, the next step says.
 --- CASE ... <> 0: the planner takes it for true, and so believes that few keys will be read, which is so.
+--- `keys`: where few fit they are told, so that the chunk need not read all the others once more to find them.
+local SAMPLE <const>, ENOUGH <const> = 512, 410
+local MOST_FOUND <const> = 10000
+
+---One key in so many fits, or fewer: then a step by `where` tells which.
+M.SPARSE = 50
+
 local BY_WHERE <const> = [[
-e as ($key, ($where
-    ) is true as m $from where $range and (($where
-    ) is true or case when pg_catalog.random() operator(pg_catalog.<) $share then 1 else 0 end
-        operator(pg_catalog.<>) 0) $order limit $wanted operator(pg_catalog.+) ]] .. SAMPLE .. [[
+with e as ($key, ($where) is true as m $from where $range and ($where
+    or case when pg_catalog.random() operator(pg_catalog.<) $share then 1 else 0 end operator(pg_catalog.<>) 0)
+    $order limit $wanted operator(pg_catalog.+) $sample
 ),
 n as materialized (select e.*, pg_catalog.count(*) filter (where e.m) over w as f,
     pg_catalog.count(*) filter (where not e.m) over w as marks from e window w as (rows unbounded preceding)),
 hit as materialized (select * from n where n.f operator(pg_catalog.>=) $wanted
-    or case when cast(:look as pg_catalog.int8) operator(pg_catalog.>) ]] .. SAMPLE .. [[
- then n.marks operator(pg_catalog.>=) ]] .. ENOUGH .. [[
- else n.marks operator(pg_catalog.+) n.f operator(pg_catalog.>=) cast(:look as pg_catalog.int8) end limit 1)]]
+    or case when cast(:look as pg_catalog.int8) operator(pg_catalog.>) $sample
+        then n.marks operator(pg_catalog.>=) $enough
+        else n.marks operator(pg_catalog.+) n.f operator(pg_catalog.>=) cast(:look as pg_catalog.int8) end limit 1)
+select s.bound, s.fits, s.looked, s.final, $found as keys from (
+    select $text as bound, hit.f as fits, $looked_hit as looked, false as final,
+        hit.f operator(pg_catalog.+) hit.marks as taken from hit
+    union all
+    select cast(:upto as pg_catalog.text[]), coalesce(pg_catalog.max(n.f), 0), $looked_all, true, null from n
+) s limit 1]]
+
+--- `n` is read no further than it was read before.
+local FOUND <const> = [[
+case when s.fits operator(pg_catalog.>) 0 and s.fits operator(pg_catalog.*) $sparse operator(pg_catalog.<=) s.looked
+    and s.fits operator(pg_catalog.<=) $most_found then (
+    select cast(pg_catalog.array_agg($first) as pg_catalog.text)
+      from (select n.* from n limit s.taken) x where x.m) end]]
 
 local SHARE <const> = ("(%d.0::pg_catalog.float8 operator(pg_catalog./) cast(cast(:look as pg_catalog.int8)"
     .. " as pg_catalog.float8))"):format(SAMPLE)
 
 ---Keys that were looked at, as the sample tells.
 local function looked(fits, marks)
-    return ("cast(%s operator(pg_catalog.+) (cast(%s as pg_catalog.float8) operator(pg_catalog./) least($share, 1)) "
-        .. "as pg_catalog.int8)"):format(fits, marks)
+    return ("cast(%s operator(pg_catalog.+) (cast(%s as pg_catalog.float8) operator(pg_catalog./) least(%s, 1)) "
+        .. "as pg_catalog.int8)"):format(fits, marks, SHARE)
 end
 
 local function by_where(walk, open, where)
-    local fits <const> = "coalesce(pg_catalog.max(n.f), 0)"
-    local totals <const> = fits .. ", " .. looked(fits, "coalesce(pg_catalog.max(n.marks), 0)")
-    return finish(walk, open, walk.once and WHERE_ONCE or STEP, {
-        hit = BY_WHERE, share = SHARE, fits = "hit.f", looked = looked("hit.f", "hit.marks"),
-        where = "(" .. where .. "\n)",
-        other = walk.once and totals
-            or totals .. ", true from n having (select true $from where $range $order limit 1)",
+    local first <const> = walk.key[1].text "x.k1"
+    local few <const> = { sparse = tostring(M.SPARSE), most_found = tostring(MOST_FOUND), first = first }
+    return fill(BY_WHERE, {
+        key = select_key(walk), where = "(" .. where .. "\n)", from = from(walk),
+        range = range(walk, lower_of(walk, open), open), share = SHARE, order = order(walk), wanted = WANTED,
+        sample = tostring(SAMPLE), enough = tostring(ENOUGH), text = text_of(walk, "hit"),
+        looked_hit = looked("hit.f", "hit.marks"),
+        looked_all = looked("coalesce(pg_catalog.max(n.f), 0)", "coalesce(pg_catalog.max(n.marks), 0)"),
+        found = walk.eq and fill(FOUND, few) or "cast(null as pg_catalog.text)",
     })
 end
 

@@ -48,6 +48,14 @@ function M.cast(column)
     return quote(column.base_schema) .. "." .. quote(column.base_name)
 end
 
+---Can SQL compare the column with a list of values? An array of arrays is none.
+---@param column table
+---@return boolean
+function M.has_lists(column)
+    return (column.kind == "b" or column.kind == "e") and column.base_name:sub(1, 1) ~= "_"
+        and not REGISTERED[column.base_name]
+end
+
 ---SQL that writes a value as text.
 ---@param column table
 ---@param sql string

@@ -1,6 +1,7 @@
 --- One chunk: a READ COMMITTED transaction that locks the range's row, does the work between two bounds, and moves the
 --- position. Three round trips for one statement, one commit. A commit behind which the next chunk follows at once
 --- begins that one's transaction, too: its claim is a statement alone then, which the server has prepared.
+local bound = require "dbrun.batch.walk.bound"
 local control = require "dbrun.batch.state.control"
 local chunks = require "dbrun.batch.state.chunk"
 local define = require "dbrun.batch.define"
@@ -19,6 +20,7 @@ local M = {}
 ---@field package after? string[]
 ---@field package upto string[]
 ---@field package open boolean
+---@field package found? string the keys in it that fit
 
 ---@class dbrun.batch.Outcome
 ---@field what "done"|"stepped"|"locked"|"lost"|"state"|"full" full: other workers do what is left of the run's limit
@@ -35,12 +37,24 @@ local function id_of(worker, claim)
         claim.position and table.concat(claim.position, "\1") or "", table.concat(claim.next, "\1"))
 end
 
+--- So many seconds what a step has found stays true enough: rows that fit since then are for the next pass, as those
+--- are behind the frontier.
+local FRESH <const> = 5
+
+---The keys of the chunk that fit, when the step before it was this worker's, told them, and was made just now.
+local function found_in(worker, claim)
+    local found <const> = worker.found
+    if not found or found.id ~= claim.id or task.now() - found.at > FRESH then return nil end
+    return bound.same(found.after, claim.position) and bound.same(found.upto, claim.next) and found.keys or nil
+end
+
 local function chunk_of(worker, claim)
     local walk <const> = worker.store.bounds.walk
     return {
         first = walk.value(claim.position), last = walk.value(claim.next), number = worker.run:next_number(),
         attempt = 1 + claim.taken + worker:failures(claim), id = id_of(worker, claim), started = claim.started,
         after = claim.position, upto = claim.next, open = claim.position == nil,
+        found = found_in(worker, claim),
     }
 end
 
@@ -53,8 +67,9 @@ local function ask_keeps(worker, conn, chunk, rows)
     if not worker.definition.where or run.keeps ~= nil or rows == 0 or worker.store.bounds.apart then return end
     local walk <const> = worker.store.bounds.walk
     local still <const> = conn:value(
-        STILL:format(walk.relation, walk.alias, define.condition(worker.definition, walk, chunk.open, true)),
-        worker.store.bounds:with { after = chunk.after, upto = chunk.upto })
+        STILL:format(walk.relation, walk.alias, define.condition(worker.definition, walk, chunk.open, true,
+            chunk.found ~= nil)),
+        worker.store.bounds:with { after = chunk.after, upto = chunk.upto, _keys = chunk.found })
     -- Rows that fit before and still do: those that run has changed, or those that it has left. Others may have changed
     -- some meanwhile.
     local fitted <const> = worker.fits
@@ -72,6 +87,8 @@ local function step_of(worker, size)
     if not worker.definition.where then return size, false end
     local share <const> = worker.share
     if share and share >= 0.5 then return math.ceil(size / share), false end
+    -- Few fit: the step tells their keys, and then they alone are read by the chunk.
+    if share and share <= (worker.store.bounds.walk.sparse or 0) then return size, true end
     -- A stretch of `look` keys has fewer rows than a chunk takes, but some: to count them takes as long as to do them.
     local look <const> = worker.size.look
     if share and share * look >= SOME and share * look < size then return look, false end
@@ -104,6 +121,9 @@ local function mark(worker, conn, claim, done)
     worker.wanted, worker.keys = size, not by_where and step_size or nil
     worker.passed = row.fits > 0 and row.looked or 0
     worker.fits = by_where and row.fits or nil
+    worker.found = row.keys and {
+        id = claim.id, after = row.position, upto = row.next, keys = row.keys, at = task.now(),
+    }
     return row
 end
 

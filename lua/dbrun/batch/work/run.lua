@@ -263,8 +263,9 @@ end
 local function start(run, opts)
     for i = 1, opts.workers or 1 do run.workers[i] = workers.new(run, i) end -- may raise: before anything runs
     local group <close> = task.group()
-    local watching <const> = task.spawn(control.loop, run)
+    -- The connection that has opened the job is the first worker's: its server process knows the tables by now.
     for _, worker in ipairs(run.workers) do group:spawn(worker.loop, worker) end
+    local watching <const> = task.spawn(control.loop, run)
     run.group = group
     local ok <const>, e <const> = pcall(group.wait, group)
     watching:cancel()
