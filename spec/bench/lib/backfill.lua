@@ -38,13 +38,12 @@ end
 M.UPDATE = "update backfill set cents = round(amount * 100) where :chunk"
 
 local PROCEDURE <const> = [[
-create or replace procedure backfill_by_hand() language plpgsql as $$
+create or replace procedure backfill_by_hand(done bigint, last bigint) language plpgsql as $$
 declare
-    done bigint := 0;
     upto bigint;
 begin
     loop
-        select max(id) into upto from (select id from backfill where id > done order by id limit %d) x;
+        select max(id) into upto from (select id from backfill where id > done %s order by id limit %d) x;
         exit when upto is null;
         update backfill set cents = round(amount * 100) where id > done and id <= upto and cents is null;
         commit;
@@ -72,6 +71,31 @@ end
 local WRITTEN <const> = "select pg_current_wal_insert_lsn() - '0/0'"
 local SIZE <const> = "select pg_total_relation_size('backfill')"
 
+--- One session of the procedure for the whole table, or several that have a part of it each, side by side.
+local function by_hand(ctx, sessions, ask)
+    M.reset(ctx, 1)
+    local rows <const> = M.rows(ctx.seconds)
+    shell.must(psql(ctx, PROCEDURE:format(sessions > 1 and "and id <= last" or "", M.CHUNK)))
+    local before <const> = ask and tonumber(shell.must(ask))
+    local script <const> = {}
+    for i = 1, sessions do
+        script[i] = ('"$@" -c "call backfill_by_hand(%d, %d)" & pid%d=$!'):format(rows * (i - 1) // sessions,
+            rows * i // sessions, i)
+    end
+    for i = 1, sessions do script[#script + 1] = ("wait $pid%d || exit 1"):format(i) end
+    local argv <const> = { "sh", "-c", table.concat(script, "\n"), "sh" }
+    local session <const> = psql(ctx, "set synchronous_commit = on")
+    local _, runs <const> = ctx:measure(table.move(session, 1, #session, #argv + 1, argv), { limit = 600 })
+    local after <const> = ask and tonumber(shell.must(ask))
+    local left <const> = shell.must(psql(ctx, "select count(*) from backfill where cents is distinct from id"))
+    if tonumber(left) ~= 0 then error("the procedure left rows: " .. left, 0) end
+    local r <const> = runs[1]
+    return {
+        rate = rows / r.wall, time = r.wall / rows, cpu = r.cpu / rows,
+        memory = ask and after - before or r.rss_kib * 1024,
+    }
+end
+
 --- The procedure. Its answers are checked; with `bytes` its memory is what it wrote: "wal", or how much the table and
 --- its index grew: "size".
 ---@param bytes? "wal"|"size"
@@ -79,23 +103,17 @@ local SIZE <const> = "select pg_total_relation_size('backfill')"
 function M.by_hand(bytes)
     return {
         name = bytes and "procedure, " .. bytes or "procedure", kind = "peer",
-        run = function(ctx)
-            M.reset(ctx, 1)
-            local rows <const> = M.rows(ctx.seconds)
-            shell.must(psql(ctx, PROCEDURE:format(M.CHUNK)))
-            local ask <const> = psql(ctx, bytes == "size" and SIZE or WRITTEN)
-            local before <const> = tonumber(shell.must(ask))
-            local _, runs <const> = ctx:measure(psql(ctx, "set synchronous_commit = on", "call backfill_by_hand()"),
-                { limit = 600 })
-            local after <const> = tonumber(shell.must(ask))
-            local left <const> = shell.must(psql(ctx, "select count(*) from backfill where cents is distinct from id"))
-            if tonumber(left) ~= 0 then error("the procedure left rows: " .. left, 0) end
-            local r <const> = runs[1]
-            return {
-                rate = rows / r.wall, time = r.wall / rows, cpu = r.cpu / rows,
-                memory = bytes and after - before or r.rss_kib * 1024,
-            }
-        end,
+        run = function(ctx) return by_hand(ctx, 1, bytes and psql(ctx, bytes == "size" and SIZE or WRITTEN)) end,
+    }
+end
+
+--- Two sessions of the procedure, each with half of the keys, which nobody gives out: what the server can do at most
+--- with two workers on this machine.
+---@param of string which of ours it is told beside
+---@return bench.Contender
+function M.in_halves(of)
+    return {
+        name = "two procedures, half each", kind = "floor", of = of, run = function(ctx) return by_hand(ctx, 2) end,
     }
 end
 

@@ -18,6 +18,7 @@ local M = {}
 ---@field kind "ours"|"peer"|"floor"
 ---@field run fun(ctx: bench.Context, workload: bench.Workload): bench.Sample
 ---@field missing? fun(ctx: bench.Context): string|nil  -- what to install, when it is not there
+---@field of? string       -- which of ours it is told beside, when no target names it (the first)
 
 --- Turns the line that a measuring program prints into a sample. Raises when an answer was wrong or none
 --- was looked at.

@@ -75,8 +75,9 @@ end
 ---@field other? bench.Contender
 ---@field targets bench.Target[]
 
---- Who runs against whom: one duel for each pair that a target names, one for each peer that none names
---- (told for information), one without opponent for limits that nothing else measures, and where there is nothing else.
+--- Who runs against whom: one duel for each pair that a target names, one for each peer that none names (told for
+--- information beside our first, or whom it says), one without opponent for limits that nothing else measures, and where
+--- there is nothing else.
 ---@param w bench.Workload
 ---@return bench.Duel[]
 function M.duels(w)
@@ -98,7 +99,7 @@ function M.duels(w)
         end
     end
     for _, other in ipairs(w.others) do
-        if not named[other.name] then duel(w.ours[1], other) end
+        if not named[other.name] then duel(other.of and find(w.ours, other.of) or w.ours[1], other) end
     end
     for _, t in ipairs(w.targets) do
         if t.limit then
