@@ -299,6 +299,10 @@ function Walk:last() return steps.last(self) end
 ---@return string sql
 function Walk:cut(open) return steps.cut(self, open or false) end
 
+---A query for whether a key lies between two others, `:middle` between `:after` and `:upto`: `inside`.
+---@return string sql
+function Walk:between() return steps.between(self) end
+
 ---A query for the keys at which a range is cut before it is worked on, with `:after` and `:upto`: rows with `bound`.
 ---@param open? boolean
 ---@return string? sql nil: the table has no leaves in the order of the key

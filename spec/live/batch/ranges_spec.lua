@@ -310,6 +310,31 @@ describe("a range", function()
     end)
 end)
 
+describe("a split", function()
+    it("looks for its place without a lock, and takes nothing where the owner has come meanwhile", function()
+        local course <const> = course_of(seed, 1)
+        local one <const>, two <const> = course.workers[1], course.workers[2]
+        get_range(course, one)
+        local what <const>, job <const> = take.take(two.conn, two.store, function() return "done" end)
+        assert.equal("split", what)
+        local real <const>, middle, moved = course.store.bounds
+        two.store.bounds = setmetatable({ cut = function(_, ...)
+            local cut <const> = real:cut(...)
+            middle = cut.middle
+            moved = engine:query("update dbrun_batch_ranges set next = $1::text[] where id = (select id from "
+                .. "dbrun_batch_ranges where state = 'open' for no key update skip locked)", middle).affected
+            return cut
+        end }, { __index = real })
+        engine:exec "update dbrun_batch_ranges set next = array['1'] where state = 'open' and next is null"
+        assert.is_nil(take.split(two.conn, two.store, job))
+        assert.equal(1, moved)
+        two.store.bounds = nil
+        assert.is_true(tonumber(take.split(two.conn, two.store, job).first[1]) > tonumber(middle[1]))
+        for _, w in ipairs(course.workers) do w.conn:release() end
+        course.watch:release()
+    end)
+end)
+
 describe("a chunk", function()
     it("that is set aside because it ended its workers is told, with the number of those that failed", function()
         local course <const> = course_of(seed, 1)

@@ -118,6 +118,16 @@ function Walk:cut_bound(after, upto, keys)
     return { bound = whole.bound, middle = self:next_bound(after, whole.fits // 2, upto).bound }
 end
 
+---Does a place lie between two others?
+---@param middle string[]
+---@param after string[]
+---@param upto string[]
+---@return boolean
+function Walk:is_between(middle, after, upto)
+    local byte <const> = place_of(self, middle).byte
+    return place_of(self, after).byte < byte and byte < place_of(self, upto).byte
+end
+
 ---The rows of a chunk. A record that is no row is an error of SQLSTATE 22P04, which names its line: what becomes of it
 ---the job's on_error says.
 ---@param _tx table

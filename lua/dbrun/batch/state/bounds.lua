@@ -74,7 +74,7 @@ function Bounds:with(values)
     local all <const> = {}
     for key, value in pairs(self.values) do all[key] = value end
     for key, value in pairs(values) do all[key] = value end
-    for _, key in ipairs { "after", "upto" } do
+    for _, key in ipairs { "after", "upto", "middle" } do
         if type(all[key]) == "table" then
             all["_" .. key] = all[key][1] -- for conditions on the key's first column alone
             all[key] = define.texts(all[key])
@@ -148,6 +148,17 @@ end
 function Bounds:cut(tx, after, upto, keys)
     if self.walk.sql == false then return self.walk:cut_bound(after, upto, keys) end
     return ask(self, tx, self.walk:cut(after == nil), { after = after, upto = upto, keys = keys })
+end
+
+---Does a key still lie within a range, and is not its end?
+---@param tx table
+---@param middle string[]
+---@param after string[]
+---@param upto string[]
+---@return boolean
+function Bounds:is_between(tx, middle, after, upto)
+    if self.walk.sql == false then return self.walk:is_between(middle, after, upto) end
+    return ask(self, tx, self.walk:between(), { middle = middle, after = after, upto = upto }).inside
 end
 
 ---The last key of the table.

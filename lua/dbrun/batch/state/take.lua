@@ -31,7 +31,10 @@ local M = {}
 ---How often a chunk is begun again after its worker was lost.
 local MOST_TAKEN <const> = 5
 ---Keys that a split reads at most.
-local MOST_KEYS <const> = 1000000
+local MOST_KEYS <const> = 400000
+
+---Said, because a role may have default_transaction_read_only.
+local WRITES <const> = { isolation = "read committed", read_only = false }
 
 local LOCK <const> = "select state, reason, pass, last, barrier, keeps, " .. parts.PATIENT
     .. " from %s where name {=} $1" .. parts.THE_SAME:format("$2", "$2") .. " for no key update"
@@ -60,7 +63,8 @@ update %s a set last = b.last, position = b.last, chunks = a.chunks {+} b.chunks
   from pair b where a.id {=} b.a]]
 
 local CANDIDATES <const> = [[
-select id from %s where job {=} :job and pass {=} :pass and state {=} 'open' and next is not null
+select id, next, last, size, chunks, looked from %s
+ where job {=} :job and pass {=} :pass and state {=} 'open' and next is not null
    and (owner is null or owner {<>} :me)
  order by (last {=} :last::text[]) desc, chunks, id limit 4]]
 
@@ -146,8 +150,7 @@ end
 ---@return any value the range; the job's row for "split"; why, for "wait", "paused" and "stopped"
 function M.take(conn, store, advance)
     local aside <const> = {}
-    local opts <const> = { isolation = "read committed", read_only = false }
-    local what <const>, value <const> = conn:transaction(opts, function(tx)
+    local what <const>, value <const> = conn:transaction(WRITES, function(tx)
         local sql <const> = texts_of(store)
         local job <const> = tx:one(sql.lock, store.name, store.started or core.null)
         if not job then
@@ -173,21 +176,22 @@ local function keys_of(range)
     return math.min(2 * 100 * per_chunk, MOST_KEYS)
 end
 
-local function split_one(tx, store, id)
+---Takes what lies behind `middle`, if the range's owner has not come there meanwhile.
+local function split_one(tx, store, id, middle)
     local sql <const> = texts_of(store)
     tx:query(catalog.sql("select {set_config}('lock_timeout', '2s', true), " .. parts.PATIENT))
     local range <const> = tx:one(sql.look, id)
     if not range or range.state ~= "open" or not range.next then return nil end
-    local found <const> = store.bounds:cut(tx, range.next, range.last, keys_of(range))
-    if not found or not found.middle then return nil end
-    tx:query(sql.cut, id, found.middle)
+    if not store.bounds:is_between(tx, middle, range.next, range.last) then return nil end
+    tx:query(sql.cut, id, middle)
     return tx:one(sql.rest, {
-        job = store.name, pass = range.pass, middle = found.middle, last = range.last, me = store.me,
+        job = store.name, pass = range.pass, middle = middle, last = range.last, me = store.me,
         size = range.size or core.null,
     })
 end
 
----Splits a range of another worker and takes its rear part. Waits for the chunk that it is in.
+---Splits a range of another worker and takes its rear part. Where to cut is found without a lock, as it may read many
+---keys; then it waits for the chunk that the range's owner is in.
 ---@param conn table a leased connection
 ---@param store dbrun.batch.Store
 ---@param job table as given by take
@@ -197,10 +201,17 @@ function M.split(conn, store, job)
         job = store.name, pass = job.pass, me = store.me, last = job.last or core.null,
     })
     for _, candidate in ipairs(list) do
-        local ok, range = pcall(conn.transaction, conn, { isolation = "read committed", read_only = false },
-            function(tx) return split_one(tx, store, candidate.id) end)
-        if not ok and not (errors.is(range) and range.sqlstate == "55P03") then error(range, 0) end
-        if ok and range then return range end
+        local found <const> = conn:transaction(WRITES, function(tx)
+            tx:query(catalog.sql("select " .. parts.PATIENT))
+            return store.bounds:cut(tx, candidate.next, candidate.last, keys_of(candidate))
+        end)
+        if found and found.middle then
+            local ok <const>, range <const> = pcall(conn.transaction, conn, WRITES, function(tx)
+                return split_one(tx, store, candidate.id, found.middle)
+            end)
+            if not ok and not (errors.is(range) and range.sqlstate == "55P03") then error(range, 0) end
+            if ok and range then return range end
+        end
     end
 end
 
@@ -214,7 +225,7 @@ end
 ---@return boolean ended the chunk was committed after all, and was the range's last
 function M.again(conn, store, claim)
     local aside <const>, ended = {}, nil
-    local again <const> = conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
+    local again <const> = conn:transaction(WRITES, function(tx)
         local range <const> = tx:one(texts_of(store).again,
             { id = claim.id, me = store.me, position = claim.position or core.null })
         if range and range.taken >= MOST_TAKEN then
@@ -243,7 +254,7 @@ end
 ---@param id integer
 ---@param pause? number seconds
 function M.release(conn, store, id, pause)
-    conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
+    conn:transaction(WRITES, function(tx)
         tx:query(texts_of(store).release, { id = id, me = store.me, pause = pause or 0.0 })
     end)
 end

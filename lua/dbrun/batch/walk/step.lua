@@ -247,6 +247,15 @@ function M.step(walk, open, where, few)
     return where and by_where(walk, open, where) or by_keys(walk, open, few)
 end
 
+---Does `:middle` lie between `:after` and `:upto`, and is none of them?
+---@param walk dbrun.batch.Walk
+---@return string sql
+function M.between(walk)
+    local middle <const> = row_of(bound(walk, "middle"))
+    return ("select (%s %s %s) and not (%s %s %s) as inside"):format(middle, walk.gt, row_of(bound(walk, "after")),
+        row_of(bound(walk, "upto")), walk.le, middle)
+end
+
 local CUT <const> = [[
 with mid as materialized ($key $from where $range $order offset $half operator(pg_catalog.-) 1 limit 1),
 far as materialized ($key $from where $behind $order offset $keys operator(pg_catalog.-) $half
