@@ -31,17 +31,18 @@ function M.read(text)
     return passed, table.concat(told, "\n")
 end
 
---- Runs a spec, with variables set for it. Raises when a test of it fails.
+--- Runs specs, with variables set for them. Raises when a test of them fails.
 ---@param ctx bench.Context
----@param file string from the root of the project
 ---@param env table<string, string|number>
 ---@param limit number seconds
+---@param ... string files from the root of the project
 ---@return string told
 ---@return bench.Run
-function M.run(ctx, file, env, limit)
+function M.run(ctx, env, limit, ...)
     local argv <const> = { "env", "-C", ctx.home .. "/../.." }
     for name, value in pairs(env) do argv[#argv + 1] = name .. "=" .. value end
-    table.move({ ctx.dbrun, BUSTED, "--ignore-lua", "-o", "TAP", file }, 1, 6, #argv + 1, argv)
+    local words <const> = { ctx.dbrun, BUSTED, "--ignore-lua", "-o", "TAP", ... }
+    table.move(words, 1, #words, #argv + 1, argv)
     local out <const>, runs <const> = ctx:measure(argv, { limit = limit })
     local _, told <const> = M.read(out)
     return told, runs[1]

@@ -15,8 +15,8 @@ local last, taken = nil, {}
 --- The figures of a run: another one as soon as somebody asks for the same figure again.
 local function figures(ctx, name)
     if not last or taken[name] then
-        local told <const>, run <const> = spec.run(ctx, FILE, { DBRUN_BATCH_BESIDE = length(ctx.seconds) },
-            120 + 4 * length(ctx.seconds))
+        local told <const>, run <const> = spec.run(ctx, { DBRUN_BATCH_BESIDE = length(ctx.seconds) },
+            120 + 4 * length(ctx.seconds), FILE)
         local stopped <const>, went <const> = told:match "stopped (%-?[%d.]+) s after the limit, went on ([%d.]+) s"
         local alone <const>, beside <const>, longest <const> =
             told:match "transactions: ([%d.]+) ms alone, ([%d.]+) ms beside .-the longest (%d+) ms"

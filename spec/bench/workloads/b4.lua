@@ -1,13 +1,25 @@
 -- B4: a batch job of four processes under kills, crashes of the server, cut connections and a failover: each row is
 -- done once. The faults are those of spec/faults/batch/crash_spec.lua: a few of them here, a hundred kills and more in
--- the long form. (`make batch-storm` has networks that are cut off, too, which takes root.)
+-- the long form, which has a machine that is cut off ten times in one job, too (network_spec.lua), where root runs it.
 local spec <const> = require "bench.lib.spec"
 
-local FILE <const> = "spec/faults/batch/crash_spec.lua"
+local CRASHES <const>, CUTS <const> = "spec/faults/batch/crash_spec.lua", "spec/faults/batch/network_spec.lua"
 
-local function size(seconds)
-    if seconds < 1 then return { DBRUN_BATCH_ROWS = 20000, DBRUN_BATCH_FAULTS = 8 } end
-    return { DBRUN_BATCH_ROWS = 200000, DBRUN_BATCH_FAULTS = 200 }
+local function run(ctx)
+    if ctx.seconds < 1 then
+        return spec.run(ctx, { DBRUN_BATCH_ROWS = 20000, DBRUN_BATCH_FAULTS = 8 }, 600, CRASHES)
+    end
+    return spec.run(ctx, { DBRUN_BATCH_ROWS = 200000, DBRUN_BATCH_FAULTS = 200, DBRUN_BATCH_CUTS = 10 }, 3000, CRASHES,
+        CUTS)
+end
+
+--- How many faults a line tells of: "kill 4, crash 2", or "free 15.2 s after the cut".
+local function faults_of(line)
+    if line:find "DBRUN_TEST_SEED" then return 0 end
+    if line:find "after the cut" then return 1 end
+    local faults = 0
+    for n in line:gmatch "%l+ (%d+)" do faults = faults + n end
+    return faults
 end
 
 return {
@@ -16,14 +28,12 @@ return {
         {
             name = "dbrun", kind = "ours", missing = spec.missing,
             run = function(ctx)
-                local told <const>, run <const> = spec.run(ctx, FILE, size(ctx.seconds), 1800)
+                local told <const>, cost <const> = run(ctx)
                 local faults = 0
-                for line in told:gmatch "[^\n]+" do
-                    for n in (line:find "DBRUN_TEST_SEED" and "" or line):gmatch "%l+ (%d+)" do faults = faults + n end
-                end
+                for line in told:gmatch "[^\n]+" do faults = faults + faults_of(line) end
                 if faults == 0 then error("the spec made no faults:\n" .. told, 0) end
                 -- The spec compares each row; one that is wrong makes it fail, and with it this run.
-                return { wrong = 0, faults = faults, time = run.wall, memory = run.rss_kib * 1024 }
+                return { wrong = 0, faults = faults, time = cost.wall, memory = cost.rss_kib * 1024 }
             end,
         },
     },

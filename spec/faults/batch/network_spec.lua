@@ -1,6 +1,6 @@
 -- A job of two machines, one of which is cut off from the server in the middle of a chunk, again and again: within 20
--- seconds its range is free for others, and each row is done once. Long: only when DBRUN_BATCH_CUTS says how often (make
--- batch-storm).
+-- seconds its range is free for others, and each row is done once. Long: only when DBRUN_BATCH_CUTS says how often
+-- (make batch-storm).
 local core = require "dbrun.core"
 local process = require "dbrun.process"
 
