@@ -76,8 +76,8 @@ end
 ---@field targets bench.Target[]
 
 --- Who runs against whom: one duel for each pair that a target names, one for each peer that none names (told for
---- information beside our first, or beside the one it says), one without opponent for limits that nothing else measures,
---- and where there is nothing else.
+--- information beside our first, or beside the one it says), one without opponent for limits that nothing else
+--- measures, and where there is nothing else.
 ---@param w bench.Workload
 ---@return bench.Duel[]
 function M.duels(w)
