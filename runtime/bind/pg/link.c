@@ -50,6 +50,13 @@ bool pg_link_is_demoted(const struct pg_link *link)
     return link->writer && is_read_only(link->m.conn);
 }
 
+void pg_link_leave_demoted(const struct pg_link *link, const struct error *e)
+{
+    const char *state = e->field[ERROR_SQLSTATE];
+    if (state && strcmp(state, "25006") == 0 && pg_link_is_demoted(link))
+        pool_invalidate(link->engine->pool, mono_now());
+}
+
 /* So that errors of statements and lines of the log do not repeat it, wherever libpq found it. */
 static bool learn_password(struct secrets *secrets, const PGconn *conn)
 {

@@ -117,6 +117,9 @@ void pg_link_give_up(struct pg_link *link);
 /* Does the server refuse writes now, although its address asks for a writable server and it was one when the
  * connection was opened? */
 bool pg_link_is_demoted(const struct pg_link *link);
+/* If the error tells that a server whose address asks for a primary is not the primary any more: invalidates
+ * all connections of the pool, so that no other task loses a write on one of them. */
+void pg_link_leave_demoted(const struct pg_link *link, const struct error *e);
 /* Drops the notifications of a script that ran LISTEN on a pooled connection: libpq would keep them. Also
  * makes libpq parse what came. */
 void pg_link_drop_notifications(struct pg_link *link);

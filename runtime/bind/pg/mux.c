@@ -3,7 +3,6 @@
 #include "base/deadline.h"
 #include "bind/pg/link.h"
 #include "bind/pg/pool_error.h"
-#include "bind/pg/recovery.h"
 #include "pg/errors.h"
 
 #include <stdlib.h>

@@ -1,6 +1,5 @@
 /* Completes the error of a failed statement, and decides whether the statement may run again. */
 #include "bind/pg/recovery.h"
-#include "base/deadline.h"
 #include "base/number.h"
 #include "bind/pg/stale.h"
 #include "pg/placeholder.h"
@@ -137,13 +136,6 @@ enum error_outcome pg_statement_unfinished(const struct pg_statement *st, const 
 {
     bool rolled_back = st->link->m.in_transaction && !may_commit(st, sql);
     return rolled_back || only_begins(st, sql) ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
-}
-
-void pg_link_leave_demoted(const struct pg_link *link, const struct error *e)
-{
-    const char *state = e->field[ERROR_SQLSTATE];
-    if (state && strcmp(state, "25006") == 0 && pg_link_is_demoted(link))
-        pool_invalidate(link->engine->pool, mono_now());
 }
 
 void pg_statement_complete_error(struct pg_statement *st, const char *sql)

@@ -17,9 +17,6 @@ bool pg_batch_may_run_again(struct pg_engine *engine, struct pg_machine *m, cons
 bool pg_statement_is_of_cache(const struct error *e);
 /* What became of a statement for whose end nobody waits any more. */
 enum error_outcome pg_statement_unfinished(const struct pg_statement *st, const char *sql);
-/* If the error tells that a server whose address asks for a primary is not the primary any more: invalidates
- * all connections of the pool, so that no other task loses a write on one of them. */
-void pg_link_leave_demoted(const struct pg_link *link, const struct error *e);
 /* Adds what the machine does not know: the SQL, and the outcome of a lost or given up statement. */
 void pg_statement_complete_error(struct pg_statement *st, const char *sql);
 
