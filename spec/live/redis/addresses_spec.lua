@@ -131,15 +131,23 @@ describe("the address of a master", function()
             server:stop()
             fs.rmtree(dir)
         end })
-        local port <const> = math.random(45001, 55000)
-        fs.write(dir .. "/s.conf", ("port %d\nbind ::1\ndir %s\nsentinel monitor main ::1 %d 1\n"):format(
-            port, dir, server.port))
-        child = process.start {
-            "redis-server", dir .. "/s.conf", "--sentinel", stdout = dir .. "/log", stderr = "stdout",
-            pdeathsig = "KILL",
-        }
+        local port
+        for _ = 1, 10 do -- somebody else may listen there
+            port = math.random(45001, 55000)
+            fs.write(dir .. "/s.conf", ("port %d\nbind ::1\ndir %s\nsentinel monitor main ::1 %d 1\n"):format(
+                port, dir, server.port))
+            child = process.start {
+                "redis-server", dir .. "/s.conf", "--sentinel", stdout = dir .. "/log", stderr = "stdout",
+                pdeathsig = "KILL",
+            }
+            redis_server.wait_until(10, function()
+                return not child:running() or fs.read(dir .. "/log"):find "Sentinel ID"
+            end)
+            if child:running() then break end
+            child:close()
+        end
         local r <close> = redis.client { url = ("redis+sentinel://127.0.0.1:1,[::1]:%d/main/0"):format(port) }
-        assert.is_true(redis_server.wait_until(10, function() return (pcall(r.ping, r)) end))
+        assert.is_true(redis_server.wait_until(30, function() return (pcall(r.ping, r)) end))
         assert.equal("master", r:role()[1])
         assert.equal("OK", r:set("k", 1))
     end)
