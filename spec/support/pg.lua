@@ -101,7 +101,7 @@ end
 
 --- Waits until nothing of the pool is in use any more.
 function M.settled(engine, seconds)
-    M.eventually(seconds or 2, function()
+    M.eventually(seconds or 10, function()
         local st = engine:stats()
         return st.leased == 0 and st.resetting == 0 and st.opening == 0 and st.waiting == 0 and st.open == st.idle
     end, "the pool's return to rest")

@@ -47,7 +47,7 @@ pg.on_both(describe, function(mode, open)
                 assert.equal("not_sent", problem.outcome)
                 assert(took < 5, took)
             end
-            pg.eventually(5, function() return status "Threads" <= threads end, "the end of the threads")
+            pg.eventually(10, function() return status "Threads" <= threads end, "the end of the threads")
             assert(status "VmHWM" * 1024 - peak < ROOM, "memory")
             assert(bad)
         end)

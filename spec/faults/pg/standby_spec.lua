@@ -129,7 +129,7 @@ describe("with a standby", function()
             assert.is_true(refused <= 1, refused .. " writes were refused")
             assert.equal(tostring(6 - refused), other:psql "select count(*) from t")
             fill(e, 3)
-            pg.eventually(5, function() return left_behind() == "0" end, "the old connections' end")
+            pg.eventually(10, function() return left_behind() == "0" end, "the old connections' end")
         end)
 
         it("a read-only transaction that the script asked for is no such sign", function()

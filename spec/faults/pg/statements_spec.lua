@@ -379,7 +379,7 @@ pg.on_both(describe, function(mode, open_any)
             for i = 1, 5 do
                 leases[i]:release()
             end
-            pg.eventually(2, function()
+            pg.eventually(10, function()
                 return (pcall(e.value, e, "select 1"))
             end)
         end)
@@ -433,7 +433,7 @@ describe("[async] tasks", function()
             task.sleep(0.1)
             own:start()
             late = 0
-            pg.eventually(5, function()
+            pg.eventually(10, function()
                 return late > 100
             end, "the return of service")
         end
@@ -484,7 +484,7 @@ describe("[async] tasks", function()
             process.kill(pid, "CONT")
         end
         assert(worst < 0.1, worst)
-        pg.eventually(3, function()
+        pg.eventually(10, function()
             return (pcall(e.value, e, "select 1"))
         end)
         pg.settled(e, 4)

@@ -159,7 +159,7 @@ describe("[async] anything at any moment", function()
             leases[i]:release()
         end
         e:dispose()
-        pg.eventually(2, function()
+        pg.eventually(10, function()
             return own:psql [[select count(*) from pg_stat_activity where backend_type = 'client backend'
                 and pid <> pg_backend_pid()]] == "0"
         end, "the end of all connections")

@@ -139,7 +139,7 @@ it("a pause from another process lets no chunk begin, and ends within the time o
     assert.same({ "j" }, jobs.pause(engine, "j"))
     assert.match("paused", worker:event("wait", 5).text)
     assert(task.now() - began <= 2.4, task.now() - began)
-    pg.eventually(2, function() return jobs.under_way(engine, "j") == 0 end)
+    pg.eventually(10, function() return jobs.under_way(engine, "j") == 0 end)
     local rows <const> = process.progress(engine, "j")
     task.sleep(0.3)
     assert.equal(rows, process.progress(engine, "j"))

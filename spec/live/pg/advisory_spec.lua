@@ -110,7 +110,7 @@ pg.on_both(describe, function(mode, open)
                 end))
                 e:invalidate() -- a connection that the function itself released still holds it
             end
-            pg.eventually(2, function() return held(killer) == 0 end)
+            pg.eventually(10, function() return held(killer) == 0 end)
         end)
 
         it("on a leased connection is taken once more, and inside its transaction", function()
@@ -136,7 +136,7 @@ pg.on_both(describe, function(mode, open)
             end)
             assert.equal("25P02", err.sqlstate)
             assert.equal(1, pg.settled(e).closed)
-            pg.eventually(2, function() return held(e) == 0 end)
+            pg.eventually(10, function() return held(e) == 0 end)
         end)
 
         it("refuses arguments that make no sense before it takes a connection", function()

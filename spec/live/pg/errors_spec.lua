@@ -320,7 +320,7 @@ describe("[async] task.timeout around a statement", function()
         local pid = e:value "select pg_backend_pid()"
         local problem = raised(task.timeout, 0.1, e.value, e, "select pg_sleep(60), 'this one'")
         assert.is_true(errors.is(problem, "timeout"))
-        pg.eventually(1, function()
+        pg.eventually(10, function()
             return e:value [[select count(*) from pg_stat_activity where query like '%this one%' and state = 'active'
                 and pid <> pg_backend_pid()]] == 0
         end)

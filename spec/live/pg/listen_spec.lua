@@ -76,7 +76,7 @@ pg.on_both(describe, function(mode, open)
                 assert.not_equal(pid, e:value "select pg_backend_pid()")
                 assert.equal(1, e:stats().open)
             end
-            pg.eventually(2, function()
+            pg.eventually(10, function()
                 return sender:value("select count(*) from pg_stat_activity where pid = $1", pid) == 0
             end)
         end)
@@ -151,7 +151,7 @@ pg.on_both(describe, function(mode, open)
             for _ = 1, 20 do e:listen "news" end
             collectgarbage()
             collectgarbage()
-            pg.eventually(2, function() return pg.descriptors() <= before end)
+            pg.eventually(10, function() return pg.descriptors() <= before end)
         end)
     end)
 

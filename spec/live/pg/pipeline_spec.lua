@@ -256,7 +256,7 @@ describe("an engine with pipeline=", function()
         assert.is_true(answers > 1000)
         pg.settled(e, 5)
         -- The backend that was asked last to end may still be about to.
-        pg.eventually(2, function()
+        pg.eventually(10, function()
             return pcall(e.value, e, "select 1")
         end, "a statement after the storm")
     end)

@@ -140,7 +140,7 @@ pg.on_both(describe, function(mode, open)
             assert.is_true(errors.is(raised(e.acquire, e), "usage"))
             assert.equal(1, alive())
             c:release()
-            pg.eventually(2, function()
+            pg.eventually(10, function()
                 return alive() == 0
             end, "the end of the last connection")
             e:close()
@@ -151,7 +151,7 @@ pg.on_both(describe, function(mode, open)
             local e = open { application_name = "idle " .. tostring({}) }
             local name = e:value "show application_name"
             e:close()
-            pg.eventually(2, function()
+            pg.eventually(10, function()
                 return watcher:value("select count(*) from pg_stat_activity where application_name = $1", name) == 0
             end)
         end)
@@ -481,7 +481,7 @@ describe("[async] the pool", function()
         for i = 1, 3 do
             work[i] = task.spawn(e.value, e, "select $1::int from pg_sleep(0.2)", i)
         end
-        pg.eventually(2, function()
+        pg.eventually(10, function()
             return e:stats().leased == 3
         end)
         e:close()
@@ -513,7 +513,7 @@ describe("[async] the pool", function()
             task.sleep(0.01) -- its deadline has passed
             e:value "select 1"
         end)
-        pg.eventually(2, function()
+        pg.eventually(10, function()
             return e:stats().waiting == 1
         end)
         waiter:cancel()

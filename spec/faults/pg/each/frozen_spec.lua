@@ -157,7 +157,7 @@ rounds.describe(describe, it, {
                 w.hand:wait()
                 thaw(frozen)()
                 -- A backend that was frozen in its work ends it now, whatever became of the task.
-                pg.eventually(5, function()
+                pg.eventually(10, function()
                     return w.control:value [[select count(*) from pg_stat_activity where application_name = 'under test'
                         and state = 'active']] == 0
                 end, "the end of what was frozen")
@@ -189,7 +189,7 @@ rounds.describe(describe, it, {
                 proxy:pass "down"
                 proxy:reset()
                 task.sleep(0.02) -- the server reads what was held, and what it reads last is over
-                pg.eventually(5, function()
+                pg.eventually(10, function()
                     return w.control:value [[select count(*) from pg_stat_activity where application_name = 'under test'
                         and state = 'active']] == 0
                 end, "the end of what was held")

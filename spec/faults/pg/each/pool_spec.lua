@@ -70,7 +70,7 @@ rounds.describe(describe, it, {
             w.control:transaction(function() w.control:value "select 1" end) -- opens both
             each(w, function()
                 w.e:dispose()
-                pg.eventually(2, function()
+                pg.eventually(10, function()
                     return w.control:value [[select count(*) from pg_stat_activity
                         where backend_type = 'client backend']] <= 3
                 end, "the end of the connections")
@@ -84,12 +84,12 @@ rounds.describe(describe, it, {
                 w:attempts(kind == "sync" and 3 or 6, { ["53300"] = true, pool = true })
                 for _, lease in ipairs(held) do lease:release() end
                 hog:dispose()
-                pg.eventually(2, function()
+                pg.eventually(10, function()
                     return w.control:value "select count(*) from pg_stat_activity where application_name = 'hog'" == 0
                 end, "the end of the hog's connections")
                 if kind == "sync" then return end
                 -- The server gives their places back a moment later than it says that they have ended.
-                pg.eventually(5, function() return pcall(w.fill, w) end, "room for all connections")
+                pg.eventually(10, function() return pcall(w.fill, w) end, "room for all connections")
                 local order <const>, list <const> = {}, {}
                 for i = 1, 12 do
                     list[i] = function()

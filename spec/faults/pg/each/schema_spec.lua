@@ -133,7 +133,7 @@ rounds.describe(describe, it, {
                 w.control:exec "alter system set default_transaction_read_only = on"
                 w.control:query "select pg_reload_conf()"
                 w:attempts(3, { ["25006"] = true })
-                pg.eventually(5, function()
+                pg.eventually(10, function()
                     return w.control:value "select current_setting('default_transaction_read_only')" == "on"
                 end, "read-only")
                 local refused = 0
@@ -154,7 +154,7 @@ rounds.describe(describe, it, {
                 end
                 w.control:exec "alter system reset default_transaction_read_only"
                 w.control:query "select pg_reload_conf()"
-                pg.eventually(5, function()
+                pg.eventually(10, function()
                     w.control:dispose()
                     return w.control:value "select current_setting('default_transaction_read_only')" == "off"
                 end, "writes again")
