@@ -32,7 +32,8 @@ describe("make deb", function()
     it("is of the version of the program, and recommends what is opened when it is needed", function()
         assert.equal(version, fs.read(copy .. "/debian/changelog"):match "^dbrun %(([^)]*)%)")
         local control <const> = fs.read(copy .. "/debian/control")
-        assert.equal("libedit2, libpg-query1504.0, libmimalloc2.0, lua-busted, less", control:match "\nRecommends: ([^\n]*)")
+        assert.equal("libedit2, libpg-query1504.0, libmimalloc2.0, lua-busted, less",
+            control:match "\nRecommends: ([^\n]*)")
         -- The library whose structs the program was compiled against.
         local so <const> = fs.read("runtime/bind/data/sql.c"):match 'DBRUN_PG_QUERY_SONAME "libpg_query%.so%.([%d.]+)"'
         assert.truthy(control:find("libpg-query" .. so, 1, true))
