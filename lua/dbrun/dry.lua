@@ -26,8 +26,10 @@ end
 ---@return boolean? ok false: something may be kept, or the run did not come to its end
 function M.finish()
     if finished or #M.parts == 0 then return end
-    finished = true
-    return core.task.shield(require "dbrun.dry.summary".print, M.parts, M.quiet)
+    return core.task.shield(function()
+        finished = true -- not before: a signal may stop a script that calls os.exit until here
+        return require "dbrun.dry.summary".print(M.parts, M.quiet)
+    end)
 end
 
 ---Ends the dry run without a word: a command has none.

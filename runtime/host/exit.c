@@ -63,7 +63,7 @@ static int end_dry_run(lua_State *L, struct host *h, int status)
 {
     if (h->phase != PHASE_RUNNING)
         return status;
-    h->rt->interrupt.fd = -1; /* what stopped the script does not stop this; signals.c sees to its time */
+    signals_spare(); /* what stopped the script does not stop this */
     lua_settop(L, 0);
     lua_pushcfunction(L, finish_dry_run);
     lua_pushlightuserdata(L, h);

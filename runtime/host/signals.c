@@ -60,6 +60,7 @@ static struct {
     volatile sig_atomic_t insists;     /* once more, before anybody took the first one */
     volatile sig_atomic_t pipe_broke;
     volatile sig_atomic_t hook_due;
+    bool spares; /* signals_spare */
 } state = {.eventfd = -1};
 
 /* ---- in the handlers: async-signal-safe calls only ---- */
@@ -225,7 +226,7 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
         state.hook_due = 0;
         state.hook(state.hook_data);
     }
-    if (state.stop != STOP_NONE) {
+    if (state.stop != STOP_NONE && !state.spares) {
         if (sched_interrupted(rt->sched)) { /* all tasks are cancelled */
             task_deliver(L, rt->sched);
             return;
@@ -244,7 +245,7 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
 static void on_loop(uv_async_t *async)
 {
     (void)async;
-    if (state.stop != STOP_NONE)
+    if (state.stop != STOP_NONE && !state.spares)
         sched_interrupt(state.rt->sched, reasons[state.stop]);
     if (take_break() && state.interrupted)
         state.interrupted(state.interrupted_data);
@@ -312,6 +313,12 @@ void signals_hook_after(double seconds, void (*fn)(void *data), void *data)
     state.hook_data = data;
     handle(HOOK_SIGNAL, SA_RESTART);
     arm(state.hook_timer, seconds, HOOK_AGAIN);
+}
+
+void signals_spare(void)
+{
+    state.spares = true;
+    state.rt->interrupt.fd = -1;
 }
 
 void signals_stop(void)

@@ -15,6 +15,10 @@ bool signals_start(struct runtime *rt, double timeout);
 /* Calls `fn(data)` in the Lua code that runs `seconds` from now, and every 50 ms after that; fn need not
  * return. Once. */
 void signals_hook_after(double seconds, void (*fn)(void *data), void *data);
+/* From now on nothing that stops the program cancels Lua code: it only limits the time that the rest may
+ * take.
+ */
+void signals_spare(void);
 /* Call it before lua_close: a later signal ends the process at once. */
 void signals_stop(void);
 

@@ -94,6 +94,27 @@ describe("the end of a dry run", function()
         assert.is_true(dry.is_unchanged(at))
     end)
 
+    it("by Ctrl-C, which stops nothing of the end itself", function()
+        local dir = fs.mkdtemp()
+        -- As slow as a machine may be: the signal is told again and again to what runs in Lua.
+        local child = start(([[
+            local dry = require "dbrun.dry"
+            local finish = dry.finish
+            function dry.finish()
+                local began = os.clock()
+                while os.clock() - began < 0.2 do end
+                return finish()
+            end
+            require "dbrun.fs".write(%q, "x")
+            task.sleep(10)]]):format(dir .. "/on"))
+        while not fs.exists(dir .. "/on") do task.sleep(0.01) end
+        child:kill "INT"
+        local result = child:wait(20)
+        fs.rmtree(dir)
+        assert.equal(130, result.code)
+        assert.matches("interrupted by SIGINT\n" .. COUNTED .. "$", result.stderr)
+    end)
+
     it("by the end of its connection: it says that nothing was kept, and goes no further", function()
         local dir = fs.mkdtemp()
         local child = start(([[
