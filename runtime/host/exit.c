@@ -1,4 +1,5 @@
 /* The end of the program: the exit status, the end of the Lua state, os.exit. */
+#include "host/heap.h"
 #include "host/host.h"
 #include "host/signals.h"
 
@@ -32,15 +33,6 @@ static int exit_status(lua_State *L, struct host *h)
 #else
 #define KEEP_MEMORY 1
 #endif
-
-/* lua_Alloc of a state that is being closed: frees nothing, because the process ends. Freeing each object
- * took a tenth of the time of a short script. */
-static void *keep(void *ud, void *block, size_t old_size, size_t size)
-{
-    (void)ud;
-    (void)old_size;
-    return size == 0 ? NULL : realloc(block, size);
-}
 
 /* lua_CFunction under pcall: rolls a dry run back and prints its summary, in a task of its own, since the
  * script's have ended. False: it is not known that nothing was kept. */
@@ -79,7 +71,7 @@ int exit_close(lua_State *L, struct host *h)
     int status = end_dry_run(L, h, exit_status(L, h));
     signals_stop();
     if (KEEP_MEMORY)
-        lua_setallocf(L, keep, NULL);
+        heap_keep(L);
     h->phase = PHASE_CLOSING;
     lua_close(L);
     h->rt = NULL;

@@ -56,6 +56,20 @@ describe("the memory of a large program", function()
             run([[lua -e 'dofile "work.lua" dofile "libraries.lua"']], files))
     end)
 
+    it("grows until the end, when nothing is freed any more", function()
+        local code <const> = [[
+            dofile "work.lua"
+            local grown, n = { 1 }, 0
+            setmetatable({}, { __gc = function()
+                for i = 1, 100000 do grown[i], grown["k" .. i] = i, i end
+                for _ in pairs(grown) do n = n + 1 end
+                print(n, grown[99999], grown.k100000)
+            end })
+        ]]
+        local more <const> = { ["work.lua"] = WORK, ["end.lua"] = code }
+        assert.same({ out = plain .. "200000\t99999\t100000\n", err = "", code = 0 }, run("lua end.lua", more))
+    end)
+
     it("is the C library's where mimalloc has other functions, or no room for its area", function()
         local other <const> = "echo 'int other;' >o.c && cc -shared -o libmimalloc.so.2 o.c && LD_LIBRARY_PATH=$PWD "
         assert.same({ out = plain, err = "", code = 0 }, run(other .. "lua work.lua", files))
