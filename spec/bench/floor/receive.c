@@ -2,10 +2,9 @@
  * A floor of P4: libpq receives the rows one by one, in binary, and nothing is made of them.
  * Usage: receive CONNINFO ROWS SQL
  */
-#include "floor.h"
+#include "floor_pg.h"
 
 #include <endian.h>
-#include <libpq-fe.h>
 #include <string.h>
 
 int main(int argc, char **argv)
@@ -15,10 +14,8 @@ int main(int argc, char **argv)
         return 2;
     }
     PGconn *conn = PQconnectdb(argv[1]);
-    if (PQstatus(conn) != CONNECTION_OK) {
-        fprintf(stderr, "connect: %s\n", PQerrorMessage(conn));
-        return 1;
-    }
+    if (PQstatus(conn) != CONNECTION_OK)
+        floor_die("connect", conn);
     const char *values[1] = {argv[2]};
     uint64_t rows = strtoull(argv[2], NULL, 10), seen = 0, sum = 0;
     struct floor_clock start = floor_start();

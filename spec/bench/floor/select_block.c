@@ -2,19 +2,11 @@
  * The floor of P3: a prepared point select on one connection, blocking in PQexecPrepared.
  * Usage: select_block CONNINFO SECONDS
  */
-#include "floor.h"
-
-#include <libpq-fe.h>
+#include "floor_pg.h"
 
 enum { WARM_UP = 500 };
 
 static uint64_t random_state = 88172645463325252u;
-
-static int die(const char *what, PGconn *conn)
-{
-    fprintf(stderr, "%s: %s\n", what, PQerrorMessage(conn));
-    return 1;
-}
 
 /* True when the balance was the account's own number. */
 static int select_one(PGconn *conn)
@@ -35,14 +27,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s CONNINFO SECONDS\n", argv[0]);
         return 2;
     }
-    PGconn *conn = PQconnectdb(argv[1]);
-    if (PQstatus(conn) != CONNECTION_OK)
-        return die("connect", conn);
-    PGresult *res = PQprepare(conn, "s", SELECT_SQL, 1, NULL);
-    if (PQresultStatus(res) != PGRES_COMMAND_OK)
-        return die("prepare", conn);
-    PQclear(res);
-
+    PGconn *conn = floor_connect(argv[1]);
     uint64_t done = 0, wrong = 0;
     for (int i = 0; i < WARM_UP; i++)
         wrong += !select_one(conn);

@@ -2,9 +2,8 @@
  * The floor of P1: a prepared point select on N connections, one at a time per connection, all of
  * them in one epoll loop. Usage: select_epoll CONNINFO CONNECTIONS SECONDS
  */
-#include "floor.h"
+#include "floor_pg.h"
 
-#include <libpq-fe.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -18,23 +17,6 @@ struct client {
 static uint64_t random_state = 88172645463325252u;
 static uint64_t done, wrong;
 
-static void die(const char *what, PGconn *conn)
-{
-    fprintf(stderr, "%s: %s\n", what, conn ? PQerrorMessage(conn) : "failed");
-    exit(1);
-}
-
-static void client_open(struct client *c, const char *conninfo)
-{
-    c->conn = PQconnectdb(conninfo);
-    if (PQstatus(c->conn) != CONNECTION_OK)
-        die("connect", c->conn);
-    PGresult *res = PQprepare(c->conn, "s", SELECT_SQL, 1, NULL);
-    if (PQresultStatus(res) != PGRES_COMMAND_OK)
-        die("prepare", c->conn);
-    PQclear(res);
-}
-
 static void client_send(struct client *c)
 {
     char text[12];
@@ -42,14 +24,14 @@ static void client_send(struct client *c)
     c->account = floor_account(&random_state);
     snprintf(text, sizeof text, "%d", c->account);
     if (!PQsendQueryPrepared(c->conn, "s", 1, values, NULL, NULL, 0))
-        die("send", c->conn);
+        floor_die("send", c->conn);
 }
 
 /* True when the whole answer was there. */
 static int client_receive(struct client *c)
 {
     if (!PQconsumeInput(c->conn))
-        die("receive", c->conn);
+        floor_die("receive", c->conn);
     while (!PQisBusy(c->conn)) {
         PGresult *res = PQgetResult(c->conn);
         if (!res)
@@ -97,12 +79,12 @@ int main(int argc, char **argv)
     struct client *clients = calloc((size_t)n, sizeof *clients);
     int ep = epoll_create1(EPOLL_CLOEXEC);
     if (!clients || n < 1 || ep < 0)
-        die("start", NULL);
+        floor_die("start", NULL);
     for (int i = 0; i < n; i++) {
-        client_open(&clients[i], argv[1]);
+        clients[i].conn = floor_connect(argv[1]);
         struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &clients[i]};
         if (epoll_ctl(ep, EPOLL_CTL_ADD, PQsocket(clients[i].conn), &ev) < 0)
-            die("epoll_ctl", NULL);
+            floor_die("epoll_ctl", NULL);
     }
     run(ep, clients, n, (uint64_t)n * WARM_UP, 0);
     done = 0;

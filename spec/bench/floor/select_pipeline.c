@@ -1,11 +1,11 @@
 /*
  * The floor of P2: prepared point selects in libpq's pipeline mode, DEPTH in flight on each of N connections,
- * each with a sync of its own, all of them in one epoll loop. Usage: select_pipeline CONNINFO CONNECTIONS
- * DEPTH SECONDS
+ * each with a sync of its own, all of them in one epoll loop.
+ *
+ * Usage: select_pipeline CONNINFO CONNECTIONS DEPTH SECONDS
  */
-#include "floor.h"
+#include "floor_pg.h"
 
-#include <libpq-fe.h>
 #include <sys/epoll.h>
 
 enum { MOST_IN_FLIGHT = 64 };
@@ -19,23 +19,11 @@ struct client {
 static uint64_t random_state = 88172645463325252u;
 static uint64_t done, wrong;
 
-static void die(const char *what, PGconn *conn)
-{
-    fprintf(stderr, "%s: %s\n", what, conn ? PQerrorMessage(conn) : "failed");
-    exit(1);
-}
-
 static void client_open(struct client *c, const char *conninfo)
 {
-    c->conn = PQconnectdb(conninfo);
-    if (PQstatus(c->conn) != CONNECTION_OK)
-        die("connect", c->conn);
-    PGresult *res = PQprepare(c->conn, "s", SELECT_SQL, 1, NULL);
-    if (PQresultStatus(res) != PGRES_COMMAND_OK)
-        die("prepare", c->conn);
-    PQclear(res);
+    c->conn = floor_connect(conninfo);
     if (!PQenterPipelineMode(c->conn) || PQsetnonblocking(c->conn, 1) != 0)
-        die("pipeline", c->conn);
+        floor_die("pipeline", c->conn);
 }
 
 static void client_fill(struct client *c, unsigned depth)
@@ -47,16 +35,16 @@ static void client_fill(struct client *c, unsigned depth)
         snprintf(text, sizeof text, "%d", account);
         c->accounts[c->sent % MOST_IN_FLIGHT] = account;
         if (!PQsendQueryPrepared(c->conn, "s", 1, values, NULL, NULL, 0) || !PQpipelineSync(c->conn))
-            die("send", c->conn);
+            floor_die("send", c->conn);
     }
     if (PQflush(c->conn) < 0)
-        die("flush", c->conn);
+        floor_die("flush", c->conn);
 }
 
 static void client_receive(struct client *c)
 {
     if (!PQconsumeInput(c->conn))
-        die("receive", c->conn);
+        floor_die("receive", c->conn);
     while (c->sent != c->answered && !PQisBusy(c->conn)) {
         PGresult *res = PQgetResult(c->conn);
         if (PQresultStatus(res) == PGRES_TUPLES_OK) {
@@ -66,7 +54,7 @@ static void client_receive(struct client *c)
             c->answered++;
             done++;
         } else if (res) {
-            die("select", c->conn);
+            floor_die("select", c->conn);
         }
         PQclear(res);
     }
@@ -83,12 +71,12 @@ int main(int argc, char **argv)
     struct client *clients = calloc((size_t)n, sizeof *clients);
     int ep = epoll_create1(EPOLL_CLOEXEC);
     if (!clients || n < 1 || depth < 1 || depth > MOST_IN_FLIGHT || ep < 0)
-        die("start", NULL);
+        floor_die("start", NULL);
     for (int i = 0; i < n; i++) {
         client_open(&clients[i], argv[1]);
         struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &clients[i]};
         if (epoll_ctl(ep, EPOLL_CTL_ADD, PQsocket(clients[i].conn), &ev) < 0)
-            die("epoll_ctl", NULL);
+            floor_die("epoll_ctl", NULL);
     }
     struct floor_clock start = floor_start();
     double deadline = start.wall + atof(argv[4]);

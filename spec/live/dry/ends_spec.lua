@@ -79,12 +79,10 @@ describe("the end of a dry run", function()
         return child
     end
 
-    it("by Ctrl-C", function()
+    ---Runs `text`, which writes the file `on`, and sends SIGINT then.
+    local function interrupted(text)
         local dir = fs.mkdtemp()
-        local child = start(([[
-            require "dbrun.fs".write(%q, "x")
-            e:transaction(function(tx) tx:exec "delete from items" tx:query "select pg_sleep(10)" end)]])
-            :format(dir .. "/on"))
+        local child = start(text:format(dir .. "/on"))
         while not fs.exists(dir .. "/on") do task.sleep(0.01) end
         child:kill "INT"
         local result = child:wait(20)
@@ -92,12 +90,17 @@ describe("the end of a dry run", function()
         assert.equal(130, result.code)
         assert.matches("interrupted by SIGINT\n" .. COUNTED .. "$", result.stderr)
         assert.is_true(dry.is_unchanged(at))
+    end
+
+    it("by Ctrl-C", function()
+        interrupted [[
+            require "dbrun.fs".write(%q, "x")
+            e:transaction(function(tx) tx:exec "delete from items" tx:query "select pg_sleep(10)" end)]]
     end)
 
     it("by Ctrl-C, which stops nothing of the end itself", function()
-        local dir = fs.mkdtemp()
         -- As slow as a machine may be: the signal is told again and again to what runs in Lua.
-        local child = start(([[
+        interrupted [[
             local dry = require "dbrun.dry"
             local finish = dry.finish
             function dry.finish()
@@ -106,13 +109,7 @@ describe("the end of a dry run", function()
                 return finish()
             end
             require "dbrun.fs".write(%q, "x")
-            task.sleep(10)]]):format(dir .. "/on"))
-        while not fs.exists(dir .. "/on") do task.sleep(0.01) end
-        child:kill "INT"
-        local result = child:wait(20)
-        fs.rmtree(dir)
-        assert.equal(130, result.code)
-        assert.matches("interrupted by SIGINT\n" .. COUNTED .. "$", result.stderr)
+            task.sleep(10)]]
     end)
 
     it("by the end of its connection: it says that nothing was kept, and goes no further", function()
