@@ -1,8 +1,7 @@
 #include "host/heap.h"
 
-#include <dlfcn.h>
-#include <stdbool.h>
-#include <stddef.h>
+#include "base/symbol.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,13 +39,6 @@ static struct {
     void (*give)(void *block);
 } memory;
 
-static bool find(void *library, const char *name, void *out)
-{
-    void *p = dlsym(library, name);
-    memcpy(out, &p, sizeof p);
-    return p != NULL;
-}
-
 /* All of it can be written from the start, or there is none: version 2.0 of mimalloc makes parts of an area
  * writable when it needs them, and uses them also when that has failed (under a limit of memory, for
  * example). */
@@ -70,9 +62,11 @@ static void open_heap(void)
     struct mi_heap *(*make)(int arena);
     int arena;
     void *library = dlopen(MIMALLOC_SONAME, RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL || !find(library, "mi_heap_malloc", &memory.take) ||
-        !find(library, "mi_heap_realloc", &memory.resize) || !find(library, "mi_free", &memory.give) ||
-        !find(library, "mi_manage_os_memory_ex", &manage) || !find(library, "mi_heap_new_in_arena", &make))
+    if (library == NULL || !symbol_find(library, "mi_heap_malloc", &memory.take) ||
+        !symbol_find(library, "mi_heap_realloc", &memory.resize) ||
+        !symbol_find(library, "mi_free", &memory.give) ||
+        !symbol_find(library, "mi_manage_os_memory_ex", &manage) ||
+        !symbol_find(library, "mi_heap_new_in_arena", &make))
         return;
     char *area = reserve_area();
     if (area == NULL || !manage(area, AREA, true, false, true, -1, true, &arena))

@@ -1,7 +1,7 @@
 #include "bind/data/sql.h"
+#include "base/symbol.h"
 #include "pg/scan.h"
 
-#include <dlfcn.h>
 #include <pg_query.h>
 #include <pthread.h>
 #include <signal.h>
@@ -60,13 +60,6 @@ static int tree_box_gc(lua_State *L)
     return 0;
 }
 
-/* ISO C has no cast from an object pointer to a function pointer; POSIX gives dlsym this meaning. */
-static void symbol(void *handle, const char *name, void *fn)
-{
-    void *p = dlsym(handle, name);
-    memcpy(fn, &p, sizeof p);
-}
-
 /* Opens the library once. False when it is not there; then dlerror says why. */
 static bool library_load(struct library *lib)
 {
@@ -76,11 +69,11 @@ static bool library_load(struct library *lib)
         lib->handle = dlopen(DBRUN_PG_QUERY_SONAME, RTLD_NOW | RTLD_LOCAL);
     if (!lib->handle)
         return false;
-    symbol(lib->handle, "pg_query_free_split_result", &lib->free);
-    symbol(lib->handle, "pg_query_parse", &lib->parse);
-    symbol(lib->handle, "pg_query_free_parse_result", &lib->free_parse);
+    symbol_find(lib->handle, "pg_query_free_split_result", &lib->free);
+    symbol_find(lib->handle, "pg_query_parse", &lib->parse);
+    symbol_find(lib->handle, "pg_query_free_parse_result", &lib->free_parse);
     if (lib->free && lib->parse && lib->free_parse)
-        symbol(lib->handle, "pg_query_split_with_parser", &lib->split);
+        symbol_find(lib->handle, "pg_query_split_with_parser", &lib->split);
     return lib->split != NULL;
 }
 
