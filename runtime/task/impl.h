@@ -104,9 +104,15 @@ struct signal_user {
     struct sigaction before;
 };
 
+struct timer_entry {
+    uint64_t key; /* when the timer is looked at */
+    struct sched_timer *timer;
+};
+
 struct timer_heap {
-    struct sched_timer **list; /* 1-based: list[0] is not used */
+    struct timer_entry *list; /* 1-based: list[0] is not used */
     uint32_t n;
+    uint32_t running; /* of the n; the others rest */
     uint32_t cap;
 };
 

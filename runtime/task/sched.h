@@ -41,7 +41,8 @@ struct sched_timer {
     void (*fn)(struct sched_timer *t);
     void *data;
     uint64_t deadline;
-    uint32_t index;
+    uint32_t index; /* of its entry (timers.c); 0: none. It must have none when its memory is freed */
+    bool running;
 };
 
 struct wait {
@@ -140,6 +141,9 @@ void sched_undefer(struct sched *s, struct deferred *d);
 /* Also for one that runs: it gets another deadline. DEADLINE_NEVER stops it. */
 void sched_timer_start(struct sched *s, struct sched_timer *t, uint64_t deadline);
 void sched_timer_stop(struct sched *s, struct sched_timer *t);
+/* As sched_timer_stop, but keeps the entry: cheaper for a timer that soon starts again. sched_timer_stop
+ * before its memory is freed. */
+void sched_timer_rest(struct sched *s, struct sched_timer *t);
 
 /* ---- waiting ---- */
 

@@ -104,6 +104,7 @@ static void task_ended(struct sched *s, struct task *t)
     lua_State *L = s->L;
     lua_checkstack(L, 8);
     t->state = TASK_DONE;
+    sched_timer_stop(s, &t->wait.timer);
     if (t->lane)
         traced_task_ended(s, t);
     s->deadlocks = 0;
@@ -161,10 +162,9 @@ void task_halt(struct sched *s, struct task *t)
     if (t->state == TASK_DONE)
         return;
     struct group *ending = group_waited_for(t);
-    if (t->wait.status == WAIT_PENDING) {
+    if (t->wait.status == WAIT_PENDING)
         t->wait.abandon(&t->wait);
-        sched_timer_stop(s, &t->wait.timer);
-    }
+    sched_timer_stop(s, &t->wait.timer);
     t->wait.status = WAIT_NONE;
     sched_forget_ready(s, t);
     t->state = TASK_PARKED;
@@ -192,6 +192,7 @@ void task_close(struct sched *s, struct task *t)
     }
     group_owner_ended(t); /* groups that these variables opened */
     t->state = TASK_DONE;
+    sched_timer_stop(s, &t->wait.timer);
     coroutine_mark_dead(t->co, s);
     s->current = &s->main_task;
     s->running = s->L;

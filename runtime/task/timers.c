@@ -1,39 +1,46 @@
-/* The scheduler's timers: one binary heap of deadlines behind one uv_timer_t. */
+/*
+ * The scheduler's timers: one binary heap of deadlines behind one uv_timer_t.
+ *
+ * An entry of the heap has its key beside it, so that comparing touches no timer. The key is the time at
+ * which the timer is looked at, its deadline or earlier: a timer that starts again with a later deadline, or
+ * rests, leaves its entry where it is, and timers_run puts the entry right when its time comes. A task that
+ * waits again and again with a limit so moves nothing in the heap.
+ */
 #include "base/deadline.h"
 #include "task/impl.h"
 
 #include <limits.h>
 #include <stdlib.h>
 
-static void heap_put(struct timer_heap *h, uint32_t at, struct sched_timer *t)
+static void heap_put(struct timer_heap *h, uint32_t at, struct timer_entry e)
 {
-    h->list[at] = t;
-    t->index = at;
+    h->list[at] = e;
+    e.timer->index = at;
 }
 
-static void sift_up(struct timer_heap *h, uint32_t at, struct sched_timer *t)
+static void sift_up(struct timer_heap *h, uint32_t at, struct timer_entry e)
 {
-    while (at > 1 && h->list[at / 2]->deadline > t->deadline) {
+    while (at > 1 && h->list[at / 2].key > e.key) {
         heap_put(h, at, h->list[at / 2]);
         at /= 2;
     }
-    heap_put(h, at, t);
+    heap_put(h, at, e);
 }
 
-static void sift_down(struct timer_heap *h, uint32_t at, struct sched_timer *t)
+static void sift_down(struct timer_heap *h, uint32_t at, struct timer_entry e)
 {
     for (;;) {
         uint32_t child = at * 2;
         if (child > h->n)
             break;
-        if (child < h->n && h->list[child + 1]->deadline < h->list[child]->deadline)
+        if (child < h->n && h->list[child + 1].key < h->list[child].key)
             child++;
-        if (h->list[child]->deadline >= t->deadline)
+        if (h->list[child].key >= e.key)
             break;
         heap_put(h, at, h->list[child]);
         at = child;
     }
-    heap_put(h, at, t);
+    heap_put(h, at, e);
 }
 
 /* Makes room for one more. Starting a timer cannot fail, so without memory the program ends with a
@@ -43,50 +50,75 @@ static void heap_grow(struct timer_heap *h)
     if (h->n + 1 < h->cap)
         return;
     uint32_t cap = h->cap ? h->cap * 2 : 64;
-    struct sched_timer **list = realloc(h->list, cap * sizeof *list);
+    struct timer_entry *list = realloc(h->list, cap * sizeof *list);
     if (!list)
         abort();
     h->list = list;
     h->cap = cap;
 }
 
-void sched_timer_start(struct sched *s, struct sched_timer *t, uint64_t deadline)
+static void heap_remove(struct timer_heap *h, struct sched_timer *t)
 {
-    sched_timer_stop(s, t);
-    t->deadline = deadline;
-    if (deadline == DEADLINE_NEVER)
-        return;
-    struct timer_heap *h = &s->timers;
-    heap_grow(h);
-    h->n++;
-    sift_up(h, h->n, t);
-}
-
-void sched_timer_stop(struct sched *s, struct sched_timer *t)
-{
-    if (!t->index)
-        return;
-    struct timer_heap *h = &s->timers;
     uint32_t at = t->index;
     t->index = 0;
-    struct sched_timer *last = h->list[h->n--];
-    if (last == t)
+    struct timer_entry last = h->list[h->n--];
+    if (last.timer == t)
         return;
-    if (at > 1 && h->list[at / 2]->deadline > last->deadline)
+    if (at > 1 && h->list[at / 2].key > last.key)
         sift_up(h, at, last);
     else
         sift_down(h, at, last);
 }
 
+void sched_timer_start(struct sched *s, struct sched_timer *t, uint64_t deadline)
+{
+    if (deadline == DEADLINE_NEVER) {
+        sched_timer_rest(s, t);
+        t->deadline = deadline;
+        return;
+    }
+    struct timer_heap *h = &s->timers;
+    t->deadline = deadline;
+    h->running += !t->running;
+    t->running = true;
+    if (!t->index) {
+        heap_grow(h);
+        h->n++;
+        sift_up(h, h->n, (struct timer_entry){deadline, t});
+    } else if (deadline < h->list[t->index].key) {
+        sift_up(h, t->index, (struct timer_entry){deadline, t});
+    }
+}
+
+void sched_timer_rest(struct sched *s, struct sched_timer *t)
+{
+    s->timers.running -= t->running;
+    t->running = false;
+}
+
+void sched_timer_stop(struct sched *s, struct sched_timer *t)
+{
+    sched_timer_rest(s, t);
+    if (t->index)
+        heap_remove(&s->timers, t);
+}
+
 void timers_run(struct sched *s)
 {
-    if (s->timers.n == 0)
+    struct timer_heap *h = &s->timers;
+    if (h->n == 0)
         return;
     uint64_t now = mono_now();
-    while (s->timers.n && s->timers.list[1]->deadline <= now) {
-        struct sched_timer *t = s->timers.list[1];
+    while (h->n && h->list[1].key <= now) {
+        struct sched_timer *t = h->list[1].timer;
+        if (t->running && t->deadline > now) {
+            sift_down(h, 1, (struct timer_entry){t->deadline, t});
+            continue;
+        }
+        bool due = t->running;
         sched_timer_stop(s, t);
-        t->fn(t);
+        if (due)
+            t->fn(t);
     }
 }
 
@@ -104,14 +136,14 @@ static void on_timer(uv_timer_t *handle)
  * setting it for every statement. */
 void timers_arm(struct sched *s)
 {
-    if (s->timers.n == 0) {
+    if (s->timers.running == 0) {
         if (s->uv_timer_at != DEADLINE_NEVER) {
             uv_timer_stop(&s->uv_timer);
             s->uv_timer_at = DEADLINE_NEVER;
         }
         return;
     }
-    uint64_t first = s->timers.list[1]->deadline;
+    uint64_t first = s->timers.list[1].key;
     if (first >= s->uv_timer_at)
         return;
     uv_update_time(&s->loop);
@@ -128,6 +160,8 @@ bool timers_init(struct sched *s)
 
 void timers_free(struct sched *s)
 {
+    for (uint32_t i = 1; i <= s->timers.n; i++)
+        s->timers.list[i].timer->index = 0; /* it may be stopped later */
     free(s->timers.list);
     s->timers = (struct timer_heap){0};
 }

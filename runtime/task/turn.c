@@ -49,6 +49,6 @@ void sched_poll(struct sched *s)
 
 bool sched_is_stuck(struct sched *s)
 {
-    return !s->ready_head && !s->deferred && s->timers.n == s->own_timers && s->background == 0 &&
+    return !s->ready_head && !s->deferred && s->timers.running == s->own_timers && s->background == 0 &&
            !uv_loop_alive(&s->loop);
 }

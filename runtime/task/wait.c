@@ -51,7 +51,7 @@ static void settle(struct wait *w, enum wait_status status)
 {
     struct task *t = w->task;
     w->status = status;
-    sched_timer_stop(t->sched, &w->timer);
+    sched_timer_rest(t->sched, &w->timer);
     if (t->state == TASK_PARKED && t != &t->sched->main_task)
         sched_make_ready(t->sched, t);
 }
@@ -119,7 +119,7 @@ static int parked_k(lua_State *L, int status, lua_KContext ctx)
         t->wait.status = WAIT_NONE;
         if (t->wait.told)
             traced_wait_ended(t->sched, &t->wait);
-        sched_timer_stop(t->sched, &t->wait.timer);
+        sched_timer_rest(t->sched, &t->wait.timer);
         return sched_usage(L, t->sched, "a coroutine that waits was resumed from outside the scheduler");
     }
     return t->k(L, status, t->kctx);
