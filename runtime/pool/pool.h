@@ -92,6 +92,7 @@ struct pool_waiter {
     struct pool_waiter *prev;
     uint64_t since;
     bool queued; /* not settled and not withdrawn yet */
+    bool marked; /* its owner held connections when it was queued */
     bool inside; /* pool_acquire has not returned yet */
 };
 

@@ -4,18 +4,21 @@
 
 /* ---- waiters ---- */
 
-/* Marks the connections that the waiter's owner holds, for pool_would_deadlock. The walk is short: there are
- * never more leases than the limit, and only waiting costs it. */
-static void mark_owner(struct pool *p, const void *owner, bool waits)
+/* Marks the connections that the waiter's owner holds, for pool_would_deadlock. Are there any? The walk is
+ * short: there are never more leases than the limit, and only waiting costs it. */
+static bool mark_owner(struct pool *p, const void *owner, bool waits)
 {
+    bool holds = false;
     for (struct pool_slot *s = p->list[SLOT_LEASED].head; s; s = s->next) {
         if (s->owner != owner)
             continue;
+        holds = true;
         if (waits)
             s->owner_waits++;
         else if (s->owner_waits)
             s->owner_waits--;
     }
+    return holds;
 }
 
 void pool_waiter_push(struct pool *p, struct pool_waiter *w)
@@ -30,8 +33,7 @@ void pool_waiter_push(struct pool *p, struct pool_waiter *w)
         p->first = w;
     p->last = w;
     p->waiting++;
-    if (w->owner)
-        mark_owner(p, w->owner, true);
+    w->marked = w->owner && mark_owner(p, w->owner, true);
 }
 
 void pool_waiter_remove(struct pool *p, struct pool_waiter *w)
@@ -47,7 +49,7 @@ void pool_waiter_remove(struct pool *p, struct pool_waiter *w)
     p->waiting--;
     w->queued = false;
     w->next = w->prev = NULL;
-    if (w->owner)
+    if (w->marked) /* what its owner got since then bears no mark of this waiter */
         mark_owner(p, w->owner, false);
     if (w->inside)
         return; /* answered by pool_acquire itself: it did not wait */
