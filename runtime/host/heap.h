@@ -14,7 +14,5 @@
 
 /* From now on the state's memory comes from here. On the main thread, which alone runs Lua. */
 void heap_serve(lua_State *L);
-/* The state is about to be closed: nothing is freed any more, because the process ends. */
-void heap_keep(lua_State *L);
 
 #endif

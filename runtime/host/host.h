@@ -30,6 +30,7 @@ struct host {
     bool returns_status; /* the call under way is the script's, whose value is the exit status */
     enum phase phase;
     int exit_status; /* os.exit's */
+    int end_status;  /* what the process ends with once the state is closed */
     int script_status;
 };
 
@@ -94,6 +95,8 @@ void finish_process(int status) __attribute__((noreturn));
 
 /* ---- exit.c ---- */
 
+/* The first thing in a new state: with it, the last finaliser of lua_close ends the process. */
+void exit_begin(lua_State *L, struct host *h);
 /* Replaces os.exit, and sets core.cover_exit in the table on top of the stack. */
 void exit_install(lua_State *L, struct host *h);
 /* Closes the state and returns the exit status. Stack: whether the program went well, and the error if not,

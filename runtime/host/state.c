@@ -212,6 +212,7 @@ static void open_core(lua_State *L, struct host *h)
 void state_fill(lua_State *L, struct host *h)
 {
     luaL_checkversion(L);
+    exit_begin(L, h);
     lua_pushlightuserdata(L, h);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &registry_key);
     if (h->options.no_env) { /* tells the libraries to leave the environment alone */
