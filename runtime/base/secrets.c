@@ -338,12 +338,19 @@ static bool place_at(const char *text, size_t len, size_t at, size_t *from, size
     return *to > *from;
 }
 
-/* From text[at] on, the first byte that anything can begin with; `len`: there is none. */
+/* From text[at] on, the first byte that anything can begin with; `len`: there is none. Of a place two bytes
+ * are looked at, since many words begin with a p: "pa", ":/". */
 static size_t next_beginning(const unsigned char begins[256], const char *text, size_t len, size_t at)
 {
-    while (at < len && !begins[(unsigned char)text[at]])
-        at++;
-    return at;
+    for (; at < len; at++) {
+        unsigned what = begins[(unsigned char)text[at]];
+        if (what & SECRET)
+            return at;
+        char second = what & PLACE && at + 1 < len ? text[at + 1] : '\0';
+        if (second == 'a' || second == 'A' || second == '/')
+            return at;
+    }
+    return len;
 }
 
 bool secrets_mask(const struct secrets *s, const char *text, size_t len, struct buf *out)
