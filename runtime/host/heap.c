@@ -30,9 +30,8 @@
 struct mi_heap;
 
 static struct {
-    size_t asked; /* bytes, until `tried` */
-    bool tried;
-    struct mi_heap *heap; /* NULL: the C library serves everything */
+    size_t asked;         /* bytes, until it was decided */
+    struct mi_heap *heap; /* NULL: there is none, or not yet */
     uintptr_t area;       /* a block in it is mimalloc's */
     void *(*take)(struct mi_heap *heap, size_t size);
     void *(*resize)(struct mi_heap *heap, void *block, size_t size);
@@ -79,12 +78,12 @@ static void open_heap(void)
 
 static bool in_area(const void *block)
 {
-    return memory.heap != NULL && (uintptr_t)block - memory.area < AREA;
+    return (uintptr_t)block - memory.area < AREA;
 }
 
 static void *take(size_t size)
 {
-    void *block = memory.heap != NULL ? memory.take(memory.heap, size) : NULL;
+    void *block = memory.take(memory.heap, size);
     return block != NULL ? block : malloc(size);
 }
 
@@ -107,34 +106,48 @@ static void *move(void *block, size_t old, size_t size)
     return moved;
 }
 
-static void count(size_t size)
-{
-    memory.asked = size > SIZE_MAX - memory.asked ? SIZE_MAX : memory.asked + size;
-    if (memory.asked > DBRUN_HEAP_FROM) {
-        memory.tried = true;
-        open_heap();
-    }
-}
+/* ---- the three of a state's life (lua_Alloc: manual of Lua 5.4, section 4.6) ---- */
 
-/* lua_Alloc (manual of Lua 5.4, section 4.6). */
-static void *serve(void *data, void *block, size_t old, size_t size)
+static void *from_heap(void *data, void *block, size_t old, size_t size)
 {
     (void)data;
     if (size == 0) {
         give(block);
         return NULL;
     }
-    if (!memory.tried)
-        count(size);
     if (block == NULL)
         return take(size);
-    if (memory.heap == NULL)
-        return realloc(block, size);
     void *resized = in_area(block) ? memory.resize(memory.heap, block, size) : NULL;
     return resized != NULL ? resized : move(block, old, size);
 }
 
+/* Where there is no mimalloc. */
+static void *from_libc(void *data, void *block, size_t old, size_t size)
+{
+    (void)data;
+    (void)old;
+    if (size == 0) {
+        free(block);
+        return NULL;
+    }
+    return realloc(block, size);
+}
+
+/* From the C library until DBRUN_HEAP_FROM bytes were asked for; one of the others from then on. */
+static void *counted(void *data, void *block, size_t old, size_t size)
+{
+    lua_State *L = data;
+    if (size <= DBRUN_HEAP_FROM - memory.asked) {
+        memory.asked += size;
+        return from_libc(data, block, old, size);
+    }
+    open_heap();
+    lua_Alloc next = memory.heap != NULL ? from_heap : from_libc;
+    lua_setallocf(L, next, NULL);
+    return next(NULL, block, old, size);
+}
+
 void heap_serve(lua_State *L)
 {
-    lua_setallocf(L, serve, NULL);
+    lua_setallocf(L, counted, L);
 }
