@@ -56,7 +56,7 @@ describe("the memory of a large program", function()
             run([[lua -e 'dofile "work.lua" dofile "libraries.lua"']], files))
     end)
 
-    it("grows until the end, when nothing is freed any more", function()
+    it("grows until the last finaliser has run", function()
         local code <const> = [[
             dofile "work.lua"
             local grown, n = { 1 }, 0
