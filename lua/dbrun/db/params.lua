@@ -277,16 +277,21 @@ function M.composite(t, type_name)
     return of_table("composite", t, type_name)
 end
 
----Is it a column of a row, which is NULL there?
----@param row table
----@param name string
----@return boolean
-function M.is_null_column(row, name)
-    for _, column in ipairs(core.rows.names(row) or {}) do
+--- Is it a column of a row by name, which is NULL there?
+local function is_null_column(row, name)
+    if core.rows.kind(row) ~= "row" then return false end
+    for _, column in ipairs(core.rows.names(row)) do
         if column == name then return true end
     end
     return false
 end
+
+--- What to do with a table that has no value for a :name, by core.rows.kind.
+local NO_VALUE <const> = {
+    result = "this is a whole result: give one of its rows, result[1], or run the statement for all of them: "
+        .. "execute_many(sql, result)",
+    list = "this row was read by position: read it without positional = true",
+}
 
 ---The values of a :name plan, in order.
 ---@param plan table {sql, name, ...}
@@ -296,10 +301,11 @@ function M.named_row(plan, values)
     local row = { n = #plan - 1 }
     for i = 2, #plan do
         local v = values[plan[i]]
-        if v == nil and M.is_null_column(values, plan[i]) then
+        if v == nil and is_null_column(values, plan[i]) then
             v = core.null
         elseif v == nil then
-            errors.fail("usage", ("the parameter :%s has no value (pass SQL NULL as db.null)"):format(plan[i]))
+            errors.fail("usage", ("the parameter :%s has no value (pass SQL NULL as db.null)"):format(plan[i]),
+                NO_VALUE[core.rows.kind(values)])
         end
         row[i - 1] = v
     end

@@ -220,6 +220,30 @@ pg.on_both(describe, function(_, open)
             assert.equal(7, #c:value("select $1::jsonb", db.json(c:query "select * from taken")))
             assert.equal("usage", raised(c.query, c, "select :nope", row).kind)
         end)
+
+        it("give no value to a name where they are a whole result, or a row by position", function()
+            local e <close> = open()
+            local sql <const> = "select :x::int, :y::text"
+            local whole <const> = e:query "select 1 as x, null as y"
+            local by_position <const> = e:one({ positional = true }, "select 1 as x, null as y")
+            local all_null <const> = e:one "select null as x, null as y"
+            local ways <const> = {
+                function(v) e:query(sql, v) end,
+                function(v) e:pipeline(function(p) p:query(sql, v) end) end,
+                function(v) for _ in e:rows(sql, v) do error "a row" end end,
+                function(v) for _ in e:copy_out(sql, {}, v) do error "a row" end end,
+            }
+            for i, way in ipairs(ways) do
+                local wrong = raised(way, whole)
+                assert.equal("usage", wrong.kind, i)
+                assert.matches("execute_many%(sql, result%)", wrong.hint, nil, nil, i)
+                wrong = raised(way, by_position)
+                assert.equal("usage", wrong.kind, i)
+                assert.matches("without positional = true", wrong.hint, nil, nil, i)
+            end
+            assert.equal(1, #e:query(sql, all_null))
+            assert.equal(1, #e:pipeline(function(p) p:query(sql, all_null) end)[1])
+        end)
     end)
 end)
 
