@@ -101,6 +101,25 @@ static unsigned of_first_word(struct piece p)
     return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
 }
 
+/* Has the text this word in it, in any case, in a string too? */
+static bool mentions(const struct sql_scan *x, const char *word)
+{
+    size_t n = strlen(word);
+    for (size_t i = 0; i + n <= x->len; i++)
+        if (ascii_begins(x->sql + i, word, n))
+            return true;
+    return false;
+}
+
+/* What a procedure does is not known. A block must say it: COMMIT in PL/pgSQL, spi_commit() and the like in
+ * others; or it calls a procedure. */
+static unsigned of_block(struct piece first, const struct sql_scan *x)
+{
+    bool may =
+        is_word(first, "call") || (is_word(first, "do") && (mentions(x, "commit") || mentions(x, "call")));
+    return may ? PG_MAY_COMMIT : 0;
+}
+
 /* What a word further on tells: INTO makes a table unless it belongs to INSERT or MERGE; CREATE stands in
  * EXPLAIN ANALYZE; PREPARED in COMMIT PREPARED, which commits the DDL of another session's transaction, as
  * PREPARE TRANSACTION hands over that of this one. */
@@ -130,7 +149,7 @@ unsigned pg_effect_of(const char *sql, size_t len, bool plain_strings)
         if (is_sign(p, ';'))
             first = true;
         else if (first && !is_sign(p, '(')) {
-            effect |= of_first_word(p);
+            effect |= of_first_word(p) | of_block(p, &x);
             first = false;
         } else
             effect |= of_word(p, before, &x);

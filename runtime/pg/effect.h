@@ -15,7 +15,8 @@ enum pg_effect {
     PG_CHANGES_SESSION = 4, /* settings, or what a name means in this session (temporary tables) */
     PG_ENDS = 8,            /* COMMIT, ROLLBACK, also to a savepoint: undoes what the transaction changed */
     PG_CHANGES_FORMAT = 16, /* names a setting that values depend on (settings.h) */
-    PG_RUNS = 32            /* has no plan of its own but runs one, with the functions that it calls */
+    PG_RUNS = 32,           /* has no plan of its own but runs one, with the functions that it calls */
+    PG_MAY_COMMIT = 64      /* CALL, and DO with COMMIT: an error in it may come behind a COMMIT of its own */
 };
 
 /* The effects of one statement or several, together. `plain_strings`: is standard_conforming_strings on?

@@ -155,13 +155,14 @@ struct pg_machine {
     bool refused;        /* a COPY FROM STDIN failed: the server throws away the data that still comes */
     bool forgotten;      /* the server has dropped its prepared statements (DISCARD ALL) */
     bool in_transaction; /* a transaction was open when the group began */
-    bool guessed;     /* binary results were asked for because the statement's columns allowed it last time */
-    unsigned effect;  /* enum pg_effect of its statements */
-    bool committed;   /* a COMMIT or PREPARE TRANSACTION in it has succeeded */
-    bool unread;      /* guarded: the scanner cannot read its text */
-    bool rolled_back; /* a ROLLBACK in it has succeeded, perhaps to a savepoint */
-    bool mending;     /* behind it the settings are put back that values depend on */
-    bool unmended;    /* ... in vain */
+    bool guessed;    /* binary results were asked for because the statement's columns allowed it last time */
+    unsigned effect; /* enum pg_effect of its statements */
+    size_t may_commit; /* the number of its first statement that may commit before it fails; 0: none */
+    bool committed;    /* a COMMIT or PREPARE TRANSACTION in it has succeeded */
+    bool unread;       /* guarded: the scanner cannot read its text */
+    bool rolled_back;  /* a ROLLBACK in it has succeeded, perhaps to a savepoint */
+    bool mending;      /* behind it the settings are put back that values depend on */
+    bool unmended;     /* ... in vain */
     /* of the connection */
     enum pg_guard guard;
     bool discarded; /* DISCARD ALL has run: the session is as new; the embedder clears this */

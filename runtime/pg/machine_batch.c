@@ -142,6 +142,8 @@ static bool parse_next(struct pg_machine *m, const char *sql, const struct pg_pa
     struct pg_cached *e = entry_for(m, sql, len, p, &effect);
     bool known = e && e->prepared && effect == PG_HAS_PLAN;
     m->effect |= effect;
+    if (effect & PG_MAY_COMMIT && m->may_commit == 0)
+        m->may_commit = pg_machine_head(m)->statements + 1;
     if (!known) {
         pg_machine_note_format(m, sql, len, p);
         pg_machine_guard_read(m, sql);

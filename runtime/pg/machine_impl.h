@@ -124,6 +124,7 @@ static inline void pg_machine_renew(struct pg_machine *m)
     error_clear(&m->error);
     m->entry = NULL;
     m->effect = 0;
+    m->may_commit = 0;
     m->ahead = 0;
     m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = false;
     m->refused = m->simple = m->copy = m->unwanted = m->separated = m->in_transaction = m->guessed = false;

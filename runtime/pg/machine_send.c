@@ -1,5 +1,6 @@
 /* Sends statements on a connection on which nothing else is in flight. */
 #include "pg/machine_impl.h"
+#include "pg/scan.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -94,6 +95,7 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
     m->entry = e;
     if (!e && !pg_machine_guard_allows(m, sql))
         return false;
+    m->may_commit = m->effect & PG_MAY_COMMIT ? 1 : 0;
     if (!e || !e->prepared || m->effect != PG_HAS_PLAN)
         pg_machine_note_format(m, sql, len, p);
     if (e && e->prepared) {
@@ -186,6 +188,8 @@ bool pg_machine_simple(struct pg_machine *m, const char *sql)
     if (!pg_machine_begin(m) || !pg_machine_guard_allows(m, sql))
         return false;
     m->effect = pg_machine_effect_of(m, sql, strlen(sql));
+    /* Several statements are a transaction block, in which the server lets none of them commit. */
+    m->may_commit = m->effect & PG_MAY_COMMIT && !sql_is_several(sql) ? 1 : 0;
     pg_machine_note_format(m, sql, strlen(sql), &(struct pg_params){.n = 0});
     return send_simple(m, sql);
 }

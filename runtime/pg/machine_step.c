@@ -33,6 +33,16 @@ static bool may_have_committed(struct pg_machine *m, const PGresult *r)
            (m->simple || m->answered == pg_machine_head(m)->statements);
 }
 
+/* Did a statement run, in whole or in part, that may have committed? What is wrong with a statement itself is
+ * found before it runs: such an error has a position in it, or no context. */
+static bool has_run_what_commits(struct pg_machine *m, const PGresult *r)
+{
+    if (m->may_commit == 0 || m->in_transaction || m->answered + 1 < m->may_commit)
+        return false;
+    return m->answered >= m->may_commit ||
+           (PQresultErrorField(r, PG_DIAG_CONTEXT) && !PQresultErrorField(r, PG_DIAG_STATEMENT_POSITION));
+}
+
 /* libpq cannot read a message: it does not know any more which statement the next reply belongs to. */
 static void take_nonsense(struct pg_machine *m, const PGresult *r)
 {
@@ -61,7 +71,7 @@ static void take_error(struct pg_machine *m, PGresult *r)
         tell_commit(m);
         if (m->cancelling && state && strcmp(state, "57014") == 0)
             m->failure.kind = ERROR_CANCELLED; /* also when the message is not in English */
-        if (m->committed || may_have_committed(m, r))
+        if (m->committed || may_have_committed(m, r) || has_run_what_commits(m, r))
             m->failure.outcome = OUTCOME_UNKNOWN;
     } else if (m->unwanted) {
         m->failure.outcome = may_have_committed(m, r) ? OUTCOME_UNKNOWN : OUTCOME_FAILED;

@@ -128,8 +128,9 @@ static void raise_no_value(lua_State *L, struct runtime *rt, const char *name)
     enum rows_kind kind = bind_rows_kind(L, 3);
     error_set(&e, ERROR_USAGE, "no value for the parameter :%s (pass SQL NULL as db.null)", name);
     if (kind == ROWS_RESULT)
-        error_set_field(&e, ERROR_HINT, "this is a whole result: give one of its rows, result[1], or run the "
-                                        "statement for all of them: execute_many(sql, result)");
+        error_set_field(&e, ERROR_HINT,
+                        "this is a whole result: give one of its rows, result[1], or run the "
+                        "statement for all of them: execute_many(sql, result)");
     else if (kind == ROWS_ROW_BY_POSITION)
         error_set_field(&e, ERROR_HINT, "this row was read by position: read it without positional = true");
     else if (lua_rawlen(L, 3) > 0) /* a list: the values of $1, $2 ... */
@@ -137,8 +138,8 @@ static void raise_no_value(lua_State *L, struct runtime *rt, const char *name)
     bind_error_raise(L, rt, &e);
 }
 
-/* Is the name at the top that of a column of the row at 3, which is NULL there? A result has such columns too,
- * and a row by position: but neither has values by name. */
+/* Is the name at the top that of a column of the row at 3, which is NULL there? A result has such columns
+ * too, and a row by position: but neither has values by name. */
 static bool is_null_column(lua_State *L)
 {
     int name = lua_gettop(L);

@@ -301,4 +301,33 @@ pg.on_both(describe, function(_, open)
         assert.equal("unknown", problem.outcome)
         assert.equal(1, count())
     end)
+
+    it("nor is a procedure or block that does so, or a pipeline with one", function()
+        e:exec(([[create or replace procedure half_done(n int) language plpgsql as
+            $$ begin insert into %s values (1); commit; perform 1 / n; end $$]]):format(t))
+        local block <const> = ("do $$ begin insert into %s values (1); commit; perform 1 / 0; end $$"):format(t)
+        for i, way in ipairs {
+            function() e:exec "call half_done(0)" end, function() e:query("call half_done($1)", 0) end,
+            function() e:exec(block) end, function() e:query(block) end,
+            function() for _ in e:rows(block) do error "a row" end end,
+            function() e:pipeline(function(p) p:query(block) end) end,
+            function() e:pipeline(function(p) p:query "call half_done(1)" p:query "select 1 / 0" end) end,
+        } do
+            e:exec("truncate " .. t)
+            local problem = raised(way)
+            assert.equal("22012", problem.sqlstate, i)
+            assert.equal("unknown", problem.outcome, i)
+            assert.equal(1, count(), i)
+        end
+        e:exec("truncate " .. t)
+        for i, way in ipairs {
+            function() e:exec "do $$ begin selct 1; end $$" end, function() e:exec "call nothing_done()" end,
+            function() e:exec "call half_done(1); select 1" end, -- a transaction block, in which COMMIT is refused
+            function() e:transaction(function(tx) tx:exec "call half_done(0)" end) end,
+            function() e:pipeline(function(p) p:query "select 1 / 0" p:query "call half_done(1)" end) end,
+        } do
+            assert.equal("failed", raised(way).outcome, i)
+            assert.equal(0, count(), i)
+        end
+    end)
 end)

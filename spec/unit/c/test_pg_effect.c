@@ -43,7 +43,9 @@ static void test_changes(void)
     check("create table t (a int)", SCHEMA | SESSION);
     check("alter table t add b int", SCHEMA | SESSION);
     check("do 'begin end'", SCHEMA | SESSION);
-    check("call p()", SCHEMA | SESSION);
+    check("do 'begin Commit; end'", SCHEMA | SESSION | PG_MAY_COMMIT);
+    check("DO $$ begin call p(); end $$", SCHEMA | SESSION | PG_MAY_COMMIT);
+    check("call p()", SCHEMA | SESSION | PG_MAY_COMMIT);
     check("truncate t", SCHEMA | SESSION);
     check("set timezone = 'UTC'", SESSION);
     check("reset all", SESSION);
