@@ -147,6 +147,7 @@ static bool parse_next(struct pg_machine *m, const char *sql, const struct pg_pa
     if (!known) {
         pg_machine_note_format(m, sql, len, p);
         pg_machine_guard_read(m, sql);
+        pg_machine_guard_commit(m, sql);
     }
     if (!parse(m, e, sql, p))
         return false;

@@ -3,6 +3,7 @@
  * that would end it is not sent. The scanner may be wrong about a text (the server decides what is a string),
  * so the command tags and the state of the transaction are looked at as well.
  */
+#include "base/number.h"
 #include "pg/machine_impl.h"
 #include "pg/scan.h"
 #include "pg/tx_text.h"
@@ -49,6 +50,31 @@ bool pg_machine_guard_allows(struct pg_machine *m, const char *sql)
         return true;
     refuse(m, end);
     return false;
+}
+
+void pg_machine_guard_commit(struct pg_machine *m, const char *sql)
+{
+    const char *end = m->in_failed ? sql_transaction_end(sql) : NULL;
+    if (!end)
+        return;
+    m->in_failed = false;
+    m->hopeless = !ascii_begins(end, "rollback", 8) && !ascii_begins(end, "abort", 5);
+    m->more = m->batch.active || sql_is_several(sql);
+}
+
+void pg_machine_guard_commit_settle(struct pg_machine *m)
+{
+    if (!m->hopeless || !m->rolled_back || m->committed || error_is_set(&m->failure))
+        return;
+    error_set(
+        &m->failure, ERROR_QUERY,
+        "the transaction was rolled back by its COMMIT: a statement of it failed and its error was caught");
+    error_set_field(&m->failure, ERROR_SQLSTATE, "25P02");
+    error_set_field(
+        &m->failure, ERROR_HINT,
+        "Send ROLLBACK where the error is caught, or put a SAVEPOINT before the statement that may fail "
+        "and ROLLBACK TO it.");
+    m->failure.outcome = m->more ? OUTCOME_UNKNOWN : OUTCOME_FAILED;
 }
 
 void pg_machine_guard_tag(struct pg_machine *m, const char *tag)

@@ -32,6 +32,10 @@ void pg_machine_begin_epochs(struct pg_machine *m);
 
 /* Notes whether the scanner can read a text. */
 void pg_machine_guard_read(struct pg_machine *m, const char *sql);
+/* Looks for a COMMIT of a transaction that has failed: the server answers it with ROLLBACK, and no error. */
+void pg_machine_guard_commit(struct pg_machine *m, const char *sql);
+/* At the sync of a group that is alone: was there such a COMMIT? Then m->failure says so. */
+void pg_machine_guard_commit_settle(struct pg_machine *m);
 /* Notes the command tag of a result. */
 void pg_machine_guard_tag(struct pg_machine *m, const char *tag);
 /* At the sync of a group that is alone: has it ended a guarded transaction? Then m->failure says so. */
@@ -128,7 +132,7 @@ static inline void pg_machine_renew(struct pg_machine *m)
     m->ahead = 0;
     m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = false;
     m->refused = m->simple = m->copy = m->unwanted = m->separated = m->in_transaction = m->guessed = false;
-    m->undecided = false;
+    m->undecided = m->in_failed = m->hopeless = m->more = false;
     m->committed = m->rolled_back = m->unread = false;
     m->mending = m->unmended = false;
 }

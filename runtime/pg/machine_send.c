@@ -22,6 +22,7 @@ bool pg_machine_begin(struct pg_machine *m)
     if (m->guard == PG_ENDED)
         return pg_machine_guard_allows(m, "");
     m->in_transaction = pg_machine_in_transaction(m);
+    m->in_failed = m->in_transaction && PQtransactionStatus(m->conn) == PQTRANS_INERROR;
     return true;
 }
 
@@ -96,6 +97,7 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
     if (!e && !pg_machine_guard_allows(m, sql))
         return false;
     m->may_commit = m->effect & PG_MAY_COMMIT ? 1 : 0;
+    pg_machine_guard_commit(m, sql);
     if (!e || !e->prepared || m->effect != PG_HAS_PLAN)
         pg_machine_note_format(m, sql, len, p);
     if (e && e->prepared) {
@@ -187,6 +189,7 @@ bool pg_machine_simple(struct pg_machine *m, const char *sql)
 {
     if (!pg_machine_begin(m) || !pg_machine_guard_allows(m, sql))
         return false;
+    pg_machine_guard_commit(m, sql);
     m->effect = pg_machine_effect_of(m, sql, strlen(sql));
     /* Several statements are a transaction block, in which the server lets none of them commit. */
     m->may_commit = m->effect & PG_MAY_COMMIT && !sql_is_several(sql) ? 1 : 0;

@@ -183,6 +183,36 @@ pg.on_both(describe, function(_, open)
         assert.equal(2, count())
     end)
 
+    it("of the script's own making that has failed is not committed without a word", function()
+        local c <close> = e:acquire()
+        local ways <const> = {
+            { "failed", function() c:exec "commit" end }, { "failed", function() c:query "END" end },
+            { "failed", function() c:exec "commit work and chain" end }, { "failed", function() c:value "commit" end },
+            { "failed", function() c:exec "/* at last */ prepare transaction 'prepared'" end },
+            { "unknown", function() c:exec "commit; select 1" end },
+            { "unknown", function() c:pipeline(function(p) p:query "commit" end) end },
+            { "failed", function() for _ in c:rows "commit" do error "a row" end end },
+        }
+        for i, way in ipairs(ways) do
+            c:exec "begin"
+            insert(c, i)
+            raised(c.query, c, "select 1 / 0")
+            local problem = raised(way[2])
+            assert.equal("25P02", problem.sqlstate, i)
+            assert.matches("rolled back by its COMMIT", problem.message, nil, nil, i)
+            assert.equal(way[1], problem.outcome, i)
+            c:exec "rollback" -- AND CHAIN has begun another
+        end
+        assert.equal(0, count())
+        for i, sql in ipairs { "rollback", "abort", "rollback to a; commit", "rollback; begin; commit" } do
+            c:exec "begin; savepoint a"
+            raised(c.query, c, "select 1 / 0")
+            c:exec(sql)
+            assert.is_falsy(c:in_transaction(), i)
+        end
+        c:exec "commit" -- of nothing is only a warning
+    end)
+
     it("given up when its connection was released is guarded no more", function()
         for _ = 1, 3 do
             pcall(e.transaction, e, function(tx) tx:release() end)
