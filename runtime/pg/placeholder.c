@@ -160,6 +160,87 @@ static bool may_be_placeholder(const char *state)
     return false;
 }
 
+/* ---- $1, $2 ... where the server does not expect them, and values for which there is none ---- */
+
+/* The parameters of a text. */
+struct numbers {
+    int64_t last;   /* the highest number; 0: there is none */
+    bool has_asked; /* the one asked for is among them */
+};
+
+/* The number at the beginning of a text; 0: there is none, or a long one. */
+static int64_t digits(const char *text)
+{
+    int64_t n = 0;
+    for (int i = 0; text[i] >= '0' && text[i] <= '9'; i++)
+        n = i < 9 ? n * 10 + (text[i] - '0') : 0;
+    return n;
+}
+
+static struct numbers numbers_of(const char *sql, int64_t asked)
+{
+    struct sql_scan x = {.sql = sql, .len = strlen(sql)};
+    struct numbers found = {0};
+    for (struct piece p = take(&x); p.kind != SQL_END; p = take(&x)) {
+        int64_t n = p.kind == SQL_PARAMETER ? digits(sql + p.from + 1) : 0;
+        found.last = n > found.last ? n : found.last;
+        found.has_asked = found.has_asked || (n > 0 && n == asked);
+    }
+    return found;
+}
+
+/* The number behind the first `sign` and a digit in the server's message, whatever its language; else 0. */
+static int64_t number_behind(const char *message, const char *sign)
+{
+    const char *at = strstr(message, sign);
+    return at ? digits(at + strlen(sign)) : 0;
+}
+
+static bool takes_parameters(const char *sql)
+{
+    static const char *const words[] = {"select", "insert", "update",  "delete",  "merge", "values",
+                                        "with",   "table",  "explain", "declare", "call",  "execute"};
+    const char *word = sql_first_word(sql);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (ascii_begins(word, words[i], strlen(words[i])))
+            return true;
+    return false;
+}
+
+/* Writes what is wrong with the parameters, if that is why the server refuses the statement. */
+static bool number_hint(const struct error *e, const char *sql, char *out, size_t size)
+{
+    static const char *const elsewhere =
+        "a parameter cannot stand here: db.literal(v) writes a value into the text, db.ident(name) a name.";
+    const char *state = e->field[ERROR_SQLSTATE];
+    int64_t asked = number_behind(e->message, "$");
+    struct numbers have = numbers_of(sql, asked);
+    if (strcmp(state, "42601") == 0 && number_behind(e->message, "\"$") > 0)
+        return snprintf(out, size, "%s", elsewhere) > 0;
+    if (strcmp(state, "08P01") == 0 && have.last > 0 && strstr(e->message, "\"\""))
+        return snprintf(
+                   out, size,
+                   "fewer values were given than the SQL has parameters: its last one is $%lld. SQL NULL is "
+                   "db.null.",
+                   (long long)have.last) > 0;
+    if (strcmp(state, "42P18") != 0 || asked == 0)
+        return false;
+    if (!takes_parameters(sql))
+        return snprintf(out, size, "%s", elsewhere) > 0;
+    if (have.last == 0)
+        return snprintf(
+                   out, size,
+                   "values were given, but the SQL has no parameter: $1 in quotes or a comment is none.") > 0;
+    if (asked > have.last)
+        return snprintf(out, size,
+                        "more values were given than the SQL has parameters: its last one is $%lld.",
+                        (long long)have.last) > 0;
+    if (!have.has_asked)
+        return snprintf(out, size, "the SQL has $%lld, but no $%lld: number its parameters without a gap.",
+                        (long long)have.last, (long long)asked) > 0;
+    return snprintf(out, size, "say the type of the value: $%lld::type.", (long long)asked) > 0;
+}
+
 void pg_error_of_statement(struct error *e, const char *sql)
 {
     char found[48];
@@ -169,9 +250,10 @@ void pg_error_of_statement(struct error *e, const char *sql)
     if (!sql || !e->field || !may_be_placeholder(e->field[ERROR_SQLSTATE]))
         return;
     enum pg_placeholder kind = pg_placeholder_find(sql, strlen(sql), found, sizeof found);
-    if (kind == PG_PLACE_NONE)
+    if (kind != PG_PLACE_NONE)
+        pg_placeholder_hint(kind, found, text, sizeof text);
+    else if (!number_hint(e, sql, text, sizeof text))
         return;
-    pg_placeholder_hint(kind, found, text, sizeof text);
     const char *given = e->field[ERROR_HINT];
     if (buf_addf(&hint, "%s%s%s", text, given ? " " : "", given ? given : ""))
         error_set_field(e, ERROR_HINT, hint.data);

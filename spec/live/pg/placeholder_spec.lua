@@ -60,6 +60,30 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
+    describe("$1 and its like", function()
+        it("are counted where their number is wrong, and told where there can be none", function()
+            local e <close> = open()
+            local told <const> = {
+                { "fewer values .* last one is %$2%.", "select $1::int, $2::int", 1 },
+                { "fewer values .* last one is %$1%.", "select $1::int" },
+                { "more values .* last one is %$1%.", "select $1::int", 1, 2 },
+                { "has no parameter: %$1 in quotes", "select '$1'", "a" },
+                { "has %$3, but no %$2:", "select $1::int, $3::int", 1, 2, 3 },
+                { "%$1::type", "select $1 is null", 1 },
+                { "db%.literal%(v%)", "set work_mem = $1", "4MB" }, { "db%.literal%(v%)", "set work_mem = :m", { m = 1 } },
+                { "db%.ident%(name%)", "select * from $1", "pg_class" },
+                { "db%.literal%(v%)", "create view counted as select $1::int as a", 5 },
+                { "db%.literal%(v%)", "do $$ begin perform $1; end $$", 5 },
+            }
+            for _, case in ipairs(told) do
+                for _ = 1, 2 do assert.matches(case[1], hint(e.query, e, table.unpack(case, 2)), nil, nil, case[2]) end
+            end
+            assert.matches("last one is %$1%.", hint(e.execute_many, e, "select $1::int", { { 1 }, {} }))
+            assert.matches("last one is %$1%.", hint(e.pipeline, e, function(p) p:query("select $1::int", 1, 2) end))
+            assert.is_nil(raised(e.query, e, "select $1::int +", 1).hint)
+        end)
+    end)
+
     describe("the operator ? of jsonb", function()
         it("works, and an error beside it has no hint", function()
             local e <close> = open()
