@@ -112,6 +112,17 @@ static int lease_waited(lua_State *L, int status, lua_KContext ctx)
     return result == POOL_GRANTED ? lease_granted(L, lease) : lease_failed(L, lease, result);
 }
 
+/* Leases and rows that were forgotten keep their connections until they are collected. So the pool has not
+ * refused before they are: where nothing else runs, nothing else would collect them. */
+static enum pool_settle acquire(lua_State *L, struct pg_engine *e, struct pool_waiter *w)
+{
+    enum pool_settle result = pool_acquire(e->pool, w, mono_now());
+    if (result != POOL_DEADLOCK && result != POOL_FULL)
+        return result;
+    lua_gc(L, LUA_GCCOLLECT);
+    return pool_acquire(e->pool, w, mono_now());
+}
+
 int pg_lease_checkout(lua_State *L, struct pg_lease *lease, struct pg_engine *e)
 {
     struct sched *sched = e->rt->sched;
@@ -120,7 +131,7 @@ int pg_lease_checkout(lua_State *L, struct pg_lease *lease, struct pg_engine *e)
     pg_engine_ref(e); /* it may be closed while the task waits */
     lease->engine = e;
     lease->checkout = c;
-    enum pool_settle result = pool_acquire(e->pool, &c->waiter, mono_now());
+    enum pool_settle result = acquire(L, e, &c->waiter);
     if (result == POOL_WAITING) {
         c->wait = wait_begin(sched, deadline_in(e->timeout), abandon_lease, lease);
         return wait_park(L, c->wait, (lua_KContext)lease, lease_waited);
@@ -141,7 +152,7 @@ int pg_statement_checkout(lua_State *L, struct pg_statement *st)
         return pg_statement_leased(L, st);
     }
     st->waiter = (struct pool_waiter){.owner = owner, .nowait = e->sync, .settled = waiter_settled};
-    enum pool_settle result = pool_acquire(e->pool, &st->waiter, mono_now());
+    enum pool_settle result = acquire(L, e, &st->waiter);
     if (result == POOL_WAITING) {
         st->wait = wait_begin(e->rt->sched, deadline_in(e->timeout), abandon_checkout, st);
         return wait_park(L, st->wait, (lua_KContext)st, st->k);

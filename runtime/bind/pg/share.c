@@ -37,11 +37,21 @@ static int share(lua_State *L, struct pg_statement *st)
     return wait_park(L, st->shared->wait, (lua_KContext)st, st->k);
 }
 
+/* Not before leases and rows that were forgotten are collected (checkout.c). */
+static bool would_deadlock(lua_State *L, const struct pg_engine *e)
+{
+    const void *owner = task_owner(e->rt->sched);
+    if (!pool_would_deadlock(e->pool, owner))
+        return false;
+    lua_gc(L, LUA_GCCOLLECT);
+    return pool_would_deadlock(e->pool, owner);
+}
+
 /* In the queue the pool's time limit applies; the statement's own begins when it is sent (mux.c). */
 int pg_statement_share(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
-    if (pool_would_deadlock(e->pool, task_owner(e->rt->sched)))
+    if (would_deadlock(L, e))
         return pg_statement_checkout_failed(L, st, POOL_DEADLOCK);
     st->shared = as_bytes(L, st);
     if (st->shared)

@@ -113,6 +113,21 @@ pg.on_both(describe, function(mode, open)
             pg.settled(e, 4)
         end)
 
+        it("that are forgotten, and leases too, are collected before the pool refuses", function()
+            local e <close> = open { size = 2, overflow = 0 }
+            collectgarbage "stop" -- as in a script that makes little garbage
+            local restart <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
+            for i = 1, 7 do
+                assert.equal(1, e:rows "select generate_series(1, 100000) as i"().i, i)
+                assert.is_number(e:acquire():backend_pid(), i)
+            end
+            assert.equal(1, e:value "select 1")
+            local held <const>, too <const> = e:acquire(), e:acquire() -- these are not garbage
+            assert.equal("pool", raised(e.acquire, e).kind)
+            held:release()
+            too:release()
+        end)
+
         it("need memory for a few rows only", function()
             local e <close> = open()
             collectgarbage()
