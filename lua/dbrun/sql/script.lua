@@ -46,7 +46,10 @@ local function placed(run, statement, e)
         e.hint = ("the database '%s' is protected (DBRUN_PROTECTED): name it to change it: --target %s"):format(
             run.session.protected, run.session.protected)
     end
-    if e.sqlstate then e.hint = e.hint or run.rules.variables:hint(e) end
+    if e.sqlstate then
+        local own <const> = run.rules.variables:hint(e)
+        e.hint = own and e.message:find "%$%d" and own or e.hint or own -- $1 is a name in the text
+    end
     return e
 end
 
