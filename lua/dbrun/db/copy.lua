@@ -194,6 +194,7 @@ local function send_chunk(conn, encoder, chunk)
     elseif #chunk < LARGE then
         return not encoder:raw(chunk) or conn:copy_send(encoder)
     end
+    encoder:look(chunk)
     return conn:copy_send(encoder) and send_text(conn, chunk)
 end
 
@@ -248,6 +249,18 @@ local function copy_rows(conn, call, first, f, state)
     local sql <const> = statement.copy_in(call.target, plan.names, { format = format })
     local encoder <const> = core.pg.copy.encoder(format, plan.oids, plan.names, writer(plan, format), plan.special)
     return run(conn, sql, send_rows, encoder, plan, first, f, state)
+end
+
+---Makes data behind an end marker, which the server would not read, an error of the encoder's raw and look.
+---@param conn dbrun.Connection
+---@param encoder table
+---@param csv? boolean the data is CSV, not text; nil: neither
+---@param quote? string of CSV
+---@param escape? string of CSV
+function M.watch(conn, encoder, csv, quote, escape)
+    local newest <const> = tonumber(conn.parameters.server_version:match "^%d+") >= 18
+    if csv == nil or csv and newest then return end -- there the marker is a value
+    encoder:watch(csv, quote or '"', escape or quote or '"')
 end
 
 ---@class dbrun.db.CopyIn
@@ -312,6 +325,8 @@ function M.copy_in(conn, call)
         return copy_rows(conn, call, first, f, s)
     end
     local encoder <const> = core.pg.copy.encoder("text", {}, {}, nothing)
+    local opts <const> = call.opts
+    if opts.format ~= "binary" then M.watch(conn, encoder, opts.format == "csv", opts.quote, opts.escape) end
     return run(conn, statement.copy_in(call.target, call.columns, call.opts), send_chunks, encoder, nil, first, f, s)
 end
 

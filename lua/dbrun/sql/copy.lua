@@ -1,4 +1,5 @@
 --- COPY over the connection: its rows come from the SQL's own text or from standard input, and go to the output.
+local copy = require "dbrun.db.copy"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 
@@ -6,9 +7,22 @@ local M = {}
 
 local PIECE <const> = 64 * 1024
 
+--- Is it CSV? nil: in CSV with quotes of its own, which are not known here.
+local function is_csv(sql)
+    local csv, own = false, false
+    for behind, kind, at in core.sql.scan, sql, 1 do
+        local word <const> = (kind == "word" or kind == "string") and sql:sub(at, behind - 1):lower():gsub("'", "")
+        csv = csv or word == "csv"
+        own = own or word == "quote" or word == "escape"
+    end
+    if csv and own then return nil end
+    return csv
+end
+
 ---Sends the pieces; stops early when the server has refused the COPY, whose end then raises its error.
-local function send(conn, pieces)
+local function send(conn, sql, pieces)
     local encoder <const> = core.pg.copy.encoder("text", {}, {}, function() end)
+    copy.watch(conn, encoder, is_csv(sql))
     for piece in pieces do
         if encoder:raw(piece) and not conn:copy_send(encoder) then return end
     end
@@ -22,7 +36,7 @@ end
 ---@return integer rows as the server counted them
 function M.read(conn, sql, pieces)
     conn:copy_begin(sql)
-    local ok <const>, e <const> = pcall(send, conn, pieces)
+    local ok <const>, e <const> = pcall(send, conn, sql, pieces)
     if ok then return conn:copy_end() end
     core.task.shield(pcall, conn.copy_end, conn, "the rows could not be read")
     error(e, 0)

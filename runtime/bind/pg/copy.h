@@ -6,6 +6,7 @@
 #define DBRUN_BIND_PG_COPY_H
 
 #include "bind/pg/link.h"
+#include "pg/copy_end.h"
 #include "pg/copyfmt.h"
 
 /* Sends the COPY whose SQL (a string) is at 2; then k continues, which calls pg_copy_begun. */
@@ -24,6 +25,8 @@ struct copy_encoder {
     struct buf out;
     enum copy_format format;
     bool by_name; /* rows by column name instead of by position */
+    bool watched; /* `end` looks at what raw() adds */
+    struct copy_end end;
     lua_Integer rows;
     int ncols;     /* 0 = unknown: each row has as many columns as values */
     bool *special; /* for each column: any value is written by Lua; behind `types` */

@@ -338,12 +338,49 @@ struct buf *pg_copy_buffer(lua_State *L, int arg)
     return &x->out;
 }
 
+/* watch(csv, quote, escape): data that the server would not read is an error from now on. */
+static int encoder_watch(lua_State *L)
+{
+    struct copy_encoder *x = check_encoder(L);
+    x->watched = true;
+    copy_end_begin(&x->end, lua_toboolean(L, 2), luaL_optstring(L, 3, "\"")[0],
+                   luaL_optstring(L, 4, "\"")[0]);
+    return 0;
+}
+
+static int raise_unread(lua_State *L, const struct copy_encoder *x)
+{
+    struct error e = {0};
+    error_set(
+        &e, ERROR_USAGE,
+        "line %zu of the data of COPY ends with \\., where the server stops reading: what stands behind it "
+        "would be lost",
+        x->end.line);
+    error_set_field(
+        &e, ERROR_HINT,
+        x->end.csv ? "As a value it stands in quotes: \"\\.\". If it marks the end, send no more."
+                   : "As a value it is written \\\\. in this format. If it marks the end, send no more.");
+    e.outcome = OUTCOME_FAILED;
+    return bind_error_raise(L, bind_runtime(L), &e);
+}
+
+/* look(text): text that is sent past the encoder */
+static int encoder_look(lua_State *L)
+{
+    size_t len;
+    struct copy_encoder *x = check_encoder(L);
+    const char *s = luaL_checklstring(L, 2, &len);
+    return !x->watched || copy_end_feed(&x->end, s, len) ? 0 : raise_unread(L, x);
+}
+
 /* raw(text) -> is a block full? Adds data that is already in the COPY's format. */
 static int encoder_raw(lua_State *L)
 {
     size_t len;
     struct copy_encoder *x = check_encoder(L);
     const char *s = luaL_checklstring(L, 2, &len);
+    if (x->watched && !copy_end_feed(&x->end, s, len))
+        return raise_unread(L, x);
     if (!buf_add(&x->out, s, len))
         return luaL_error(L, "not enough memory");
     lua_pushboolean(L, x->out.len >= BLOCK);
@@ -434,8 +471,9 @@ static int type_binary(lua_State *L)
 
 void pg_copy_encoder_open(lua_State *L, struct runtime *rt)
 {
-    static const luaL_Reg methods[] = {
-        {"raw", encoder_raw}, {"rows", encoder_rows}, {"finish", encoder_finish}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"raw", encoder_raw},       {"look", encoder_look},
+                                       {"watch", encoder_watch},   {"rows", encoder_rows},
+                                       {"finish", encoder_finish}, {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", encoder_gc}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"encoder", encoder_new}, {"binary", type_binary}, {NULL, NULL}};
     bind_class(L, rt, ENCODER_CLASS, meta, methods);

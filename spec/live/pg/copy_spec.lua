@@ -166,6 +166,31 @@ pg.on_both(describe, function(mode, open)
             assert.equal("", e:value(("select b from %s where a = 3"):format(t)))
         end)
 
+        it("refuses text behind the end marker, which the server would not read", function()
+            local e <close> = open()
+            local t = pg.table(e, "a text")
+            local long = ("z"):rep(200000) .. "\n"
+            for i, case in ipairs {
+                { "x\n\\.\ny\n" }, { "x\n\\.\ny\n", { format = "csv" } }, { "x\\.\ny\n" },
+                { long .. "\\.\n" .. long, { format = "csv" } },
+                { "'x\n'\n\\.\n''\n", { format = "csv", quote = "'" } },
+            } do
+                local problem = raised(e.copy_in, e, t, { "a" }, case[1], case[2])
+                assert.equal("usage", problem.kind, i)
+                assert.matches("the server stops reading", problem.message, nil, nil, i)
+            end
+            local pieces <const> = { "x\n", "\\", ".", "\n", "y\n" }
+            assert.matches("line 2 ", raised(e.copy_in, e, t, { "a" }, coroutine.wrap(function()
+                for _, piece in ipairs(pieces) do coroutine.yield(piece) end
+            end)).message)
+            assert.equal(0, e:value(("select count(*) from %s"):format(t)))
+            assert.equal(1, e:copy_in(t, { "a" }, "x\n\\.\n"))
+            assert.equal(2, e:copy_in(t, { "a" }, '"\\."\ny\n', { format = "csv" }))
+            assert.equal(1, e:copy_in(t, { "a" }, '"x\n\\.\ny"\n', { format = "csv" }))
+            assert.equal(2, e:copy_in(t, { "a" }, "\\\\.\ny\n"))
+            assert.equal(2, e:copy_in(t, { "a" }, { { "\\." }, { "y" } }, { format = "csv" }))
+        end)
+
         it("takes 40 MB of text without keeping it", function()
             local e <close> = open()
             local t = pg.table(e, "s text")
