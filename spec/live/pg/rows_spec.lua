@@ -116,7 +116,7 @@ pg.on_both(describe, function(mode, open)
         it("that are forgotten, and leases too, are collected before the pool refuses", function()
             local e <close> = open { size = 2, overflow = 0 }
             collectgarbage "stop" -- as in a script that makes little garbage
-            local restart <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
+            local _ <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
             for i = 1, 7 do
                 assert.equal(1, e:rows "select generate_series(1, 100000) as i"().i, i)
                 assert.is_number(e:acquire():backend_pid(), i)
