@@ -70,7 +70,10 @@ static const struct fact facts[] = {
     {"READONLY", "this server is a replica: write to the primary", false},
     {"REDIRECT",
      "this server is a replica now, and the primary is at the address in the message: connect there", false},
-    {"TRYAGAIN", "the keys are migrating to another node of the cluster: try again", true},
+    {"TRYAGAIN",
+     "the keys are migrating to another node of the cluster: try again. A migration that was left half done "
+     "is ended by redis-cli --cluster fix HOST:PORT",
+     true},
     {"UNBLOCKED", "while the command waited, the server became a replica or the key was deleted", true},
     {"UNKILLABLE",
      "the script has written already: wait for its end; SHUTDOWN NOSAVE ends the server and loses what is "

@@ -159,12 +159,13 @@ function M.execute(cluster, stop, entries)
     local topology <const> = cluster.state.topology
     local replica = cluster.read_from == "replica" and reads_only(entries)
     local pause, hops, unconfirmed = FIRST_PAUSE, 0, nil
+    local last <const> = redirect.last_retry(stop, task.now())
     while true do
         local e <const> = send_all(cluster, group(cluster, entries, replica), stop)
         unconfirmed = unconfirmed or e
         local wait
         entries, wait = sift(cluster, entries)
-        local left <const> = stop - task.now()
+        local left <const> = last - task.now()
         if #entries == 0 or left <= redirect.LEAST_LEFT or cluster.state.closed then
             return unconfirmed
         end
@@ -175,7 +176,7 @@ function M.execute(cluster, stop, entries)
             pause = math.min(pause * 2, LONGEST_PAUSE)
         end
         if wait then
-            redirect.refresh(topology, topology.AFTER_TROUBLE, stop)
+            redirect.refresh(topology, topology.AFTER_TROUBLE, last)
         end
     end
 end

@@ -90,6 +90,7 @@ end
 local function on_replica(cluster, stop, replica, name, args)
     local topology <const> = cluster.state.topology
     local pause = 0.02
+    local last <const> = redirect.last_retry(stop, task.now())
     while true do
         local client <const> = redirect.bounded(cluster, topology:reader(replica), stop)
         local ok <const>, reply <const> = pcall(client.call, client, name, table.unpack(args, 1, args.n))
@@ -99,12 +100,12 @@ local function on_replica(cluster, stop, replica, name, args)
         local kind <const> = redirect.kind_of(reply, cluster.idempotent)
         if not is_known(topology, replica) then
             return nil
-        elseif (kind ~= "lost" and kind ~= "again") or task.now() >= stop - redirect.LEAST_LEFT then
+        elseif (kind ~= "lost" and kind ~= "again") or task.now() >= last - redirect.LEAST_LEFT then
             return { ok = false, reply = reply }
         end
-        task.sleep(math.max(0, math.min(pause * (0.5 + math.random()), stop - redirect.LEAST_LEFT - task.now())))
+        task.sleep(math.max(0, math.min(pause * (0.5 + math.random()), last - redirect.LEAST_LEFT - task.now())))
         pause = math.min(pause * 2, 0.25)
-        redirect.refresh(topology, topology.AFTER_TROUBLE, stop)
+        redirect.refresh(topology, topology.AFTER_TROUBLE, last)
         if not is_known(topology, replica) then
             return nil
         end

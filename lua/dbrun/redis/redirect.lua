@@ -9,6 +9,7 @@ M.REFRESH_EVERY = 1 -- least seconds between two reads of the topology because o
 local REFRESH_AFTER_LOSS <const> = require "dbrun.redis.topology".AFTER_TROUBLE
 local MOST_HOPS <const> = 16 -- redirections in a row without a pause
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
+M.PATIENCE = 30 -- seconds that a call without a time limit waits for a node, a slot or a key in migration
 M.LEAST_LEFT = 0.02 -- seconds: one more attempt could only turn "it did not run" into "it may have run"
 
 ---Reads the topology again. Ignores a failure: the known one may still be right. Where one is known, half of the time
@@ -26,6 +27,15 @@ function M.refresh(topology, age, stop)
         or (e.kind == "timeout" and e.outcome))) then
         error(e, 0)
     end
+end
+
+---When the retries of a call end. One without a time limit (`dbrun redis`) waits for its answer as long as that takes, but
+---not for a cluster that does not come back.
+---@param stop number task.now() at the end of the call; math.huge: it has none
+---@param began number task.now() when its first attempt had failed
+---@return number
+function M.last_retry(stop, began)
+    return stop == math.huge and began + M.PATIENCE or stop
 end
 
 ---The error for a hash slot without a node.
@@ -110,7 +120,7 @@ Trip.__index = Trip
 ---@return dbrun.redis.Trip
 function M.trip(cluster, slot, node, failure, stop)
     local self <const> = setmetatable({
-        cluster = cluster, slot = slot, give_up = stop, hops = 0, pause = FIRST_PAUSE,
+        cluster = cluster, slot = slot, give_up = stop, began = task.now(), hops = 0, pause = FIRST_PAUSE,
     }, Trip)
     self:failed(node, failure)
     return self
@@ -155,7 +165,8 @@ function Trip:again()
     if self.hops > MOST_HOPS then
         self.wait, self.hops = true, 0
     end
-    local left <const> = self.give_up - task.now()
+    local stop <const> = M.last_retry(self.give_up, self.began)
+    local left <const> = stop - task.now()
     if left <= (self.wait and M.LEAST_LEFT or 0) then
         return false
     end
@@ -164,7 +175,7 @@ function Trip:again()
         self.pause = math.min(self.pause * 2, LONGEST_PAUSE)
     end
     if self.look then
-        M.refresh(topology, self.look, self.give_up)
+        M.refresh(topology, self.look, stop)
     end
     return true
 end
@@ -193,7 +204,7 @@ end
 function M.attempt(cluster, slot, stop, fn, asks)
     local topology <const> = cluster.state.topology
     local trip <const> = setmetatable({
-        cluster = cluster, slot = slot, give_up = stop, hops = 0, pause = FIRST_PAUSE,
+        cluster = cluster, slot = slot, give_up = stop, began = task.now(), hops = 0, pause = FIRST_PAUSE,
     }, Trip)
     repeat
         local shard

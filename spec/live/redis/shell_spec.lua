@@ -1,7 +1,10 @@
 -- `dbrun redis`: what redis-cli prints, side by side with it.
+local core = require "dbrun.core"
+local fails = require "spec.support.fails"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
 local process = require "dbrun.process"
+local redirect = require "dbrun.redis.redirect"
 local redis = require "dbrun.redis"
 local redis_cluster = require "spec.support.redis_cluster"
 local redis_server = require "spec.support.redis_server"
@@ -179,5 +182,29 @@ describe("dbrun redis", function()
         assert.equal(3, run.call(r, { "DBSIZE" }))
         assert.equal("string\n", render.text(run.call(r, { "TYPE", "a" })))
         assert.same({ status = "OK" }, run.call(r, { "FLUSHALL" }))
+
+        -- Each call here has no time limit; a migration that nobody ends, and a slot without a node, are told all the same.
+        local patience <const> = redirect.PATIENCE
+        redirect.PATIENCE = 0.2
+        finally(function() redirect.PATIENCE = patience end)
+        local slot <const> = core.redis.slot "t"
+        local from, to
+        for _, node in ipairs(cluster.nodes) do
+            if node:cli("set", "{t}1", "x"):find "OK" then from = node
+            elseif node:cli("role"):find "master" then to = node end
+        end
+        local function id(node) return (node:cli("cluster", "myid"):gsub("%s", "")) end
+        to:cli("cluster", "setslot", slot, "importing", id(from))
+        from:cli("cluster", "setslot", slot, "migrating", id(to))
+        local tried <const> = fails("redis", run.call, r, { "MGET", "{t}1", "{t}2" })
+        assert.equal("TRYAGAIN", tried.code)
+        assert.matches("migrat", tried.hint)
+        assert.equal("TRYAGAIN", fails("redis", run.call, r, { "RENAME", "{t}1", "{t}2" }).code)
+        for _, node in ipairs(cluster.nodes) do
+            node:cli("config", "set", "cluster-require-full-coverage", "no")
+            node:cli("cluster", "delslots", core.redis.slot "a")
+        end
+        assert.equal("CLUSTERDOWN", fails("redis", run.call, r, { "GET", "a" }).code)
+        assert.equal("CLUSTERDOWN", fails("redis", run.call, r, { "MSET", "a", "1", "{t}1", "2" }).code)
     end)
 end)
