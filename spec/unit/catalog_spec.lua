@@ -10,7 +10,9 @@ describe("names and operators in braces", function()
         ["{_pg_expandarray} {=} {<>}"] = "pg_catalog._pg_expandarray operator(pg_catalog.=) operator(pg_catalog.<>)",
         ["{a}{b}"] = "pg_catalog.apg_catalog.b",
         ["'{}' '{ a }' '{a b}' {c}"] = "'{}' '{ a }' '{a b}' pg_catalog.c",
-        ["'{{a}' {"] = "'{pg_catalog.a' {",
+        ["{{a} {"] = "{pg_catalog.a {",
+        ["'{a}' {b} '{c}''{d}' 'it''s {e}"] = "'{a}' pg_catalog.b '{c}''{d}' 'it''s {e}",
+        [ [["{a}".{b} "c'""{d}" {e} "{f}]] ] = [["{a}".pg_catalog.b "c'""{d}" pg_catalog.e "{f}]],
         ["{a\nb} {a\tb} {open"] = "{a\nb} {a\tb} {open",
         ["\0{a}\0"] = "\0pg_catalog.a\0",
     } do

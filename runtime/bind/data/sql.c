@@ -255,21 +255,33 @@ static bool in_braces(const char *name, size_t len)
     return len > 0;
 }
 
+/* Behind a string or a quoted name that begins there: what is in it is not dbrun's to write, as the name of a table. */
+static const char *behind_quotes(const char *open, const char *end)
+{
+    const char *close = memchr(open + 1, *open, (size_t)(end - open - 1));
+    return close ? close + 1 : end;
+}
+
 /* Text with {name} and {operator} written as those of pg_catalog (dbrun.db.catalog). */
 static int sql_catalog(lua_State *L)
 {
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    const char *end = text + len;
+    const char *end = text + len, *at = text;
     luaL_Buffer out;
     luaL_buffinitsize(L, &out, len + len / 2);
-    for (const char *open = text; (open = memchr(open, '{', (size_t)(end - open)));) {
-        const char *name = open + 1;
+    while (at < end) {
+        if (*at == '\'' || *at == '"') {
+            at = behind_quotes(at, end);
+            continue;
+        }
+        const char *name = at + 1;
+        if (*at++ != '{')
+            continue;
         const char *close = memchr(name, '}', (size_t)(end - name));
         if (!close)
             break;
         size_t n = (size_t)(close - name);
-        open = name;
         if (!in_braces(name, n))
             continue;
         bool word = (name[0] | 0x20) >= 'a' && (name[0] | 0x20) <= 'z';
@@ -279,7 +291,7 @@ static int sql_catalog(lua_State *L)
         luaL_addlstring(&out, name, n);
         if (!word)
             luaL_addchar(&out, ')');
-        text = open = close + 1;
+        text = at = close + 1;
     }
     luaL_addlstring(&out, text, (size_t)(end - text));
     luaL_pushresult(&out);
