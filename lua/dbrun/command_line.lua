@@ -82,6 +82,17 @@ function M.parser_of(main)
     return rawget(e, PARSER_OF)
 end
 
+---The first command of a parser that has an option; nil: none has.
+local function owner_of(parser, option)
+    for _, command in ipairs(parser._commands) do
+        for _, known in ipairs(command._options) do
+            for _, alias in ipairs(known._aliases) do
+                if alias == option then return command._name end
+            end
+        end
+    end
+end
+
 ---Parses a command line.
 ---@param parser table made by command_line.parser
 ---@param argv string[]
@@ -97,6 +108,9 @@ function M.parse(parser, argv)
         if unknown and host_option.is(unknown) then
             message = ("unknown option '%s', it is an option of dbrun: write it before the command's name")
                 :format(unknown)
+        elseif unknown and owner_of(at, unknown) then
+            message = ("the option '%s' stands behind the command: %s %s %s ..."):format(unknown,
+                at:_get_fullname(), owner_of(at, unknown), unknown)
         end
         errors.raise {
             kind = "usage",

@@ -51,7 +51,8 @@ local M = {}
 ---@field seconds number
 
 ---@class dbrun.migrate.State
----@field files { file: dbrun.migrate.File, applied: boolean }[] in the order in which they run
+---@field files { file: dbrun.migrate.File, applied: boolean, half?: dbrun.migrate.Record }[] in the order in which they
+---    run; half: it was interrupted (of `status`)
 ---@field pending integer
 ---@field applied integer
 ---@field missing string[] versions that were applied and have no file
@@ -205,7 +206,12 @@ end
 function M.status(opts)
     opts = session.complete(options.check("status", opts))
     local list = files.some(opts.dirs)
-    return session.reading(opts, function(conn) return M.compare(conn, list, opts.table) end)
+    return session.reading(opts, function(conn)
+        local state <const> = M.compare(conn, list, opts.table)
+        local half <const> = require("dbrun.migrate.book.records").unfinished(conn, ledger.locate(conn, opts.table))
+        for _, entry in ipairs(state.files) do entry.half = half[entry.file.version] end
+        return state
+    end)
 end
 
 ---Makes an empty migration in the (first) folder.

@@ -124,6 +124,11 @@ describe("a migration that was interrupted", function()
             local findings = migrate("verify", "--dir", dir)
             assert.equal(1, findings.code)
             assert.matches("half done %(up%): 1 of its statements took effect", findings.stdout)
+            assert.matches("[ ] 2_i.sql  half done (up): 1 of its statements took effect, number 2 was interrupted; "
+                .. "'up' continues it\n",
+                migrate("status", "--dir", dir).stdout, 1, true)
+            local json <const> = require "dbrun.json".decode(migrate("status", "--dir", dir, "--format=json").stdout)
+            assert.same({ direction = "up", statements = 1 }, json.files[2].half_done)
             sql "delete from t where ctid = '(0,1)'"
             result = migrate("up", "--dir", dir)
             assert.equal(0, result.code, result.text)

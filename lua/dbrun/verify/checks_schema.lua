@@ -97,7 +97,7 @@ M.migrations = {
         end
         if #half > 0 then
             cause[#cause + 1] = "half done: " .. table.concat(half, ", ")
-            remedy[#remedy + 1] = "dbrun migrate up continues it; dbrun migrate verify"
+            remedy[#remedy + 1] = "the same command continues it, dbrun migrate up or down; dbrun migrate verify"
         end
         local facts = { applied = state.applied, pending = state.pending, missing = #state.missing,
             changed = #changed, half_done = #half }

@@ -96,6 +96,31 @@ function M.half(conn, book)
     return done
 end
 
+---The migrations that are half done, by version; none that this role may not read.
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@return table<string, dbrun.migrate.Record>
+function M.unfinished(conn, book)
+    local by_version = {}
+    if not conn:value(catalog.sql "select {has_table_privilege}({to_regclass}($1), 'select')", M.table(book)) then
+        return by_version
+    end
+    for _, row in ipairs(conn:query(catalog.sql([[
+        select version::{text} as version, direction, done, at_work from %s where direction is not null]]):format(
+        M.table(book)))) do
+        by_version[row.version] = row
+    end
+    return by_version
+end
+
+---How far a migration is that is half done.
+---@param record dbrun.migrate.Record with a direction
+---@return string
+function M.how_far(record)
+    return ("half done (%s): %d of its statements took effect%s"):format(record.direction, record.done,
+        record.at_work and (", number %d was interrupted"):format(record.at_work) or "")
+end
+
 local place
 
 ---Who runs this program, and where.

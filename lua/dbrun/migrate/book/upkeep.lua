@@ -52,8 +52,7 @@ end
 local function half_done(record, name)
     return {
         kind = "half-done", version = record.version, name = name,
-        text = ("half done (%s): %d of its statements took effect%s"):format(record.direction, record.done,
-            record.at_work and (", number %d was interrupted"):format(record.at_work) or ""),
+        text = records.how_far(record),
         hint = ("'%s' continues it"):format(record.direction),
     }
 end

@@ -20,7 +20,8 @@ function M.status(state)
     for i, entry in ipairs(state.files) do
         local file = entry.file
         files[i] = { version = file.version, name = text(file.name), path = text(file.path), kind = file.kind,
-            applied = entry.applied and true or false }
+            applied = entry.applied and true or false,
+            half_done = entry.half and { direction = entry.half.direction, statements = entry.half.done } or nil }
     end
     return encode { applied = state.applied, pending = state.pending, files = json.array(files),
         missing = json.array(state.missing) }

@@ -248,7 +248,10 @@ function run.status(args, migrate)
         cli.print(require("dbrun.migrate.show.as_json").status(state))
     elseif not args.quiet then
         for _, entry in ipairs(state.files) do
-            cli.report(entry.applied and "[X] " or "[ ] ", cli.one_line(entry.file.name))
+            local half <const> = entry.half
+            cli.report(entry.applied and "[X] " or "[ ] ", cli.one_line(entry.file.name), half and
+                ("  %s; '%s' continues it"):format(require("dbrun.migrate.book.records").how_far(half), half.direction)
+                or "")
         end
         cli.print(("\nApplied: %d\nPending: %d"):format(state.applied, state.pending))
         if #state.missing > 0 then
