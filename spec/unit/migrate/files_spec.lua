@@ -134,6 +134,21 @@ describe("the sections of a migration file", function()
             assert.equal("db/1_x.sql", e.file)
         end)
     end
+
+    it("say which line only looks like a directive, and whose file it is", function()
+        for text, hint in pairs {
+            ["-- Migrate:Up\nx;\n-- Migrate:Down\n"] = "line 1 is a comment: .*'%-%- migrate:up', in lower case",
+            ["\n  -- migrate:up\nx;\n-- migrate:down\n"] = "line 2 is a comment",
+            ["-- migrate:up\nx;\n\t-- migrate: down\n"] = "line 3 is a comment: .*'%-%- migrate:down'",
+            ["-- +migrate Up\nx;\n"] = "line 1 is a comment",
+            ["-- +goose Up\nx;\n"] = "a file of goose: dbrun migrate import goose %-%-from db ",
+            ["x;\n"] = "^begin the file with a line",
+        } do
+            assert.matches(hint, failure(parsed, text).hint)
+        end
+        assert.matches("of golang%-migrate: dbrun migrate import golang%-migrate %-%-from m ",
+            failure(parse.parse, "x;\n", "m/1_x.up.sql").hint)
+    end)
 end)
 
 describe("the statements of a section", function()
@@ -311,6 +326,13 @@ describe("the files of migration folders", function()
     it("are an error when there are none", function()
         fs.mkdir(root .. "/empty")
         assert.matches("no migration files", failure(files.some, { root .. "/empty" }).message)
+        fs.write(root .. "/empty/notes.sql", "")
+        assert.matches("notes.sql is none: .* begins with digits", failure(files.some, { root .. "/empty" }).hint)
+        fs.write(root .. "/empty/V1_1__notes.sql", "")
+        assert.matches("import flyway %-%-from .*/empty ", failure(files.some, { root .. "/empty" }).hint)
+        fs.mkdir(root .. "/gm")
+        for _, way in ipairs { "up", "down" } do fs.write(("%s/gm/1_a.%s.sql"):format(root, way), "") end
+        assert.matches("import golang%-migrate %-%-from .*/gm ", failure(files.some, { root .. "/gm" }).hint)
     end)
 
     it("that are made new have the time in front, both sections, and a name without surprises", function()

@@ -50,11 +50,25 @@ function M.list(dirs)
         if twin then
             errors.fail("config",
                 ("two migrations have the version %s: %s and %s"):format(file.version, twin.path, file.path),
-                "rename the one that was never applied")
+                parse.import_hint(file.path) or "rename the one that was never applied")
         end
         by_version[file.version] = file
     end
     return list
+end
+
+---What a folder without migrations has instead.
+local function instead(dirs)
+    for _, dir in ipairs(dirs) do
+        for _, name in ipairs(names_in(dir)) do
+            if name:find "^[VURB][%d_.]*__.*%.sql$" then
+                return ("%s is a file of Flyway: dbrun migrate import flyway --from %s --dir NEW_FOLDER"):format(name, dir)
+            elseif name:lower():find "%.sql$" then
+                return ("%s is none: the name of a migration begins with digits and ends with .sql, in lower case, as "
+                    .. "%s"):format(name, "20250101120000_create_note.sql")
+            end
+        end
+    end
 end
 
 ---As M.list; no file at all is an error.
@@ -64,7 +78,7 @@ function M.some(dirs)
     local list = M.list(dirs)
     if #list > 0 then return list end
     errors.fail("config", ("no migration files in %s"):format(table.concat(dirs, ", ")),
-        "make the first with: dbrun migrate new NAME")
+        instead(dirs) or "make the first with: dbrun migrate new NAME")
 end
 
 local function contents(file)

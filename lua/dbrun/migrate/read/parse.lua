@@ -62,6 +62,25 @@ local function directive(line)
     if (which == "up" or which == "down") and (rest == "" or rest:find "^%s") then return which, rest end
 end
 
+---What a file of another tool is known by.
+local OTHERS <const> = {
+    { tool = "goose", text = "%-%- ?%+goose " }, { tool = "golang-migrate", name = "%.up%.sql$" },
+    { tool = "golang-migrate", name = "%.down%.sql$" },
+}
+
+---The command that takes over the files of another tool; nil: it is none's.
+---@param name string path
+---@param text? string
+---@return string? hint
+function M.import_hint(name, text)
+    for _, other in ipairs(OTHERS) do
+        if other.name and name:find(other.name) or other.text and text and text:find(other.text) then
+            return ("this is a file of %s: dbrun migrate import %s --from %s --dir NEW_FOLDER"):format(other.tool,
+                other.tool, name:match "^(.*)/[^/]*$" or ".")
+        end
+    end
+end
+
 ---Every line with its number and the byte it begins at.
 local function lines(text)
     local at, number = 1, 0
@@ -71,6 +90,17 @@ local function lines(text)
         local stop = text:find("\n", at, true) or #text + 1
         at, number = stop + 1, number + 1
         return number, text:sub(from, stop - 1), from
+    end
+end
+
+---The hint for a directive that is not found: a line that looks like one, and is a comment.
+local function near_hint(text, which)
+    for number, line in lines(text) do
+        local word <const> = line:lower():match "^%s*%-%-+%s*%+?migrat[a-z]*[%s:]+(%l+)"
+        if word == which then
+            return ("line %d is a comment: a directive is '-- migrate:%s', in lower case, at the very start of its line")
+                :format(number, which)
+        end
     end
 end
 
@@ -90,7 +120,8 @@ local function find_pairs(text, name)
             list[#list + 1] = { up = found }
         elseif which == "down" then
             if not open then
-                fail(name, number, "'-- migrate:down' stands before '-- migrate:up'", "put the up section first")
+                fail(name, number, "'-- migrate:down' stands before '-- migrate:up'",
+                    near_hint(text, "up") or "put the up section first")
             elseif open.down then
                 fail(name, number, ("a second '-- migrate:down'; the first is in line %d"):format(open.down.line),
                     "each '-- migrate:down' needs a '-- migrate:up' of its own before it")
@@ -151,11 +182,12 @@ function M.parse(text, name)
     local list = find_pairs(text, name)
     local _, line_count = text:gsub("\n", "")
     if #list == 0 then
-        fail(name, 1, "no '-- migrate:up' section", "begin the file with a line '-- migrate:up'")
+        fail(name, 1, "no '-- migrate:up' section", M.import_hint(name, text) or near_hint(text, "up")
+            or "begin the file with a line '-- migrate:up'")
     end
     if not list[#list].down then
-        fail(name, line_count + 1, "no '-- migrate:down' section",
-            "end the file with a line '-- migrate:down' (nothing needs to follow it)")
+        fail(name, line_count + 1, "no '-- migrate:down' section", near_hint(text, "down")
+            or "end the file with a line '-- migrate:down' (nothing needs to follow it)")
     end
     local ups, downs = {}, {}
     for i, pair in ipairs(list) do
