@@ -400,7 +400,7 @@ function M.write(path, data, mode, opts)
     counter = counter + 1
     local temporary = ("%s.%d.%d.new"):format(path, process.pid(), counter)
     fs.unlink(temporary)
-    fs.write_new(temporary, data, mode or (old and old.mode), opts.sync)
+    fs.write_new(temporary, data, mode or (old and old.mode), opts.sync, path)
     local ok, problem = pcall(fs.rename, temporary, path)
     if not ok then
         fs.unlink(temporary)

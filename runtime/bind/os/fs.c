@@ -336,17 +336,18 @@ static int fs_mkdtemp(lua_State *L)
 
 /* ---- writing a file ---- */
 
-/* write_new(path, data [, mode [, sync]]): makes a file that must not exist; removes it when it cannot be
- * written completely */
+/* write_new(path, data [, mode [, sync [, shown]]]): makes a file that must not exist; removes it when it cannot
+ * be written completely. shown: the name in errors, when this one is not the file's last. */
 static int fs_write_new(lua_State *L)
 {
     const char *path = check_path(L, 1);
     size_t len;
     const char *data = luaL_checklstring(L, 2, &len);
     mode_t mode = opt_mode(L, 3, 0666);
+    const char *shown = luaL_optstring(L, 5, path);
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0)
-        return fail(L, "make the file", path);
+        return fail(L, "make the file", shown);
     bool ok = lua_isnoneornil(L, 3) || fchmod(fd, mode) == 0;
     ok = ok && write_all(fd, data, len) && (!lua_toboolean(L, 4) || fsync(fd) == 0);
     int err = errno;
@@ -358,7 +359,7 @@ static int fs_write_new(lua_State *L)
         return 0;
     unlink(path);
     errno = err;
-    return fail(L, "write", path);
+    return fail(L, "write", shown);
 }
 
 /* ---- locks: flock(2), which the kernel releases when the process dies ---- */
