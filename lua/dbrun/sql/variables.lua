@@ -63,6 +63,9 @@ end
 ---@param e table
 ---@return string? hint
 function Variables:hint(e)
+    if e.sqlstate == "08P01" and #self.bound == 0 then
+        return "values have names here: :NAME in the place of $1, and -v NAME=VALUE"
+    end
     local number <const> = e.message:match "%$%d+" or (e.context or ""):match "parameter (%$%d+)"
     local name <const> = self.bound[number and tonumber(number:sub(2)) or 1]
     if not name then return nil end

@@ -156,6 +156,7 @@ describe("dbrun sql", function()
             if text:find ":y" then table.insert(options, 1, "-v") table.insert(options, 2, "y=1") end
             fails(1, "\nHINT:  " .. hint:gsub("%$", "%%$"), sql(options))
         end
+        fails(1, "\nHINT:  values have names here: :NAME in the place of %$1, and %-v", sql { "select $1" })
         fails(2, "no statement has :b", sql({ "-v", "b=1" }, "select 1"))
         assert.equal(0, pg:value "select count(*) from t")
     end)
