@@ -26,7 +26,9 @@ local HEADER <const> = {
 ---@field header? boolean|string[] true (default): the first record has the names of the columns; a list: these are the
 ---names, and the first record is a row; false: rows are lists
 ---@field types? table<string|integer, string|fun(text: string): any, string?> by column: "string" (default), "integer",
----"number", "boolean", "date", or a function that gives the value, or nil and why it is wrong
+---"number", "decimal" (the text of a number, for numeric: a number of Lua has 16 digits), "boolean", "date", or a
+---function that gives the value, or nil and why it is wrong
+---@field required? (string|integer)[] columns in which NULL makes the row a bad one
 ---@field delimiter? string one byte, default ","
 ---@field quote? string one byte, default '"'
 ---@field null? string the text, without quotes around it, that is NULL; default ""
@@ -51,7 +53,7 @@ local Reader = {}
 local ReaderMeta <const> = { __index = Reader, __name = "dbrun.csv.Reader" }
 
 local READER <const> = {
-    header = HEADER, types = "table", delimiter = BYTE, quote = BYTE, null = "string", strict = "boolean",
+    header = HEADER, types = "table", required = "table", delimiter = BYTE, quote = BYTE, null = "string", strict = "boolean",
     max_bad = args.whole(0), from = "table",
 }
 local FROM <const> = { byte = args.whole(0), line = args.whole(1) }
@@ -114,15 +116,28 @@ local function near_text(name, names)
     return near and ("did you mean '%s'?"):format(near) or nil
 end
 
+--- The position of a column that an option names.
+local function place_in(option, column, columns, places)
+    local place <const> = math.type(column) == "integer" and column or places and places[column]
+    if not place or columns and not columns[place] then
+        errors.fail("usage", ("csv.reader: %s: there is no column '%s'"):format(option, tostring(column)),
+            near_text(column, columns or {}))
+    end
+    return place
+end
+
+--- The positions of the columns that may not be NULL.
+local function required_places(given, columns, places)
+    local set <const> = {}
+    for _, column in ipairs(given or {}) do set[place_in("required", column, columns, places)] = true end
+    return set
+end
+
 --- The function for each column that has a type, by position.
 local function converters(given, columns, places)
     local list <const> = {}
     for column, kind in pairs(given or {}) do
-        local place <const> = math.type(column) == "integer" and column or places and places[column]
-        if not place or columns and not columns[place] then
-            errors.fail("usage", ("csv.reader: types: there is no column '%s'"):format(tostring(column)),
-                near_text(column, columns or {}))
-        end
+        local place <const> = place_in("types", column, columns, places)
         local known <const> = types.by_name[kind]
         if not known and not args.is_callable(kind) then
             errors.fail("usage", ("csv.reader: types: '%s' is no type of column '%s'"):format(tostring(kind),
@@ -145,6 +160,7 @@ local function to_row(self, record)
         local value = text
         local name <const> = self.columns and self.columns[i]
         if text == self.null and not record.quoted[i] then
+            if self.required[i] then return nil, ("%s: it is NULL, and required"):format(name or "field " .. i) end
             value = not name and core.null or nil
         elseif converter then
             local why
@@ -245,6 +261,7 @@ function M.reader(source, opts)
             self.columns = table.move(names, 1, #names, 1, {})
         end
         self.converters = converters(opts.types, self.columns, places)
+        self.required = required_places(opts.required, self.columns, places)
         if from and from.byte > self.byte then
             if not self.columns then -- the first row says how many fields all have
                 local first

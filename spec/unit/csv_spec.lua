@@ -63,6 +63,23 @@ describe("csv.reader", function()
         }, told)
     end)
 
+    it("keeps each digit of a decimal, and rows without NULL where none may be", function()
+        local types <const> = { price = "decimal" }
+        local rows, reader = read("id,price\n1,+12345678901234567.890\n2,-.5e3\n3,\n,1\n\"\",2\n4,1.2.3\n5,e\n",
+            { types = types, required = { "id", "price" } })
+        assert.same({ { id = "1", price = "12345678901234567.890" }, { id = "2", price = "-.5e3" },
+            { id = "", price = "2" } }, rows)
+        local told <const> = {}
+        for i, bad in ipairs(reader.bad) do told[i] = ("%d %s"):format(bad.line, bad.reason) end
+        assert.same({ "4 price: it is NULL, and required", "5 id: it is NULL, and required",
+            "7 price: '1.2.3' is not a number", "8 price: 'e' is not a number" }, told)
+        rows, reader = read("1,\n,2\n", { header = false, required = { 2 } })
+        assert.same({ 1, "field 2: it is NULL, and required" }, { #rows, reader.bad[1].reason })
+        local ok <const>, e <const> = pcall(read, "id\n1\n", { required = { "ident", "id" } })
+        assert.is_false(ok)
+        assert.matches("csv.reader: required: there is no column 'ident'", e.message, 1, true)
+    end)
+
     it("knows other delimiters, quotes, NULLs and headers", function()
         local rows = read("a;b\n'x;''y';\\N\n", { delimiter = ";", quote = "'", null = "\\N" })
         assert.same({ { a = "x;'y" } }, rows)

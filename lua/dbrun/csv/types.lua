@@ -6,6 +6,12 @@ local BOOLEANS <const> = {
     ["false"] = false, f = false, no = false, n = false, off = false, ["0"] = false,
 }
 
+--- The text of a number as the server reads it, without the "+" in front.
+local function decimal(text)
+    local digits <const> = text:gsub("^+", ""):match "^%-?%d*%.?%d*[eE]?[+-]?%d*$"
+    return digits and digits:find "%d" and tonumber(digits) and digits or nil
+end
+
 local function date(text)
     local year, month, day = text:match "^(%d%d%d%d)-(%d%d)-(%d%d)$"
     if not year then return nil end
@@ -23,16 +29,12 @@ M.by_name = {
         function(text) return text:find "^[+-]?%d+$" and math.tointeger(tonumber((text:gsub("^+", "")))) or nil end,
         "a whole number of at most 64 bits",
     },
-    number = {
-        function(text)
-            local digits <const> = text:gsub("^+", ""):match "^%-?%d*%.?%d*[eE]?[+-]?%d*$"
-            return digits and digits:find "%d" and tonumber(digits) or nil
-        end, "a number",
-    },
+    number = { function(text) return tonumber(decimal(text)) end, "a number" },
+    decimal = { decimal, "a number" },
     boolean = { function(text) return BOOLEANS[text:lower()] end, "true or false" },
     date = { date, "a date as 2026-01-31" },
 }
 
-M.names = { "boolean", "date", "integer", "number", "string" }
+M.names = { "boolean", "date", "decimal", "integer", "number", "string" }
 
 return M

@@ -216,7 +216,7 @@ end
 
 local OPTIONS <const> = {
     header = args.one_type_of("boolean", "table"), types = "table", delimiter = "string", quote = "string",
-    null = "string",
+    null = "string", required = "table",
 }
 
 ---@param path string
