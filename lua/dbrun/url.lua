@@ -327,6 +327,8 @@ end
 local REDIS_SCHEMES <const> = {
     redis = { port = 6379 },
     rediss = { port = 6379, tls = true },
+    valkey = { port = 6379, name = "redis" },
+    valkeys = { port = 6379, tls = true, name = "rediss" },
     unix = { socket = true },
     ["redis+unix"] = { socket = true, name = "unix" },
     ["redis+socket"] = { socket = true, name = "unix" },
@@ -345,6 +347,11 @@ local REDIS_OPTIONS <const> = {
     "ssl_keyfile", "ssl_min_version", "timeout", "username",
 }
 
+-- Options of redis-py's that say how Python treats replies and failures.
+local OF_PYTHON <const> = {
+    decode_responses = true, encoding = true, encoding_errors = true, retry_on_timeout = true, retry_on_error = true,
+}
+
 local function redis_options(what, query)
     local params = {}
     each_option(what, query, function(name, value)
@@ -354,8 +361,12 @@ local function redis_options(what, query)
                 return
             end
         end
+        if OF_PYTHON[name] then
+            fail(what, ("the option %s is redis-py's, and means nothing here"):format(name), "leave it out")
+        end
         local near <const> = nearest.find(name, REDIS_OPTIONS)
-        fail(what, "unknown option after '?'", near and ("did you mean '%s'?"):format(near))
+        fail(what, "unknown option after '?'", near and ("did you mean '%s'?"):format(near)
+            or "the options are " .. table.concat(REDIS_OPTIONS, ", "))
     end)
     return params
 end

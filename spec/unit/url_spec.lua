@@ -289,6 +289,8 @@ describe("a Redis URL", function()
         { "a password alone", "redis://:pw@cache", "redis | cache:6379 | - | 0 | - | pw | false | -" },
         { "user and password", "redis://me:pw@cache/0", "redis | cache:6379 | - | 0 | me | pw | false | -" },
         { "encoded characters", "redis://a%40:p%2F%25@cache", "redis | cache:6379 | - | 0 | a@ | p/% | false | -" },
+        { "Valkey's name", "valkey://cache", "redis | cache:6379 | - | 0 | - | - | false | -" },
+        { "Valkey's name and TLS", "valkeys://cache", "rediss | cache:6379 | - | 0 | - | - | true | -" },
         { "TLS", "rediss://cache", "rediss | cache:6379 | - | 0 | - | - | true | -" },
         { "IPv6", "redis://[::1]:1/3", "redis | ::1:1 | - | 3 | - | - | false | -" },
         { "a trailing slash", "redis://cache/", "redis | cache:6379 | - | 0 | - | - | false | -" },
@@ -332,6 +334,7 @@ describe("a Redis URL", function()
         { "a socket without a path", "unix://", "path of the socket" },
         { "a socket with two slashes", "unix://run/redis.sock", "path of the socket" },
         { "an unknown option", "redis://cache?hunter=1", "unknown option" },
+        { "an option of redis-py alone", "redis://cache?decode_responses=true", "decode_responses is redis-py's" },
         { "white space in a host", "redis://a b", "white space" },
         { "nothing", "", "not a URL" },
     }
@@ -341,6 +344,11 @@ describe("a Redis URL", function()
             assert.truthy(e.message:find(case[3], 1, true), e.message)
         end)
     end
+
+    it("names the options that there are", function()
+        assert.matches("^the options are alive_timeout, .*username$", refused(url.parse_redis, "redis://h?foo=1").hint)
+        assert.equal("did you mean 'socket_timeout'?", refused(url.parse_redis, "redis://h?socket_timout=1").hint)
+    end)
 
     it("comes back from its own text, whatever stands in it", function()
         local seed = seeded()

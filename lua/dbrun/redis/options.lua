@@ -63,8 +63,8 @@ local function check(opts, where)
     return opts
 end
 
-local function wrong(name, expected)
-    errors.fail("config", ("the Redis URL: option %s must be %s"):format(name, expected))
+local function wrong(name, expected, hint)
+    errors.fail("config", ("the Redis URL: option %s must be %s"):format(name, expected), hint)
 end
 
 local function number_of(name, text)
@@ -136,7 +136,7 @@ local FROM_URL <const> = {
     end,
     protocol = function(_, text)
         if text ~= "2" then
-            wrong("protocol", "2")
+            wrong("protocol", "2", "leave it out: replies have the shapes of RESP3 all the same")
         end
     end,
 }
