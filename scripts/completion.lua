@@ -1,3 +1,3 @@
 #!/usr/bin/env dbrun
 -- Completion for shells; the work is done in lua/dbrun/completion/command.lua.
-os.exit(require("dbrun.completion.command").main(arg), true)
+return require("dbrun.command_line").finish(require("dbrun.completion.command").main, arg)

@@ -1,3 +1,3 @@
 #!/usr/bin/env dbrun
 -- dbmate's command line; the work is done in lua/dbrun/migrate/dbmate.
-os.exit(require("dbrun.migrate.dbmate.command").main(arg), true)
+return require("dbrun.command_line").finish(require("dbrun.migrate.dbmate.command").main, arg)

@@ -1,3 +1,3 @@
 #!/usr/bin/env dbrun
 -- The manual on the command line; the work is done in lua/dbrun/manual/command.lua.
-os.exit(require("dbrun.manual.command").main(arg), true)
+return require("dbrun.command_line").finish(require("dbrun.manual.command").main, arg)

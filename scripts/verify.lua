@@ -1,3 +1,3 @@
 #!/usr/bin/env dbrun
 -- Verification on the command line; the work is done in lua/dbrun/verify.lua and the files beside it.
-os.exit(require("dbrun.verify").main(arg), true)
+return require("dbrun.command_line").finish(require("dbrun.verify").main, arg)

@@ -1,3 +1,3 @@
 #!/usr/bin/env dbrun
 -- The versions of dbrun and its libraries; the work is done in lua/dbrun/start/version.lua.
-os.exit(require("dbrun.start.version").main(arg), true)
+return require("dbrun.command_line").finish(require("dbrun.start.version").main, arg)

@@ -400,11 +400,14 @@ end
 ---@return string
 local function shown(name, e)
     if e.text then return ("%s: %s"):format(name, e.text) end
+    -- A command has no line of a script: it is one of a file of the project that the command runs.
+    local at <const> = e.where and "\n  at: " .. e.where or ""
     if e.kind == "usage" then
         local help = e.hint and (" (help: %s)"):format(e.hint) or ""
-        return ("%s: %s%s"):format(name, e.message, help)
+        return ("%s: %s%s%s"):format(name, e.message, help, at)
     end
-    local lines = { ("%s: %s%s"):format(name, e.message, e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "") }
+    local lines = { ("%s: %s%s%s"):format(name, e.message,
+        e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "", at) }
     for _, field in ipairs { "detail", "hint", "context" } do
         if e[field] then lines[#lines + 1] = ("  %s: %s"):format(field, (e[field]:gsub("\n", "\n    "))) end
     end
@@ -454,6 +457,15 @@ function M.main(name, fn)
     if result.kind == "cancelled" and not result.sqlstate then error(result, 0) end
     M.note(shown(name, result))
     return (result.kind == "usage" or result.kind == "config") and M.USAGE or M.FAILED
+end
+
+---Ends the program with the status of a command. A script of the installation returns it, so that the script's own
+---line, which helps nobody, does not stand in an error as the place of a call.
+---@param main fun(...: any): integer
+---@param ... any its arguments
+function M.finish(main, ...)
+    args.check("command_line.finish", "main", main, "function")
+    os.exit(main(...), true)
 end
 
 return args.answer_for_names(M, "command_line", {

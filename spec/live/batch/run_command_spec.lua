@@ -18,6 +18,15 @@ local FILES <const> = {
         run = "update t set m = 1 where :chunk" }]],
 }
 
+--- What a job's own function does wrong, and what is told of it.
+local FUNCTIONS <const> = {
+    { 'tx:query "selct 1"', "at or near \"selct\" %(SQLSTATE 42601%)\n  at: FILE:2\n  context: a chunk of the job" },
+    { 'return tx:query "selct 1"', "at or near \"selct\" %(SQLSTATE 42601%)\n  at: FILE:2\n" },
+    { 'error "boom"', "^batch: FILE:2: boom\n$" },
+    { 'require "dbrun.task".sleep "x"', "task.sleep: [^\n]*\n  at: FILE:2\n", 2 },
+    { "os.exit(0)", "the batch job 'mine' called os.exit, [^\n]*\n  at: FILE:2\n", 2 },
+}
+
 describe("dbrun batch run", function()
     local url, engine, folder
 
@@ -39,6 +48,20 @@ describe("dbrun batch run", function()
     end
 
     local function batch(...) return scripts.run("batch", { ... }, env()) end
+
+    it("tells the line of the job's file that failed", function()
+        local path <const> = folder .. "/mine.lua"
+        for _, case in ipairs(FUNCTIONS) do
+            fs.write(path, ('return require("dbrun.batch").job { name = "mine", table = "t", run = function(tx)\n%s\n'
+                .. 'end }\n'):format(case[1]))
+            local result <const> = batch("run", path)
+            assert.equal(case[3] or 1, result.code, result.text)
+            local told <const> = result.stderr:gsub("^mine: [^\n]*\n", ""):gsub("^mine: [^\n]*\n", "")
+            assert.matches(case[2]:gsub("FILE", function() return (path:gsub("%p", "%%%0")) end), told)
+            engine:exec "drop table dbrun_batch_ranges; drop table dbrun_batch_jobs"
+        end
+        fs.unlink(path)
+    end)
 
     it("ends with 0 at --limit, goes on with the same line, and is done", function()
         local result = batch("run", "fill", "--limit", "200", "--count")

@@ -3,6 +3,7 @@ local db_params <const> = require "dbrun.db.params"
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local exit_guard <const> = require "dbrun.exit_guard"
 local refuse <const> = require "dbrun.batch.define.refuse"
 local statement <const> = require "dbrun.batch.define.statement"
 
@@ -66,10 +67,10 @@ local function add_rows(definition, walk, tx, chunk)
 end
 
 local function of_function(definition, walk)
-    local run <const> = definition.run
+    local run <const>, what <const> = definition.run, ("the batch job '%s'"):format(definition.name)
     return function(tx, chunk)
         add_rows(definition, walk, tx, chunk)
-        local rows <const> = run(tx, chunk)
+        local rows <const> = exit_guard.call(what, run, tx, chunk)
         local count <const> = type(rows) == "number" and math.tointeger(rows)
         if not count or count < 0 then
             errors.fail("usage", ("%s: run must return the number of rows that it has changed, got %s"):format(

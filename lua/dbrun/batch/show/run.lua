@@ -104,10 +104,12 @@ function M.run(args)
             cli.note(("%s: interrupted; it goes on with: %s"):format(cli.one_line(job.name), again))
         end
     end })
-    local ended <const> = require("dbrun.batch.work.run").start(job, {
+    local ok <const>, ended <const> = pcall(require("dbrun.batch.work.run").start, job, {
         workers = args.workers, limit = args.limit, seconds = args.seconds, adopt = args.adopt, force = args.force,
         count = args.count, reconnect = args.reconnect, target = args.target, signals = true, on = teller.on,
     })
+    -- An error of Lua in the job's function has its place; the calls of dbrun that led to it help nobody.
+    if not ok then error(type(ended) == "string" and errors.new { kind = "query", message = ended } or ended, 0) end
     teller:close()
     if text then show_end(ended, job.name, again, teller.state) end
     return status_of(ended)

@@ -26,6 +26,7 @@ local M = {}
 ---@field bounds dbrun.batch.Bounds
 ---@field me string owner: "host:pid/worker.token"
 ---@field started? string when the job was started: another of its name is not this one
+---@field trouble? {range: integer, message: string} what last took a connection away from a worker of this process
 ---@field set_aside? fun(range: dbrun.batch.Range, why: table, failed: integer) told of what take and again set aside
 
 ---How often a chunk is begun again after its worker was lost.
@@ -121,7 +122,12 @@ end
 ---Sets the chunk aside that ended its workers.
 ---@return table aside for tell
 local function give_up(tx, store, range)
-    local why <const> = { message = ("its worker ended %d times"):format(MOST_TAKEN), attempts = MOST_TAKEN }
+    local last <const> = store.trouble -- what a worker of this process met there
+    local why <const> = {
+        message = ("its worker ended %d times%s"):format(MOST_TAKEN, last and last.range == range.id
+            and ", the last time with: " .. last.message or ""),
+        attempts = MOST_TAKEN,
+    }
     return { range, why, set_aside.in_transaction(tx, store, range, why, true) }
 end
 

@@ -3,6 +3,7 @@ local control = require "dbrun.batch.work.control"
 local core = require "dbrun.core"
 local define = require "dbrun.batch.define"
 local errors = require "dbrun.error"
+local exit_guard = require "dbrun.exit_guard"
 local gone = require "dbrun.batch.work.gone"
 local json = require "dbrun.json"
 local last_look = require "dbrun.batch.work.last_look"
@@ -183,7 +184,8 @@ function Run:did(worker, outcome)
     })
     local after <const> = self.definition.after
     if after then
-        local ok <const>, e <const> = pcall(after, chunk, outcome.rows)
+        local ok <const>, e <const> = pcall(exit_guard.call, ("after of the batch job '%s'"):format(self.definition.name), after,
+            chunk, outcome.rows)
         if not ok then self:fail(worker, e) end
     end
 end

@@ -277,7 +277,10 @@ local function reconnect(worker, e)
     if now - worker.down > run.reconnect then
         return run:fail(worker, e)
     end
-    if worker.range then worker.lost = worker.claim or worker.range end
+    if worker.range then
+        worker.lost = worker.claim or worker.range
+        worker.store.trouble = { range = worker.range.id, message = e.message }
+    end
     if e.sqlstate == "25006" then run.engine:invalidate() end
     worker.tries = (worker.tries or 0) + 1
     run:retries(worker, e, nil, "connect")
