@@ -118,10 +118,12 @@ describe("the end of a script", function()
         assert.equal(2, status(function()
             errors.raise { kind = "usage", message = "unknown option '--x'", hint = "sample --help" }
         end))
-        assert.same({ "sample: unknown option '--x' (help: sample --help)" }, written)
+        local place <const> = debug.getinfo(1, "S").short_src .. ":"
+        local first <const>, at <const> = written[1]:match "^([^\n]*)\n  at: (.-)%d+$"
+        assert.same({ "sample: unknown option '--x' (help: sample --help)", place }, { first, at })
         assert.equal(2, status(function() errors.raise { kind = "config", message = "DB_POOL_SIZE: wrong" } end))
         assert.equal(1, status(function() errors.raise { kind = "connect", message = "no way" } end))
-        assert.equal("sample: no way", written[3])
+        assert.matches("^sample: no way\n  at: ", written[3])
     end)
 
     it("is 1 with a traceback for a mistake in the program", function()
