@@ -185,18 +185,6 @@ local function decide_sockets(folder, record, user)
     return elsewhere(bases, user)
 end
 
---- May the folders above be searched beyond this one? A repository is a project of its own.
-local function is_project(folder)
-    return fs.exists(fs.join(folder, ".git"))
-end
-
---- Is there a stack that this user, or the owner of the current folder, has made?
-local function has_stack(folder, trusted)
-    local path = fs.join(folder, ".dbrun", "stack")
-    local there = fs.exists(path .. "/place") and fs.stat(path)
-    return there and trusted[there.uid] or false
-end
-
 --- The folder behind links. A stack that is found through a link (two work trees may share one .dbrun) is the same
 --- stack, with the same name: two names would be two servers on one folder of data.
 local function real(folder)
@@ -205,19 +193,10 @@ local function real(folder)
     return fs.exists(above) and fs.join(fs.realpath(above), fs.basename(folder)) or folder
 end
 
---- The stack's folder: of the project, or of the nearest folder above it that has a stack, within the same repository.
---- It may not exist.
+--- The stack's folder, in that of the project. It may not exist.
 ---@return string
 function M.folder()
-    local current = project.folder()
-    local there = fs.stat(current)
-    local trusted = { [process.uid()] = true, [there and there.uid or -1] = true }
-    local found = current
-    while not fs.exists(fs.join(found, ".dbrun", "stack")) and not is_project(found) and found ~= "/" do
-        found = fs.dirname(found)
-        if has_stack(found, trusted) then return real(fs.join(found, ".dbrun", "stack")) end
-    end
-    return real(fs.join(current, ".dbrun", "stack"))
+    return real(fs.join(project.folder(), ".dbrun", "stack"))
 end
 
 --- Refuses the stack of another user, whose servers and files this one cannot reach. Root can.

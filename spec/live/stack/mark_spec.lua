@@ -102,6 +102,14 @@ describe("dbrun stack in a sub-folder", function()
         assert.equal(1, stack(folder .. "/src/deep", "env").code)
         ok(stack(folder .. "/src", "reset", "--force"))
         answers(folder)
+        for name, mark in pairs { env = ".env", migrations = "scripts/migrations/", own = ".dbrun/" } do
+            local inner <const> = folder .. "/" .. name -- a project of its own: reset must not reach the one above
+            fs.mkdir_p(fs.dirname(fs.join(inner, mark)))
+            if mark:find "/$" then fs.mkdir_p(inner .. "/" .. mark) else fs.write(inner .. "/" .. mark, "") end
+            assert.matches("never started", stack(inner, "status").stdout)
+            stack(inner, "reset", "--force")
+        end
+        answers(folder)
     end)
 
     it("is named by errors when nothing is configured, and as long as it runs", function()
