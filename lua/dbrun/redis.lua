@@ -317,10 +317,12 @@ end
 
 local singleton
 
----The client of the default address: when nothing answers there, a private stack that runs here is named.
+---The client of an address that nobody has chosen: when nothing answers there, a private stack that runs here is named,
+---or what a spec of `dbrun test` has instead.
 local function unconfigured(opts)
     local settings <const>, client_opts <const> = options.pool(opts, "redis.client")
-    settings.advice = require "dbrun.stack.hint".of "redis"
+    local nowhere <const> = settings.path and settings.path:find "^/nonexistent/"
+    settings.advice = nowhere and require "dbrun.testing.environment".HINT or require "dbrun.stack.hint".of "redis"
     return with_own_pool(settings, client_opts)
 end
 
@@ -338,7 +340,8 @@ function M.get(...)
     if not singleton or singleton:closed() then
         local config <const> = require "dbrun.config"
         local opts <const> = { url = config.redis_url, max_connections = config.REDIS_MAX_CONNECTIONS }
-        singleton = config.source "redis_url" == "default" and unconfigured(opts) or M.client(opts)
+        local chosen <const> = config.source "redis_url" ~= "default" and not opts.url:find "^unix:///nonexistent/"
+        singleton = chosen and M.client(opts) or unconfigured(opts)
     end
     return singleton
 end

@@ -1,6 +1,7 @@
 --- `dbrun test`: runs specs with busted, on servers that are made for this run and removed after it.
 local cli = require "dbrun.command_line"
 local core = require "dbrun.core"
+local environment = require "dbrun.testing.environment"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -78,7 +79,8 @@ local function run(paths, more)
     local words <const> = { core.options.program, runner, "--ignore-lua" }
     table.move(more, 1, #more, #words + 1, words)
     table.move(paths, 1, #paths, #words + 1, words)
-    words.env = { [server.DATABASE] = servers.urls.DATABASE_URL, [server.REDIS] = servers.urls.REDIS_URL }
+    words.env = environment.of_specs()
+    words.env[server.DATABASE], words.env[server.REDIS] = servers.urls.DATABASE_URL, servers.urls.REDIS_URL
     words.stdin_from, words.stdout, words.stderr = "inherit", "inherit", "inherit"
     local result <const> = process.run(words)
     return result.signal and result.code or result.ok and cli.OK or cli.FAILED

@@ -1,6 +1,13 @@
 --- The environment of a program that runs beside a spec: the spec's servers, and nothing of the configured ones.
 local M = {}
 
+--- A socket that is never there: the servers of a spec that has no project. A configuration without servers would lead
+--- to libpq's own default, and to those of .env.
+M.NOWHERE = "/nonexistent/testing.project"
+--- What to say then.
+M.HINT = "dbrun test keeps specs away from configured servers: local t = testing.project(), in a describe, makes a "
+    .. "database and takes an empty Redis (dbrun help testing)"
+
 --- What names another server, or changes what a session on this one does.
 local OTHER <const> = {
     "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "REDIS_HOST", "REDIS_PORT",
@@ -25,6 +32,17 @@ function M.of(urls, more)
         if config.source(name) ~= "default" then env[name] = config[name] end
     end
     for name, value in pairs(more or {}) do env[name] = value end
+    return env
+end
+
+---The environment of the specs themselves: no server, until testing.project() makes one.
+---@return table<string, string|false> env as process.run takes it
+function M.of_specs()
+    local database_url <const> = "postgresql:///?host=" .. require("dbrun.url").encode(M.NOWHERE)
+    local env <const> = {
+        DATABASE_URL = database_url, MIGRATION_DATABASE_URL = database_url, REDIS_URL = "unix://" .. M.NOWHERE,
+    }
+    for _, name in ipairs(OTHER) do env[name] = false end
     return env
 end
 

@@ -151,6 +151,21 @@ describe("dbrun test", function()
         assert.equal(0, left())
     end)
 
+    it("reaches no configured server without testing.project(), and says what to write", function()
+        spec("stray", [[
+describe("stray", function()
+    it("asks", function() require "dbrun.db".async:value "select 1" end)
+    it("migrates", function() require "dbrun.db".sync:value "select 1" end)
+    it("caches", function() require "dbrun.redis".get():ping() end)
+end)]])
+        env.PGHOSTADDR = "127.0.0.1"
+        env.DATABASE_URL, env.REDIS_URL = env.DBRUN_TEST_DATABASE_URL, env.DBRUN_TEST_REDIS_URL -- servers that answer
+        env.MIGRATION_DATABASE_URL = env.DATABASE_URL
+        local result <const> = dbrun()
+        assert.equal(1, result.code, result.stdout)
+        assert.equal(3, select(2, result.stdout:gsub("local t = testing.project%(%), in a describe", "")), result.stdout)
+    end)
+
     it("shows what a migration says when it fails, with file and line", function()
         migration("20260101130000_bad", "select 1;\nselect nothing;")
         spec("one", wrap [[    it("never runs", function() assert(false) end)]])
