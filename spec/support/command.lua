@@ -2,22 +2,17 @@
 --- name, so that what they print can be compared byte by byte.
 
 local core <const> = require "dbrun.core"
+local fs <const> = require "dbrun.fs"
+local process <const> = require "dbrun.process"
 
 local M <const> = {}
 
-local function read_file(path)
-    local f <close> = io.open(path, "rb")
-    return f and f:read "a"
-end
+local PROGRAMS <const> = { ours = core.options.program, theirs = "/usr/bin/lua5.4" }
 
-local function write_file(path, text)
-    local f <close> = assert(io.open(path, "wb"))
-    assert(f:write(text))
-end
-
-local SCRIPT <const> = [[
-    cd $dir/folder && unset LUA_INIT LUA_INIT_5_4 LUA_PATH LUA_CPATH LUA_PATH_5_4 LUA_CPATH_5_4 DBRUN_LUA_DIR
-    PATH=$dir/$whose:$PATH timeout -k 1 30 sh $dir/command >$dir/out 2>$dir/err </dev/null]]
+-- What the person who runs the specs has set would reach only one of the two.
+local UNSET <const> = {
+    "LUA_INIT", "LUA_INIT_5_4", "LUA_PATH", "LUA_CPATH", "LUA_PATH_5_4", "LUA_CPATH_5_4", "DBRUN_LUA_DIR",
+}
 
 --- For what has to happen once the program runs: its script says when (READY), the command waits for that. A start
 --- may take longer than any sleep.
@@ -34,18 +29,22 @@ M.READY = ' io.open("ready", "w"):close() '
 ---@param whose? "ours"|"theirs" which program (default: ours)
 ---@return dbrun.spec.Ended
 function M.run(command, files, whose)
-    local p <close> = io.popen "mktemp -d"
-    local dir <const> = p:read "l"
-    assert(os.execute(("cd %s && mkdir folder ours theirs && ln -s '%s' ours/lua && ln -s /usr/bin/lua5.4 theirs/lua")
-        :format(dir, core.options.program)))
+    local dir <const> = fs.mkdtemp()
+    local _ <close> = setmetatable({}, { __close = function() fs.rmtree(dir) end })
+    fs.mkdir(dir .. "/folder")
+    fs.mkdir(dir .. "/bin")
+    fs.symlink(PROGRAMS[whose or "ours"], dir .. "/bin/lua")
     for name, text in pairs(files or {}) do
-        write_file(dir .. "/folder/" .. name, text)
+        fs.write(dir .. "/folder/" .. name, text)
     end
-    write_file(dir .. "/command", command)
-    local _, _, code = os.execute((SCRIPT:gsub("$(%l+)", { dir = dir, whose = whose or "ours" })))
-    local ended <const> = { out = read_file(dir .. "/out"), err = read_file(dir .. "/err"), code = code }
-    os.execute("rm -rf " .. dir)
-    return ended
+    fs.write(dir .. "/command", command)
+    local env <const> = { PATH = dir .. "/bin:" .. os.getenv "PATH" }
+    for _, name in ipairs(UNSET) do env[name] = false end
+    local ended <const> = process.run {
+        "sh", dir .. "/command", cwd = dir .. "/folder", env = env, timeout = 30, stdout = dir .. "/out",
+        stderr = dir .. "/err",
+    }
+    return { out = fs.read(dir .. "/out"), err = fs.read(dir .. "/err"), code = ended.code }
 end
 
 return M
