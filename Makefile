@@ -34,9 +34,9 @@ SANITIZE    ?=
 CPPFLAGS_   := -D_GNU_SOURCE -Iruntime -I$(BUILD)/gen $(patsubst -I%,-isystem%,$(HIREDIS_CFLAGS)) -isystem $(LUA_INCDIR) -isystem $(PQ_INCDIR) $(CPPFLAGS)
 CFLAGS_     := -std=c11 $(WARN) -fPIC -fvisibility=hidden -fno-common $(CFLAGS) $(WERROR) $(SANITIZE)
 LDFLAGS_    := -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
-# libpg_query, libedit and mimalloc are opened when somebody needs them. The linker looks for each symbol of each
+# libpq, libpg_query, libedit and mimalloc are opened when somebody needs them. The linker looks for each symbol of each
 # library in this order at every start, and most are in the first two.
-LIBS        := -lc -lcrypto -lssl -lpq $(HIREDIS_LIBS) -luv -ljansson -lpthread -ldl -lm
+LIBS        := -lc -lcrypto -lssl $(HIREDIS_LIBS) -luv -ljansson -lpthread -ldl -lm
 
 SOURCES      := $(wildcard runtime/*/*.c runtime/bind/*/*.c)
 HOST_SOURCES := $(wildcard runtime/host/*.c)
@@ -174,7 +174,7 @@ $(BUILD)/libdbrun.a: $(CORE_OBJECTS) $(SUPPORT_OBJS)
 $(BUILD)/test/%: $(BUILD)/obj/spec/unit/c/%.o $(BUILD)/libdbrun.a $(LUA_LIB)
 	@mkdir -p $(@D)
 	$(SAY) 'LD    $@'
-	$(RUN)$(CC) $(LDFLAGS_) -o $@ $< $(BUILD)/libdbrun.a $(LUA_LIB) $(LIBS)
+	$(RUN)$(CC) $(LDFLAGS_) -o $@ $< $(BUILD)/libdbrun.a $(LUA_LIB) -lpq $(LIBS)
 
 -include $(shell test -d $(BUILD)/obj && find $(BUILD)/obj -name '*.d')
 
@@ -295,7 +295,7 @@ FUZZERS       := $(FUZZ_SOURCES:spec/unit/c/%.c=$(BUILD)/%)
 
 $(BUILD)/fuzz_%: $(BUILD)/obj/spec/unit/c/fuzz_%.o $(BUILD)/libdbrun.a $(LUA_LIB)
 	$(SAY) 'LD    $@'
-	$(RUN)$(CC) $(LDFLAGS_) -fsanitize=fuzzer -o $@ $< $(BUILD)/libdbrun.a $(LUA_LIB) $(LIBS)
+	$(RUN)$(CC) $(LDFLAGS_) -fsanitize=fuzzer -o $@ $< $(BUILD)/libdbrun.a $(LUA_LIB) -lpq $(LIBS)
 
 fuzzers: $(FUZZERS)
 

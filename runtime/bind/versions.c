@@ -1,8 +1,9 @@
 #include "bind/versions.h"
 
+#include "pg/libpq.h"
+
 #include <hiredis/hiredis.h>
 #include <jansson.h>
-#include <libpq-fe.h>
 #include <openssl/crypto.h>
 #include <openssl/opensslv.h>
 #include <pg_config.h>
@@ -28,9 +29,14 @@ int bind_versions_open(lua_State *L, struct runtime *rt)
     char hiredis[32];
     char uv[32];
     char pq_here[32];
+    struct error missing = {0};
     (void)rt;
-    int version = PQlibVersion();
-    snprintf(pq, sizeof pq, "%d.%d", version / 10000, version % 10000);
+    int version = libpq_open(&missing) ? PQlibVersion() : 0;
+    error_clear(&missing);
+    if (version > 0)
+        snprintf(pq, sizeof pq, "%d.%d", version / 10000, version % 10000);
+    else
+        snprintf(pq, sizeof pq, "missing");
     snprintf(hiredis, sizeof hiredis, "%d.%d.%d", HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH);
     snprintf(uv, sizeof uv, "%d.%d.%d", UV_VERSION_MAJOR, UV_VERSION_MINOR, UV_VERSION_PATCH);
     snprintf(pq_here, sizeof pq_here, "%d.%d", PG_VERSION_NUM / 10000, PG_VERSION_NUM % 10000);

@@ -7,8 +7,8 @@
 #define DBRUN_CONNECT_ASKED_H
 
 #include "base/error.h"
+#include "pg/libpq.h"
 
-#include <libpq-fe.h>
 #include <stdbool.h>
 #include <stdint.h>
 

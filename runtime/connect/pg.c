@@ -273,6 +273,8 @@ static void hide_passwords(struct error *err, PGconn *conn)
 PGconn *connect_pg_again(const char *const *keywords, const char *const *values, const char *target,
                          uint64_t deadline, const struct io_interrupt *intr, int *plain, struct error *err)
 {
+    if (!libpq_open(err))
+        return NULL;
     PGconn *conn = open_session(keywords, values, target, deadline, intr, plain, err);
     bool ok = conn && !error_is_set(err);
     if (ok) {

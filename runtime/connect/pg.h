@@ -7,8 +7,7 @@
 
 #include "base/error.h"
 #include "io/poll.h"
-
-#include <libpq-fe.h>
+#include "pg/libpq.h"
 
 /* `keywords`/`values`: NULL-terminated, as PQconnectStartParams takes them; `target`: host and port for
  * messages. NULL on failure, with `err` set (field `layer` says how far the connect came). The connection is

@@ -1,8 +1,8 @@
 #include "connect/startup.h"
 
+#include "pg/libpq.h"
 #include "pg/settings.h"
 
-#include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -6,8 +6,7 @@
 #define DBRUN_PG_ERRORS_H
 
 #include "base/error.h"
-
-#include <libpq-fe.h>
+#include "pg/libpq.h"
 
 /* From an error result. When the connection is lost, the caller sets `outcome`, because it knows what was
  * sent. */

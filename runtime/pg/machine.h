@@ -42,9 +42,9 @@
 
 #include "base/error.h"
 #include "pg/cache.h"
+#include "pg/libpq.h"
 #include "pg/types.h"
 
-#include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -10,7 +10,8 @@
 #ifndef DBRUN_PG_SETTINGS_H
 #define DBRUN_PG_SETTINGS_H
 
-#include <libpq-fe.h>
+#include "pg/libpq.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 

@@ -6,7 +6,8 @@
 #ifndef DBRUN_PG_TYPES_H
 #define DBRUN_PG_TYPES_H
 
-#include <libpq-fe.h>
+#include "pg/libpq.h"
+
 #include <stdbool.h>
 
 enum pg_kind {

@@ -5,9 +5,9 @@
 #ifndef DBRUN_BIND_PG_DECODE_SCALAR_H
 #define DBRUN_BIND_PG_DECODE_SCALAR_H
 
+#include "pg/libpq.h"
 #include "pg/types.h"
 
-#include <libpq-fe.h>
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>

@@ -407,13 +407,6 @@ static int pause_blocking(lua_State *L)
     return 0;
 }
 
-/* libpq_version() -> 150020 */
-static int libpq_version(lua_State *L)
-{
-    lua_pushinteger(L, PQlibVersion());
-    return 1;
-}
-
 /* classes() -> engine methods, lease methods, and the metatables of both: lua/dbrun/db.lua adds methods */
 static int classes(lua_State *L)
 {
@@ -444,10 +437,10 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                        {"values", engine_values},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", engine_gc}, {"__close", engine_close_method}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"engine", engine_new},   {"libpq_version", libpq_version}, {"pause", pause_blocking},
-        {"classes", classes},     {"named", pg_named_plan},         {"type_tree", builtin_tree},
-        {"on_values", on_values}, {"on_options", on_options},       {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"engine", engine_new},      {"pause", pause_blocking},
+                                         {"classes", classes},        {"named", pg_named_plan},
+                                         {"type_tree", builtin_tree}, {"on_values", on_values},
+                                         {"on_options", on_options},  {NULL, NULL}};
     bind_json_open(L, rt); /* the classes of the JSON values in results */
     lua_pop(L, 1);
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);

@@ -7,8 +7,8 @@
 #define DBRUN_BIND_PG_NOTICES_H
 
 #include "bind/pg/notice_list.h"
+#include "pg/libpq.h"
 
-#include <libpq-fe.h>
 #include <lua.h>
 
 struct pg_engine;

@@ -62,6 +62,8 @@ enum { OWN = sizeof own / sizeof *own, LAST_OWN = 100011 };
 static struct pg_catalog *make_catalog(void)
 {
     PGresAttDesc columns[10];
+    struct error err = {0};
+    must(libpq_open(&err));
     PGresult *r = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
     memset(columns, 0, sizeof columns);
     for (int c = 0; c < 10; c++)

@@ -117,7 +117,9 @@ PGconn *pg_script_connect(struct pg_script *s)
                                 "Z\0\0\0\5I";
     const char *keywords[] = {"host", "port", "user", "dbname", "sslmode", "gssencmode", NULL};
     const char *values[] = {s->dir, "5432", "u", "d", "disable", "disable", NULL};
+    struct error err = {0};
     pg_script_hang_up(s);
+    must(libpq_open(&err), "there is no libpq");
     PGconn *conn = PQconnectStartParams(keywords, values, 0);
     must(conn && PQstatus(conn) != CONNECTION_BAD, "libpq does not connect");
     PQsetNoticeReceiver(conn, no_notice, NULL);

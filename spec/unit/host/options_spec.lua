@@ -81,6 +81,34 @@ describe("the command line of dbrun", function()
         assert.matches("Did you mean '%-%-json'", run("lua version --jsno").err)
     end)
 
+    describe("without libpq", function()
+        local missing <const> = "mkdir lib && : >lib/libpq.so.5 && LD_LIBRARY_PATH=lib "
+        local connect <const> = [[lua --no-env -e 'local _, e = pcall(function()
+            require "dbrun.db".engine { url = "postgresql:///x?host=/nowhere", mode = "$" }:value "select 1"
+        end) print(e.kind, e.message, e.hint)']]
+
+        it("starts, and tells what is missing when somebody connects", function()
+            assert.equal("1\n", run(missing .. "lua -e 'print(1)'").out)
+            for _, mode in ipairs { "async", "sync" } do
+                local r = run(missing .. connect:gsub("%$", mode))
+                assert.matches("^config\tPostgreSQL's client library cannot be used: [^\n]*libpq%.so%.5[^\n]*"
+                    .. "\tinstall libpq", r.out, r.err)
+            end
+            assert.matches("\nlibpq +missing +compiled against %d", run(missing .. "lua version").out)
+        end)
+
+        it("has not opened it before", function()
+            local mapped <const> = [[local function opened()
+                return io.open "/proc/self/maps":read "a":find "/libpq%.so" ~= nil
+            end ]]
+            local r = run("lua --no-env -e '" .. mapped .. [[local before = opened()
+                pcall(require "dbrun.db".engine { url = "postgresql:///x?host=/nowhere" }.value, nil, "select 1")
+                local engine = require "dbrun.db".engine { url = "postgresql:///x?host=/nowhere" }
+                local unused = opened() pcall(engine.value, engine, "select 1") print(before, unused, opened())']])
+            assert.equal("false\tfalse\ttrue\n", r.out, r.err)
+        end)
+    end)
+
     it("--help and --version", function()
         local help = run "lua --help"
         assert.equal(0, help.code)
