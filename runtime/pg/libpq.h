@@ -36,8 +36,8 @@ extern struct libpq {
     LIBPQ_FUNCTIONS(LIBPQ_POINTER)
 } libpq;
 
-/* Opens the library at the first call, on whatever thread. False, with `err` set, when it is not there.
- * Whoever makes a connection calls it before. */
+/* Opens the library unless it is open, on whatever thread. False, with `err` set, when it is not there or no
+ * descriptor is left. Whoever makes a connection calls it before. */
 bool libpq_open(struct error *err);
 
 #define PQbackendPID           (libpq.at_PQbackendPID)

@@ -97,6 +97,19 @@ describe("the command line of dbrun", function()
             assert.matches("\nlibpq +missing +compiled against %d", run(missing .. "lua version").out)
         end)
 
+        it("opens it when a descriptor is free again", function()
+            local r = run("ulimit -n 64; lua --no-env a.lua", { ["a.lua"] = [[
+                local e, held = require "dbrun.db".engine { url = "postgresql:///x?host=/nowhere" }, {}
+                for i = 1, 2 do
+                    for f in function() return i == 1 and io.open "/dev/null" or nil end do held[#held + 1] = f end
+                    local _, problem = pcall(e.value, e, "select 1")
+                    print(problem.kind, problem.message, problem.hint)
+                    for _, f in ipairs(held) do f:close() end
+                end]] })
+            assert.matches("^connect\t[^\n]*libpq%.so%.5[^\n]*Too many open files\t[^\n]*ulimit %-n[^\n]*\n"
+                .. "connect\tcannot connect to PostgreSQL at /nowhere", r.out, r.err)
+        end)
+
         it("has not opened it before", function()
             local mapped <const> = [[local function opened()
                 return io.open "/proc/self/maps":read "a":find "/libpq%.so" ~= nil
