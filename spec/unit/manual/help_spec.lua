@@ -8,7 +8,8 @@ local terminal = require "spec.support.terminal"
 
 local PROGRAM <const> = core.options.program
 
--- Answers one command line after the other: most of a `dbrun help` is reading the manual.
+-- Answers one command line after the other: most of a `dbrun help` is reading the manual. In a coroutine, where no
+-- line of this script is the place of an error, as with the program.
 local MANY <const> = [[
 local json, main, stdout = require "dbrun.json", require("dbrun.manual.command").main, io.stdout
 local function sink(parts)
@@ -23,7 +24,7 @@ end
 for line in io.lines() do
     local out, err = {}, {}
     io.stdout, io.stderr = sink(out), sink(err)
-    local code = main(json.decode(line))
+    local code = coroutine.wrap(main)(json.decode(line))
     stdout:write(json.encode { table.concat(out), code, table.concat(err) }, "\n"):flush()
 end
 ]]
