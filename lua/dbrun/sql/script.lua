@@ -48,7 +48,8 @@ local function placed(run, statement, e)
     end
     if e.sqlstate then
         local own <const> = run.rules.variables:hint(e)
-        e.hint = own and e.message:find "%$%d" and own or e.hint or own -- $1 is a name in the text
+        local better <const> = own and (e.sqlstate == "08P01" or e.message:find "%$%d") -- $1 is a name in the text
+        e.hint = better and own or e.hint or own
     end
     return e
 end
