@@ -253,6 +253,8 @@ void scopes_disown(struct sched *s, lua_State *co);
 void scope_fire(struct scope *sc, const char *reason);
 /* Raises when a cancellation is due. */
 void scope_deliver(lua_State *L, struct task *t);
+/* Has one of the scopes inside the innermost shield told the task to end? */
+bool scope_was_delivered(const struct task *t);
 
 /* ---- coroutine.c ---- */
 void coroutine_patch(lua_State *L, struct sched *s);

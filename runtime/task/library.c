@@ -147,6 +147,14 @@ static int task_traceback(lua_State *L)
     return sched_push_traceback(L, s, 1);
 }
 
+/* told_to_end() -> boolean: was the code that runs now told to end, by a time limit or a cancellation around
+ * it? For a loop that tries again after errors, since such an error may look like one of the connection. */
+static int task_told_to_end(lua_State *L)
+{
+    lua_pushboolean(L, scope_was_delivered(sched_upvalue(L)->current));
+    return 1;
+}
+
 /* ---- the table ---- */
 
 static void new_class(lua_State *L, struct sched *s, const char *name, const luaL_Reg *methods)
@@ -172,11 +180,19 @@ int task_open(lua_State *L, struct sched *s)
 {
     static const luaL_Reg methods[] = {
         {"join", task_join}, {"cancel", task_cancel}, {"status", task_status}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"spawn", task_spawn},   {"daemon", task_daemon},     {"group", group_new},
-        {"sleep", task_sleep},   {"timeout", scoped_timeout}, {"shield", scoped_shield},
-        {"now", task_now},       {"id", task_id_current},     {"traceback", task_traceback},
-        {"condition", cond_new}, {"signal", signal_new},      {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"spawn", task_spawn},
+                                         {"daemon", task_daemon},
+                                         {"group", group_new},
+                                         {"sleep", task_sleep},
+                                         {"timeout", scoped_timeout},
+                                         {"shield", scoped_shield},
+                                         {"now", task_now},
+                                         {"id", task_id_current},
+                                         {"traceback", task_traceback},
+                                         {"condition", cond_new},
+                                         {"signal", signal_new},
+                                         {"told_to_end", task_told_to_end},
+                                         {NULL, NULL}};
     new_class(L, s, TASK_CLASS, methods);
     group_classes(L, s);
     sync_classes(L, s);

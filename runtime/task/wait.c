@@ -135,6 +135,14 @@ static struct scope *scope_due(const struct task *t)
     return due;
 }
 
+bool scope_was_delivered(const struct task *t)
+{
+    for (const struct scope *sc = t->scope; sc && sc->kind != SCOPE_SHIELD; sc = sc->outer)
+        if (sc->delivered)
+            return true;
+    return false;
+}
+
 static void remember(struct task *t, struct scope *sc)
 {
     sc->delivered = true;

@@ -135,10 +135,11 @@ local function open(self)
     if #self.channels > 0 then self.feed:exec(statements("listen", self.channels), self.confirm) end
 end
 
----Would a retry fail again? A timeout of the task around the loop has no `outcome` and is not an error of the
----connection.
+---Would a retry fail again? A timeout of the task around the loop is not one of the connection.
 local function is_final(e)
-    if not errors.is(e) or (e.kind == "timeout" and e.outcome ~= "not_sent") then return true end
+    if not errors.is(e) or (e.kind == "timeout" and (e.outcome ~= "not_sent" or core.task.told_to_end())) then
+        return true
+    end
     if e.kind ~= "connect" and e.kind ~= "timeout" and e.kind ~= "pool" and e.kind ~= "io" then return true end
     local state <const> = e.sqlstate or ""
     return state:sub(1, 2) == "28" or state == "3D000" or state == "42501"

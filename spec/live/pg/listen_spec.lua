@@ -321,6 +321,27 @@ pg.on_both(describe, function(mode, open)
         for i, payload in ipairs(got) do assert(payload == tostring(i), "seed " .. seed) end
     end)
 
+    it("a limit around the loop ends it while it waits for a connection of the pool", function()
+        local e <close> = open { size = 1, overflow = 0 }
+        local l <close> = e:listen "news"
+        local g <close> = task.group()
+        local taken <const>, enough <const> = task.queue(1), task.queue(1)
+        g:spawn(function()
+            local _ <close> = e:acquire()
+            taken:push(true)
+            enough:pop(5)
+        end)
+        taken:pop(10)
+        local other <close> = open()
+        assert.is_true(other:value("select pg_terminate_backend($1, 5000)", l:backend_pid()))
+        local began <const> = task.now()
+        local problem <const> = raised(task.timeout, 0.2, function()
+            for _ in l:events() do error "nothing should come" end
+        end)
+        assert.same({ "timeout", true }, { problem.kind, task.now() - began < 4 })
+        enough:push(true)
+    end)
+
     it("a limit around the loop ends it, also while it connects again", function()
         local server <close> = servers.postgres()
         local e <close> = open { url = server.url }
