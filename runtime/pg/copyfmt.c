@@ -5,6 +5,7 @@
 #include "pg/timefmt.h"
 #include "pg/wire.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,11 +155,12 @@ static enum copyfmt_result float_from(struct buf *b, enum pg_kind kind, const ch
     wire_trim(&s, &len);
     if (len == 0)
         return COPYFMT_INVALID;
+    errno = 0;
     double v = kind == PG_KIND_FLOAT4 ? (double)number_parse_float(s, &end) : number_parse(s, &end);
     if (end != s + len)
         return COPYFMT_INVALID;
     bool says_infinite = memchr(s, 'n', len) || memchr(s, 'N', len);
-    if (isinf(v) && !says_infinite)
+    if ((isinf(v) && !says_infinite) || (v == 0 && errno == ERANGE))
         return COPYFMT_RANGE;
     return copyfmt_float(b, kind, v);
 }

@@ -184,11 +184,11 @@ static bool get_fraction(const char **p, int64_t *usec)
     *usec = 0;
     if (**p < '0' || **p > '9')
         return false;
-    for (; **p >= '0' && **p <= '9'; (*p)++) {
+    for (; unit > 0 && **p >= '0' && **p <= '9'; (*p)++) {
         *usec += (**p - '0') * unit;
         unit /= 10;
     }
-    return true;
+    return true; /* a seventh digit, which the server rounds, is left over */
 }
 
 /* "+02", "-03:30", "+05:53:28", "Z" or nothing: seconds east of UTC. */
@@ -206,6 +206,8 @@ static bool get_zone(const char **p, int64_t *seconds)
     if (get_char(p, ':') && !get_number(p, 2, 2, &m))
         return false;
     if (get_char(p, ':') && !get_number(p, 2, 2, &s))
+        return false;
+    if (h > 15 || m > 59 || s > 59) /* the server's limits */
         return false;
     *seconds = h * 3600 + m * 60 + s;
     if (west)

@@ -81,6 +81,12 @@ static int refuse(lua_State *L, struct copy_encoder *x, int at, int c, const str
     else
         error_set_field(&e, ERROR_HINT,
                         "Leave out the format: then text is used where binary is not possible.");
+    if (why == COPYFMT_INVALID && (t->kind == PG_KIND_DATE || t->kind == PG_KIND_TIME ||
+                                   t->kind == PG_KIND_TIMESTAMP || t->kind == PG_KIND_TIMESTAMPTZ))
+        error_set_field(
+            &e, ERROR_HINT,
+            "In binary it must be written as the server prints it (2024-02-29 12:34:56.789+00). Without "
+            "the format the server reads it.");
     e.outcome = OUTCOME_FAILED;
     return bind_error_raise(L, rt, &e);
 }

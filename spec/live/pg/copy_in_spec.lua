@@ -383,6 +383,7 @@ pg.on_both(describe, function(_, open)
                 { { "i" }, { "1x" }, "22P02", 'column "i": "1x" is not a valid value for int2' },
                 { { "i" }, { {} }, "22P02", 'column "i": a table is not a valid value for int2' },
                 { { "f" }, { true }, "22P02", 'column "f": true is not a valid value for float8' },
+                { { "f" }, { "1e-400" }, "22003", 'column "f": "1e-400" is out of range for float8' },
                 { { "b" }, { "maybe" }, "22P02", 'column "b": "maybe" is not a valid value for bool' },
                 { { "s" }, { print }, "22P02", 'column "s": a function is not a valid value for text' },
                 { { "s", "y" }, { "x", 5 }, "22P02", 'column "y": 5 is not a valid value for bytea' },
@@ -395,6 +396,22 @@ pg.on_both(describe, function(_, open)
                 assert.is_truthy(err.message:find(text, 1, true), err.message)
             end
             assert.equal(0, e:value(("select count(*) from %s"):format(t)))
+        end)
+
+        it("in binary for a time that the server would round or refuse keeps no other one", function()
+            local e <close> = open()
+            local t = pg.table(e, "z timestamptz, c time, d date")
+            for i, case in ipairs {
+                { "z", "2020-01-01 00:00:00.1234567+00" }, { "c", "12:00:00.0000009" }, { "d", "294277-01-01" },
+                { "z", "2020-01-01 00:00:00+16" }, { "z", "2020-01-01 00:00:00+01:60" },
+            } do
+                local err = raised(e.copy_in, e, t, { case[1] }, { { case[2] } }, { format = "binary" })
+                assert.equal("22P02", err.sqlstate, i)
+                assert.matches("Without the format the server reads it", err.hint, nil, nil, i)
+                local ok <const>, why <const> = pcall(e.copy_in, e, t, { case[1] }, { { case[2] } })
+                assert.equal(i <= 3, ok, tostring(why))
+            end
+            assert.equal("00:00:00.123457", e:value(("select z::time::text from %s where z is not null"):format(t)))
         end)
 
         it("reads texts for other types as the server does", function()
