@@ -99,13 +99,18 @@ void pg_error_lost(struct error *e, const char *what, const char *why)
     error_set_field(e, ERROR_HINT, "The server may have stopped, crashed or restarted: its log says why.");
 }
 
-void pg_error_not_sent(struct error *e, bool part)
+void pg_error_not_sent(struct error *e, bool part, const struct pg_end *end)
 {
-    error_set(e, ERROR_CONNECT, "the connection to the server was lost before the statement was %s",
-              part ? "sent completely" : "sent");
+    const char *hint = "Run it again on another connection: the pool opens one.";
+    bool told = end && error_is_set(&end->words);
+    error_set(e, ERROR_CONNECT, "the connection to the server was lost before the statement was %s%s%s",
+              part ? "sent completely" : "sent", told ? ": " : "", told ? end->words.message : "");
+    if (told)
+        error_set_field(e, ERROR_SQLSTATE, end->words.field[ERROR_SQLSTATE]);
+    if (end && end->inside)
+        hint = "The transaction was rolled back with the connection: run all of it again, on another one.";
     error_set_field(e, ERROR_HINT,
-                    part ? "The server may have stopped, crashed or restarted: its log says why."
-                         : "Run it again on another connection: the pool opens one.");
+                    part ? "The server may have stopped, crashed or restarted: its log says why." : hint);
     e->retryable = !part;
     e->outcome = part ? OUTCOME_UNKNOWN : OUTCOME_NOT_SENT;
 }

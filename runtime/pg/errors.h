@@ -19,8 +19,14 @@ void pg_error_from_loss(struct error *e, const PGconn *conn);
 void pg_error_from_nonsense(struct error *e, const PGresult *r);
 /* A lost connection: `what` names it, `why` gives the reason (only its first line is used). */
 void pg_error_lost(struct error *e, const char *what, const char *why);
-/* A lost connection on which nothing, or only a part (`part`), was sent. Sets the outcome too. */
-void pg_error_not_sent(struct error *e, bool part);
+/* The end of a connection on which nothing was in flight. */
+struct pg_end {
+    struct error words; /* what the server said, if it said anything */
+    bool inside;        /* a transaction was open */
+};
+/* A lost connection on which nothing, or only a part (`part`), was sent. `end` may be NULL. Sets the outcome
+ * too. */
+void pg_error_not_sent(struct error *e, bool part, const struct pg_end *end);
 /* A deadline passed: of command_timeout, "`what` within ... s", or of a transaction (`what` is NULL). The
  * caller sets the outcome. */
 void pg_error_late(struct error *e, const char *what, double seconds);

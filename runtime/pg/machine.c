@@ -32,6 +32,7 @@ static void release(struct pg_machine *m)
     m->result = NULL;
     error_clear(&m->failure);
     error_clear(&m->error);
+    error_clear(&m->end.words);
     pg_cache_free(m->cache);
     m->cache = NULL;
     m->entry = NULL;
@@ -92,7 +93,7 @@ bool pg_machine_not_sent(struct pg_machine *m, bool half)
     /* Statements added to the batch before may have reached the server, and may contain a COMMIT. */
     bool part = m->owed > 0 && pg_machine_head(m)->statements > 0;
     if (m->state == PG_BROKEN || PQstatus(m->conn) == CONNECTION_BAD) {
-        pg_error_not_sent(&m->error, part);
+        pg_error_not_sent(&m->error, part, &m->end);
         half = true;
     } else {
         const char *text = PQerrorMessage(m->conn);

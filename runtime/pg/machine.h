@@ -42,6 +42,7 @@
 
 #include "base/error.h"
 #include "pg/cache.h"
+#include "pg/errors.h"
 #include "pg/libpq.h"
 #include "pg/types.h"
 
@@ -131,6 +132,7 @@ struct pg_machine {
     void *data;
     PGresult *result;        /* of the head of the queue; after PG_DONE, of the last group that was alone */
     struct error failure;    /* the first error of the head */
+    struct pg_end end;       /* BROKEN while nothing was in flight */
     struct error error;      /* after PG_DONE, of the last group that was alone; or why nothing was sent */
     struct pg_cached *entry; /* the cache's entry of the statement that is alone */
     struct pg_batch batch;
@@ -223,6 +225,8 @@ bool pg_machine_is_busy(const struct pg_machine *m);
 /* May a cancel request be sent for the sake of no caller (abandoned groups, an unwanted COPY)? It cancels
  * what runs when it arrives: so only while no caller waits for a group in flight, and once for each head. */
 bool pg_machine_may_cancel(const struct pg_machine *m);
+/* The server ends the session while nothing is in flight: libpq takes its error for a notice. */
+void pg_machine_note_end(struct pg_machine *m, const PGresult *r);
 /* Notes that a cancel request is on its way. */
 void pg_machine_cancel_sent(struct pg_machine *m);
 /* Frees the results of a group of several statements. */

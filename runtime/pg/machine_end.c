@@ -119,6 +119,12 @@ static void last_words(struct pg_machine *m, struct error *e)
         pg_error_from_loss(e, m->conn);
 }
 
+void pg_machine_note_end(struct pg_machine *m, const PGresult *r)
+{
+    if (m->owed == 0 && pg_error_ends_session(r) && !error_is_set(&m->end.words))
+        pg_error_from_result(&m->end.words, r, NULL);
+}
+
 void pg_machine_break_with(struct pg_machine *m, struct error *words)
 {
     hang_up(m);

@@ -209,6 +209,7 @@ void pg_link_rest(struct pg_link *link)
 /* The socket of a free link is readable: a notice, a changed parameter, or the end of the connection. */
 static void idle_ready(struct pg_link *link)
 {
+    bool inside = pg_machine_in_transaction(&link->m);
     bool alive = PQconsumeInput(link->m.conn) != 0;
     if (alive) {
         pg_link_drop_notifications(link); /* also makes libpq parse what came */
@@ -216,6 +217,7 @@ static void idle_ready(struct pg_link *link)
     }
     if (alive)
         return;
+    link->m.end.inside = inside;
     pg_machine_break(&link->m);
     io_watch_want(link->io, 0);
     pool_died(link->slot, mono_now());

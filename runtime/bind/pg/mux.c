@@ -278,7 +278,7 @@ static void not_sent(struct pg_mux *mux, struct pg_shared *s)
         s->tried = true;
         return;
     }
-    pg_error_not_sent(&s->error, false);
+    pg_error_not_sent(&s->error, false, NULL);
     s->error.retryable = true;
     wake(pop(mux));
 }

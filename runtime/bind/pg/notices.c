@@ -88,6 +88,7 @@ void pg_notices_receive(void *data, const PGresult *r)
     const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
     log_write(log, LOG_LEVEL_INFO, "postgres: %s: %s", severity ? severity : "NOTICE",
               message ? message : "");
+    pg_machine_note_end(&link->m, r);
     if (link->user && link->user->upkeep)
         return; /* the pool's own statement: no handler gets its notices */
     if (link->user && link->user->shared && link->engine->on_notice != LUA_NOREF)

@@ -300,6 +300,28 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
+    it("a session that the server ends between two statements is told with its reason", function()
+        local e <close> = open { size = 2 }
+        local function ended(statement)
+            local c <close> = e:acquire()
+            local pid <const> = c:backend_pid()
+            return raised(statement, c, function() assert(e:value("select pg_terminate_backend($1, 5000)", pid)) end)
+        end
+        for i, problem in ipairs {
+            ended(function(c, stop) c:transaction(function(tx) stop() tx:query "select 1" end) end),
+            ended(function(c, stop) c:transaction(stop) end),
+            ended(function(c, stop) c:exec "begin" stop() c:pipeline(function(p) p:query "select 1" end) end),
+            ended(function(c, stop) stop() c:query "select 1" end),
+        } do
+            assert.equal("57P01", problem.sqlstate, i)
+            assert.equal("connect", problem.kind, i)
+            assert.matches("terminating connection due to administrator command", problem.message, nil, nil, i)
+            if problem.outcome == "not_sent" then
+                assert.matches(i < 4 and "run all of it again" or "Run it again", problem.hint, nil, nil, i)
+            end
+        end
+    end)
+
     it("usage errors say which function, and nothing is sent", function()
         for _, opts in ipairs { { size = "many" }, { sizes = 3 }, { timeout = -1 }, { mode = "both" },
             { reset = "maybe" },
