@@ -250,6 +250,8 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
 /* Will the server refuse to run the statement if its columns are not those of its last result? Then they need
  * not be asked for. */
 bool pg_machine_knows_columns(const struct pg_machine *m, const struct pg_cached *e);
+/* Are the parameters of this text where it was rewritten for `:name`? False: m->error says what to write. */
+bool pg_machine_knows_parameters(struct pg_machine *m, const char *sql, size_t len, int n);
 /* Asks for the columns of a statement without running it: the result has them, and no rows. */
 bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_params *p);
 /* The same for a statement of the cache that is prepared, as it was when it was prepared. */

@@ -1,5 +1,6 @@
 /* Sends statements on a connection on which nothing else is in flight. */
 #include "pg/machine_impl.h"
+#include "pg/named.h"
 #include "pg/scan.h"
 
 #include <string.h>
@@ -85,6 +86,20 @@ static bool too_many(struct pg_machine *m, int n)
     return false;
 }
 
+/* The names were found without asking the session how it reads strings. */
+bool pg_machine_knows_parameters(struct pg_machine *m, const char *sql, size_t len, int n)
+{
+    if (n == 0 || pg_machine_is_scanned_right(m, sql, len) || pg_named_is_sure(sql, len, n))
+        return true;
+    error_set(&m->error, ERROR_USAGE,
+              "it depends on a backslash in a string which parameters the SQL has: this session has "
+              "standard_conforming_strings = off");
+    error_set_field(&m->error, ERROR_HINT,
+                    "Write the string as E'...', in which a backslash escapes everywhere.");
+    m->error.outcome = OUTCOME_NOT_SENT;
+    return false;
+}
+
 bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p)
 {
     char evicted[40];
@@ -98,6 +113,8 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
         return false;
     m->may_commit = m->effect & PG_MAY_COMMIT ? 1 : 0;
     pg_machine_guard_commit(m, sql);
+    if ((!e || !e->prepared) && !pg_machine_knows_parameters(m, sql, len, p->n))
+        return false;
     if (!e || !e->prepared || m->effect != PG_HAS_PLAN)
         pg_machine_note_format(m, sql, len, p);
     if (e && e->prepared) {
@@ -125,6 +142,8 @@ bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_
         return false;
     if (p->n > MOST_PARAMS)
         return too_many(m, p->n);
+    if (!pg_machine_knows_parameters(m, sql, strlen(sql), p->n))
+        return false;
     if (!pg_machine_enter_pipeline(m))
         return pg_machine_not_sent(m, false);
     m->ahead = 1; /* the result of the PREPARE */

@@ -59,3 +59,31 @@ bool pg_named_rewrite(const char *sql, size_t len, struct buf *out, struct pg_na
             return false;
     }
 }
+
+/* The place of the next $n; `len` when there is none. */
+static size_t next_number(struct sql_scan *x)
+{
+    for (;;) {
+        size_t from = x->at;
+        enum sql_kind kind = sql_next(x);
+        if (kind == SQL_END)
+            return x->len;
+        if (kind == SQL_PARAMETER)
+            return from;
+    }
+}
+
+/* In SQL that was rewritten each number up to `n` is a parameter, and no other. */
+bool pg_named_is_sure(const char *sql, size_t len, int n)
+{
+    struct sql_scan plain = {.sql = sql, .len = len};
+    struct sql_scan escaped = {.sql = sql, .len = len, .backslash = true};
+    long highest = 0;
+    bool same = true;
+    for (size_t at = next_number(&plain); at < len; at = next_number(&plain)) {
+        long number = strtol(sql + at + 1, NULL, 10);
+        highest = number > highest ? number : highest;
+        same = same && next_number(&escaped) == at;
+    }
+    return highest != n || (same && next_number(&escaped) == len);
+}

@@ -21,6 +21,10 @@ struct pg_names {
     size_t cap;
 };
 
+/* Does SQL that was rewritten with `n` names have the same parameters where standard_conforming_strings is
+ * off, so that a backslash escapes in '...' too? */
+bool pg_named_is_sure(const char *sql, size_t len, int n);
+
 /* Appends the rewritten SQL to `out` and the names to `names` (free the list). False when memory is out. */
 bool pg_named_rewrite(const char *sql, size_t len, struct buf *out, struct pg_names *names);
 

@@ -81,6 +81,17 @@ static void check_guard(lua_State *L, struct runtime *rt, const char *sql)
     bind_error_raise(L, rt, &e);
 }
 
+/* SQL whose parameters the session may read in another way. */
+static void check_names(lua_State *L, struct runtime *rt, const char *sql, int count)
+{
+    struct error e = {0};
+    struct pg_machine *m = &pg_lease_check(L)->link->m;
+    if (pg_machine_is_busy(m) || pg_machine_knows_parameters(m, sql, strlen(sql), count))
+        return;
+    error_move(&e, &m->error);
+    bind_error_raise(L, rt, &e);
+}
+
 /* Checks every value before anything is sent, because half a pipeline cannot be taken back. Between here and
  * the end of add_item Lua allocates nothing and runs no code of the script, so the checked values are those
  * sent. True when a value must be written by its type first (lua/dbrun/db/values.lua). */
@@ -89,6 +100,7 @@ static bool check_all(lua_State *L, struct runtime *rt, int list, int from)
     bool unwritten = false;
     lua_Integer n = (lua_Integer)lua_rawlen(L, list);
     for (lua_Integer i = 1; i <= n; i++) {
+        const char *sql = from == 1 && i == 1 ? lua_tostring(L, 2) : NULL; /* the same for all lists */
         lua_settop(L, BASE);
         if (lua_rawgeti(L, list, i) != LUA_TTABLE)
             bind_fail(L, rt, ERROR_USAGE, "item %d: expected a list of parameters, got %s", (int)i,
@@ -96,7 +108,7 @@ static bool check_all(lua_State *L, struct runtime *rt, int list, int from)
         if (from == 2) {
             lua_rawgeti(L, BASE + 1, 1);
             size_t len = 0;
-            const char *sql = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
+            sql = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
             if (!sql || len > PG_SQL_MAX || memchr(sql, 0, len))
                 bind_fail(L, rt, ERROR_USAGE,
                           "item %d: expected the SQL as a string without NUL bytes, shorter than 1 GiB",
@@ -106,6 +118,8 @@ static bool check_all(lua_State *L, struct runtime *rt, int list, int from)
             lua_pop(L, 1);
         }
         int count = push_params(L, rt, BASE + 1, from);
+        if (sql)
+            check_names(L, rt, sql, count);
         unwritten = pg_params_check(L, rt, BASE + 2, count) || unwritten;
     }
     lua_settop(L, BASE);

@@ -260,6 +260,30 @@ pg.on_both(describe, function(mode)
     end)
 end)
 
+pg.on_both(describe, function(_, open)
+    it("a :name that a backslash may hide in a string is refused where such strings have escapes", function()
+        local e <close> = open()
+        local raised <const> = pg.raised
+        local hidden <const> = [[select :x::text || '\':x']]
+        assert.equal([[a\b]], e:value([[select :x::text || '\b']], { x = "a" }))
+        local c <close> = e:acquire()
+        c:exec "set standard_conforming_strings = off; set escape_string_warning = off"
+        for i, way in ipairs {
+            function() c:value(hidden, { x = "z" }) end, function() c:execute_many(hidden, { { x = "z" } }) end,
+            function() c:pipeline(function(p) p:query(hidden, { x = "z" }) end) end,
+            function() for _ in c:rows(hidden, { x = "z" }) do error "a row" end end,
+            function() c:value(hidden .. " || :y::int[]::text", { x = "z", y = { 1 } }) end,
+        } do
+            local problem = raised(way)
+            assert.equal("usage", problem.kind, i)
+            assert.matches("E'...'", problem.hint, 1, true, i)
+        end
+        assert.equal("z':x", c:value([[select :x::text || E'\':x']], { x = "z" }))
+        assert.equal("z\n", c:value([[select :x::text || '\n']], { x = "z" }))
+        assert.equal("z'$2", c:value([[select $1::text || '\'$2']], "z"))
+    end)
+end)
+
 describe("settings of the environment", function()
     it("change no value: PGDATESTYLE, PGTZ, PGOPTIONS and PGCLIENTENCODING", function()
         local result <const> = process.run {

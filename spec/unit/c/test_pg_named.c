@@ -193,8 +193,29 @@ static void test_random(void)
     }
 }
 
+static void test_sure(void)
+{
+    static const struct {
+        const char *sql;
+        int n;
+        bool sure;
+    } list[] = {
+        {"select $1", 1, true},
+        {"select $1, 'a\\'", 1, true},
+        {"select $1 || 'a\\':$1'", 1, false},
+        {"select 'a\\'', $1", 1, true}, /* not rewritten: the string has no end */
+        {"select $1, E'a\\'$1', $2", 2, true},
+        {"select $1 || 'a\\'$2'", 1, true}, /* written with numbers, of which there is one */
+        {"select 'a\\n' || $1", 1, true},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        if (!CHECK(pg_named_is_sure(list[i].sql, strlen(list[i].sql), list[i].n) == list[i].sure))
+            printf("    %s\n", list[i].sql);
+}
+
 int main(void)
 {
+    TEST("rewritten SQL says whether a backslash matters", test_sure);
     TEST("each :name becomes $n, the same name the same number", test_parameters);
     TEST("nothing inside a string constant is a parameter", test_strings);
     TEST("nothing inside a quoted identifier is a parameter", test_identifiers);
