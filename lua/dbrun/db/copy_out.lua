@@ -60,6 +60,8 @@ end
 local types_sql <const> = catalog.sql [[
 select {format_type}(t.oid, -1) as name from {unnest}($1::{oid}[]) with ordinality t(oid, place) order by t.place]]
 
+local function has_escapes(conn) return conn.parameters.standard_conforming_strings == "off" end
+
 --- COPY takes no parameters: they are written into the query as constants of the types that the server expects.
 local function filled(conn, query, values)
     local prepare <const> = require "dbrun.db.values".prepare
@@ -77,7 +79,7 @@ local function filled(conn, query, values)
     for i, row in ipairs(catalog.rows(conn, types_sql, { name = "string" }, params.array(oids, "oid"))) do
         types[i] = row.name
     end
-    return require "dbrun.db.quote".fill(query, values, types)
+    return require "dbrun.db.quote".fill(query, values, types, has_escapes(conn))
 end
 
 local function open_raw(conn, query, opts, own, shown)

@@ -135,14 +135,18 @@ end
 ---@param query string
 ---@param values table with n
 ---@param types string[] names that can stand behind ::
+---@param escapes boolean standard_conforming_strings is off
 ---@return string
-function M.fill(query, values, types)
+function M.fill(query, values, types, escapes)
     local out <const> = {}
-    for behind, kind, at in core.sql.scan, query, 1 do
+    local at = 1
+    while at <= #query do
+        local behind <const>, kind <const> = core.sql.scan(query, at, escapes)
         local piece = query:sub(at, behind - 1)
         local n <const> = kind == "parameter" and math.tointeger(tonumber(piece:sub(2)))
         if n and n <= values.n then piece = parameter(values[n], types[n], n) end
         out[#out + 1] = piece
+        at = behind
     end
     return table.concat(out)
 end

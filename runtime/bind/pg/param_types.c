@@ -203,6 +203,24 @@ static bool add_description(lua_State *L, struct pg_link *link, lua_Integer i, O
     return ok;
 }
 
+/* The first statement of the list at 2 whose parameters the session may read in another way; 0: there is
+ * none, or the machine is busy. */
+static lua_Integer find_unsure(lua_State *L, struct pg_link *link, lua_Integer n)
+{
+    for (lua_Integer i = 1; i <= n && !pg_machine_is_busy(&link->m); i++) {
+        size_t len;
+        lua_rawgeti(L, 2, i);
+        int params = (int)lua_rawlen(L, -1) - 1;
+        lua_rawgeti(L, -1, 1);
+        const char *sql = lua_tolstring(L, -1, &len);
+        bool sure = pg_machine_knows_parameters(&link->m, sql, len, params);
+        lua_pop(L, 2);
+        if (!sure)
+            return i;
+    }
+    return 0;
+}
+
 /* parameter_types({{sql, declared type or 0, ...}, ...}) -> {{oid, ...}, ...}: in one round trip */
 int pg_lease_parameter_types(lua_State *L)
 {
@@ -226,6 +244,9 @@ int pg_lease_parameter_types(lua_State *L)
     Oid *declared = lua_newuserdatauv(L, (most + 1) * sizeof *declared, 0);
     luaL_checkstack(L, 8, "the types of parameters");
     struct pg_link *link = pg_lease_link(L);
+    lua_Integer unsure = find_unsure(L, link, n);
+    if (unsure > 0)
+        return fail(L, link, unsure);
     if (pg_link_is_draining(link) || !pg_machine_batch_begin(&link->m, false, true))
         return fail(L, link, 1);
     snprintf(link->statement, sizeof link->statement, "the types of parameters");

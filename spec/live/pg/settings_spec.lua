@@ -273,6 +273,8 @@ pg.on_both(describe, function(_, open)
             function() c:pipeline(function(p) p:query(hidden, { x = "z" }) end) end,
             function() for _ in c:rows(hidden, { x = "z" }) do error "a row" end end,
             function() c:value(hidden .. " || :y::int[]::text", { x = "z", y = { 1 } }) end,
+            function() for _ in c:copy_out(hidden, {}, { x = "z" }) do error "a row" end end,
+            function() for _ in c:copy_out([[select 'a\'$1']], {}, "' || version() || '") do error "a row" end end,
         } do
             local problem = raised(way)
             assert.equal("usage", problem.kind, i)
@@ -281,6 +283,7 @@ pg.on_both(describe, function(_, open)
         assert.equal("z':x", c:value([[select :x::text || E'\':x']], { x = "z" }))
         assert.equal("z\n", c:value([[select :x::text || '\n']], { x = "z" }))
         assert.equal("z'$2", c:value([[select $1::text || '\'$2']], "z"))
+        for row in c:copy_out([[select $1::text || '\'$2' as v]], {}, "it's") do assert.equal("it's'$2", row.v) end
     end)
 end)
 
