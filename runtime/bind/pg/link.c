@@ -197,8 +197,16 @@ void pg_link_note_place(lua_State *L, struct pg_link *link)
 void pg_link_drop_notifications(struct pg_link *link)
 {
     PGnotify *n;
-    while ((n = PQnotifies(link->m.conn)))
+    while ((n = PQnotifies(link->m.conn))) {
+        if (!link->deaf)
+            log_write(
+                link->engine->rt->log, LOG_LEVEL_WARN,
+                "postgres: a notification on the channel '%s' is dropped, and those after it: LISTEN on a "
+                "connection of a pool reaches nobody (engine:listen does)",
+                n->relname);
+        link->deaf = true;
         PQfreemem(n);
+    }
 }
 
 void pg_link_rest(struct pg_link *link)

@@ -71,6 +71,7 @@ struct pg_link {
     bool writer;   /* target_session_attrs asks for a server that takes writes, and this one did at first */
     int on_notice; /* the lease's handler; LUA_NOREF = the engine's */
     struct pg_notices notices;
+    bool deaf;     /* the log knows that a script runs LISTEN on it */
     bool telling;  /* on_notice runs: the link must not be used */
     bool answered; /* the task that waited was woken and has not gone on yet: it must take the answer first */
     bool needs_on_connect; /* on_connect has not run yet, or what it did is gone */

@@ -174,6 +174,22 @@ describe("a lease that is forgotten", function()
         end)
     end
 
+    it("that listens is told in the log, once, that it hears nothing", function()
+        local result = run_script [[
+            local db = require "dbrun.db"
+            for _, e in ipairs { db.async, db.sync } do
+                local c = e:acquire()
+                c:exec 'listen "the orders"'
+                for _ = 1, 3 do c:exec 'notify "the orders"' end
+                c:release()
+                print(e:value "select 5")
+            end
+        ]]
+        assert.equal("5\n5\n", result.stdout)
+        local _, told = result.stderr:gsub("the channel 'the orders' is dropped", "")
+        assert.equal(2, told, result.stderr)
+    end)
+
     it("at the end of the program is closed like the rest", function()
         local result = run_script [[
             local db = require "dbrun.db"
