@@ -89,6 +89,26 @@ local function send(conn, sql, rows)
         or conn:batch_many(sql, require "dbrun.db.values".write_many(conn, sql, rows), true)
 end
 
+--- Does the SQL of the plan have this name?
+local function has_name(plan, name)
+    for i = 2, plan and #plan or 1 do
+        if plan[i] == name then return true end
+    end
+    return false
+end
+
+--- Are these values by name? The `n` of table.pack makes a list, which may begin with nil; but :n is a name, too, and a
+--- row of a result may have a column n, or nothing but NULLs.
+local function is_by_name(sql, row)
+    if row[1] ~= nil then return false end
+    if row.n == nil and next(row) ~= nil then return true end
+    if core.rows.kind(row) == "row" then return true end
+    for key in pairs(row) do
+        if key ~= "n" then return type(key) == "string" end
+    end
+    return row.n ~= nil and has_name(core.pg.named(sql), "n")
+end
+
 local function run_many(conn, call, own)
     local sql <const>, rows <const> = call.sql, call.rows
     local plan
@@ -96,7 +116,7 @@ local function run_many(conn, call, own)
     transaction.run(conn, {}, function()
         local chunk, n = {}, 0
         for row in rows[1], rows[2], rows[3], rows[4] do
-            if type(row) == "table" and row[1] == nil and row.n == nil and next(row) ~= nil then
+            if type(row) == "table" and is_by_name(sql, row) then
                 plan = plan or core.pg.named(sql)
                 if not plan then
                     errors.usage("execute_many", "a list has names (or nil first, and no n), but the SQL no :name")

@@ -221,6 +221,21 @@ pg.on_both(describe, function(_, open)
             assert.equal("usage", raised(c.query, c, "select :nope", row).kind)
         end)
 
+        it("and tables give values by name in execute_many whatever their keys are", function()
+            local e <close> = open()
+            local c <close> = e:acquire()
+            c:exec "create temp table named (n int, a int)"
+            local insert <const> = "insert into named values (:n, :a)"
+            c:execute_many(insert, { { n = 5, a = 1 }, { a = 2, n = 3 } })
+            c:execute_many(insert, c:query "select * from named")
+            c:execute_many(insert, c:query "select null::int as n, null::int as a")
+            c:execute_many("insert into named (n) values (:n)", { { n = 5 }, { n = db.null } })
+            c:execute_many("insert into named (a) values (:a)", c:query "select 7 as n, 8 as a")
+            c:execute_many("insert into named values ($1, $2)", { table.pack(nil, 9), { n = 2 }, { n = 2, 4 } })
+            assert.equal("{5,3,5,3,NULL,5,NULL,NULL,NULL,NULL,4}", c:value "select array_agg(n)::text from named")
+            assert.equal("{1,2,1,2,NULL,NULL,NULL,8,9,NULL,NULL}", c:value "select array_agg(a)::text from named")
+        end)
+
         it("give no value to a name where they are a whole result, or a row by position", function()
             local e <close> = open()
             local sql <const> = "select :x::int, :y::text"
