@@ -46,6 +46,14 @@ function Pipeline:query(sql, ...)
 end
 Pipeline.exec = Pipeline.query
 
+--- Of a pipeline that was kept.
+local Sent <const> = {
+    __index = function()
+        errors.fail("usage", "this pipeline has been sent: nothing can be added to it any more",
+            "the results are what pipeline() returns; statements are added inside of its function")
+    end,
+}
+
 ---Sends the statements that fn adds in one round trip, as one transaction: the first error rolls all back and is
 ---raised.
 ---@param conn table a leased connection
@@ -55,7 +63,8 @@ function M.pipeline(conn, fn)
     local p <const> = setmetatable({}, Metatable)
     fn(p)
     conn:drained()
-    local list <const> = setmetatable(p, nil)
+    local list <const> = table.move(p, 1, #p, 1, {})
+    setmetatable(p, Sent)
     return told.run("pipeline", function() return { statements = #list } end, nil, function()
         return conn:batch(list) or conn:batch(require "dbrun.db.values".write_batch(conn, list), true)
     end)

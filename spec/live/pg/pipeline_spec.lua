@@ -36,6 +36,15 @@ pg.on_both(describe, function(_, open)
             pg.settled(e)
         end)
 
+        it("that was kept takes nothing any more, and says so", function()
+            local e <close> = open()
+            local kept
+            assert.equal(1, #e:pipeline(function(p) kept = p p:query "select 1" end))
+            local problem = raised(function() kept:query "select 2" end)
+            assert.equal("usage", problem.kind)
+            assert.matches("has been sent", problem.message)
+        end)
+
         it("without statements sends nothing", function()
             local e <close> = open()
             assert.same({}, e:pipeline(function() end))
