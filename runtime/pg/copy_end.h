@@ -24,7 +24,7 @@ struct copy_end {
     enum copy_end_at at;
     bool quoted;   /* CSV: in quotes */
     bool escaped;  /* CSV: behind an escape, in quotes */
-    char last;     /* the byte before */
+    bool returned; /* behind a '\r', which was counted */
     size_t breaks; /* the line breaks so far */
     size_t line;   /* of the last line that has ended, from 1 on: behind the marker, its line */
 };

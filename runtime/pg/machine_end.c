@@ -20,7 +20,8 @@ static void settle_alone(struct pg_machine *m)
         m->entry = NULL;
         pg_cache_clear(m->cache);
     }
-    pg_machine_guard_commit_settle(m);
+    if (m->hopeless)
+        pg_machine_guard_commit_settle(m);
     if (m->guard == PG_GUARDED)
         pg_machine_guard_settle(m);
     if (error_is_set(&m->failure)) {

@@ -64,7 +64,7 @@ void pg_machine_guard_commit(struct pg_machine *m, const char *sql)
 
 void pg_machine_guard_commit_settle(struct pg_machine *m)
 {
-    if (!m->hopeless || !m->rolled_back || m->committed || error_is_set(&m->failure))
+    if (!m->rolled_back || m->committed || error_is_set(&m->failure))
         return;
     error_set(
         &m->failure, ERROR_QUERY,

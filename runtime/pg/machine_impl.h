@@ -34,7 +34,7 @@ void pg_machine_begin_epochs(struct pg_machine *m);
 void pg_machine_guard_read(struct pg_machine *m, const char *sql);
 /* Looks for a COMMIT of a transaction that has failed: the server answers it with ROLLBACK, and no error. */
 void pg_machine_guard_commit(struct pg_machine *m, const char *sql);
-/* At the sync of a group that is alone: was there such a COMMIT? Then m->failure says so. */
+/* At the sync of a group that is alone, with such a COMMIT: m->failure says so. */
 void pg_machine_guard_commit_settle(struct pg_machine *m);
 /* Notes the command tag of a result. */
 void pg_machine_guard_tag(struct pg_machine *m, const char *tag);

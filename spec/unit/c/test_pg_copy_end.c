@@ -2,6 +2,7 @@
 #include "check.h"
 #include "pg/copy_end.h"
 
+#include <stdint.h>
 #include <string.h>
 
 /* The line of a marker behind which data stands, whatever parts the data comes in; 0: there is none. */
@@ -60,10 +61,27 @@ static void test_quotes(void)
     CHECK_EQ(lost_behind(true, '\\', "\"a\\\\\"\n\\.\nb\n"), 2);
 }
 
+/* The same in parts of any size: lost_behind compares. Lines end in one way. */
+static void test_random(void)
+{
+    static const char *const alphabets[] = {"\\\\\\..\n\n\"'a", "\\\\\\..\r\r\"'a"};
+    uint32_t seed = 7;
+    for (int round = 0; round < 20000; round++) {
+        const char *alphabet = alphabets[round / 3 % 2];
+        char data[16] = "";
+        for (size_t i = 0; i < sizeof data - 1; i++) {
+            seed = seed * 1664525 + 1013904223;
+            data[i] = alphabet[(seed >> 16) % strlen(alphabet)];
+        }
+        lost_behind(round % 3 != 0, round % 3 == 1 ? '"' : '\'', data);
+    }
+}
+
 int main(void)
 {
     TEST("data behind a marker is found, and its line", test_lost);
     TEST("what is no marker, or has nothing behind it, is not", test_kept);
     TEST("in quotes it is a value", test_quotes);
+    TEST("parts of any size give the same", test_random);
     return check_end("pg_copy_end");
 }
