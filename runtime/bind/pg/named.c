@@ -11,7 +11,8 @@
 #define BOX_CLASS "dbrun.pg.namedbox"
 
 enum { KEPT = 1000 };
-static const char *const cache_key = "dbrun.pg.named";
+static const char *const cache_key = "dbrun.pg.named";       /* SQL -> its plan */
+static const char *const names_key = "dbrun.pg.named.names"; /* SQL with $n -> the same plan, for messages */
 
 struct named_box {
     struct buf sql;
@@ -63,8 +64,48 @@ static void push_cache(lua_State *L)
     }
     lua_pop(L, 1);
     lua_newtable(L);
+    lua_setfield(L, LUA_REGISTRYINDEX, names_key);
+    lua_newtable(L);
     lua_pushvalue(L, -1);
     lua_setfield(L, LUA_REGISTRYINDEX, cache_key);
+}
+
+/* Of the plan at the top, which is new: finds it by its SQL with $n. */
+static void keep_names(lua_State *L)
+{
+    if (lua_rawlen(L, -1) < 2)
+        return;
+    lua_getfield(L, LUA_REGISTRYINDEX, names_key);
+    lua_rawgeti(L, -2, 1);
+    lua_pushvalue(L, -3);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+}
+
+bool pg_named_push_name(lua_State *L, int sql, int number)
+{
+    int top = lua_gettop(L);
+    sql = lua_absindex(L, sql);
+    if (lua_type(L, sql) == LUA_TSTRING && lua_getfield(L, LUA_REGISTRYINDEX, names_key) == LUA_TTABLE) {
+        lua_pushvalue(L, sql);
+        if (lua_rawget(L, -2) == LUA_TTABLE && lua_rawgeti(L, -1, number + 1) == LUA_TSTRING) {
+            lua_replace(L, top + 1);
+            lua_settop(L, top + 1);
+            return true;
+        }
+    }
+    lua_settop(L, top);
+    return false;
+}
+
+int pg_named_place(lua_State *L)
+{
+    int number = (int)luaL_checkinteger(L, 2);
+    if (pg_named_push_name(L, 1, number))
+        lua_pushfstring(L, "parameter :%s ($%d)", lua_tostring(L, -1), number);
+    else
+        lua_pushfstring(L, "parameter $%d", number);
+    return 1;
 }
 
 static void push_rewritten(lua_State *L)
@@ -77,6 +118,7 @@ static void push_rewritten(lua_State *L)
     }
     lua_pop(L, 1);
     rewrite(L);
+    keep_names(L);
     lua_pushvalue(L, 2);
     lua_pushvalue(L, -2);
     lua_rawset(L, -4);

@@ -10,5 +10,10 @@
 int pg_named_expand(lua_State *L, struct runtime *rt);
 /* lua_CFunction: named(sql) -> {sql with $n, name, name, ...}, or nothing when it has no :name */
 int pg_named_plan(lua_State *L);
+/* Pushes the name whose value is $`number` of the SQL at `sql`, if that was rewritten; else pushes nothing.
+ */
+bool pg_named_push_name(lua_State *L, int sql, int number);
+/* lua_CFunction: place(sql, number) -> "parameter :name ($1)", or "parameter $1" */
+int pg_named_place(lua_State *L);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/number.h"
 #include "base/text.h"
 #include "bind/base/error.h"
+#include "bind/pg/named.h"
 #include "pg/timefmt.h"
 
 #include <math.h>
@@ -12,10 +13,14 @@
 
 /* ---- checking, before a connection is taken ---- */
 
+/* Where the SQL is known, it stands at 2. */
 static int refuse(lua_State *L, struct runtime *rt, int number, const char *what, const char *hint)
 {
     struct error e = {0};
-    error_set(&e, ERROR_USAGE, "parameter $%d %s", number, what);
+    if (pg_named_push_name(L, 2, number))
+        error_set(&e, ERROR_USAGE, "parameter :%s ($%d) %s", lua_tostring(L, -1), number, what);
+    else
+        error_set(&e, ERROR_USAGE, "parameter $%d %s", number, what);
     e.outcome = OUTCOME_NOT_SENT;
     error_set_field(&e, ERROR_HINT, hint);
     return bind_error_raise(L, rt, &e);

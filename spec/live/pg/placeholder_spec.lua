@@ -1,4 +1,5 @@
 --- Parameters written as other libraries write them: the server's error gets a hint at $1 and :name.
+local db = require "dbrun.db"
 local pg = require "spec.support.pg"
 
 local raised = pg.raised
@@ -53,6 +54,20 @@ pg.on_both(describe, function(mode, open)
     end)
 
     describe(":name", function()
+        it("is called by its name in errors of its value", function()
+            local e <close> = open()
+            local sql <const> = "select :a::int[], :b::text"
+            for i, way in ipairs {
+                function() e:query(sql, { a = {}, b = "\0" }) end, function() e:value(sql, { a = {}, b = "\xff" }) end,
+                function() e:execute_many(sql, { { a = db.null, b = "\xff" } }) end,
+                function() e:query("select :b::int", { b = {} }) end,
+                function() e:pipeline(function(p) p:query("select :b::int", { b = {} }) end) end,
+            } do
+                assert.matches("parameter :b %(%$%d%) ", raised(way).message, nil, nil, i)
+            end
+            assert.matches("parameter %$2 ", raised(e.query, e, "select $1, $2", 1, print).message)
+        end)
+
         it("with a value that has none is told as one", function()
             local e <close> = open()
             assert.matches("{id = ...}", hint(e.query, e, "select :id", 5), 1, true)
