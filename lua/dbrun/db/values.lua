@@ -124,8 +124,8 @@ local function write_lists(target, lists)
         local row <const> = { list[1], n = list.n, positional = list.positional, text = list.text }
         local expected <const> = trees[place[i]] or {}
         for p = 2, list.n do
-            local place <const> = core.pg.place(list[1], p - 1)
-            w.place = #lists == 1 and place or ("item %d: %s"):format(i, place)
+            local called <const> = core.pg.place(list[1], p - 1)
+            w.place = #lists == 1 and called or ("item %d: %s"):format(i, called)
             row[p] = write_one(w, list[p], needs[i][p], found, expected[p - 1])
         end
         out[i] = row
