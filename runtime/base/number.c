@@ -66,6 +66,14 @@ int64_t number_int(const char *text)
     return number_parse_int(text, &v) ? v : 0;
 }
 
+int64_t number_leading(const char *text)
+{
+    int64_t n = 0;
+    for (int i = 0; ascii_is_digit(text[i]); i++)
+        n = i < 9 ? n * 10 + (text[i] - '0') : 0;
+    return n;
+}
+
 bool ascii_begins(const char *text, const char *word, size_t n)
 {
     for (size_t i = 0; i < n; i++)

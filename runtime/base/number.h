@@ -27,6 +27,8 @@ size_t number_format(char out[NUMBER_MAX], double v);
 bool number_parse_int(const char *text, int64_t *v);
 /* The same, or 0. */
 int64_t number_int(const char *text);
+/* The digits that a text begins with; 0: there are none, or more than nine. */
+int64_t number_leading(const char *text);
 
 /* For the calls of a library that uses the locale: the thread is in the "C" locale from begin to end. No Lua
  * error may be raised in between. */

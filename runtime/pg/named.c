@@ -1,4 +1,5 @@
 #include "pg/named.h"
+#include "base/number.h"
 #include "pg/scan.h"
 
 #include <stdlib.h>
@@ -78,10 +79,10 @@ bool pg_named_is_sure(const char *sql, size_t len, int n)
 {
     struct sql_scan plain = {.sql = sql, .len = len};
     struct sql_scan escaped = {.sql = sql, .len = len, .backslash = true};
-    long highest = 0;
+    int64_t highest = 0;
     bool same = true;
     for (size_t at = next_number(&plain); at < len; at = next_number(&plain)) {
-        long number = strtol(sql + at + 1, NULL, 10);
+        int64_t number = number_leading(sql + at + 1);
         highest = number > highest ? number : highest;
         same = same && next_number(&escaped) == at;
     }

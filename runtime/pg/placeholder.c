@@ -168,21 +168,12 @@ struct numbers {
     bool has_asked; /* the one asked for is among them */
 };
 
-/* The number at the beginning of a text; 0: there is none, or a long one. */
-static int64_t digits(const char *text)
-{
-    int64_t n = 0;
-    for (int i = 0; text[i] >= '0' && text[i] <= '9'; i++)
-        n = i < 9 ? n * 10 + (text[i] - '0') : 0;
-    return n;
-}
-
 static struct numbers numbers_of(const char *sql, int64_t asked)
 {
     struct sql_scan x = {.sql = sql, .len = strlen(sql)};
     struct numbers found = {0};
     for (struct piece p = take(&x); p.kind != SQL_END; p = take(&x)) {
-        int64_t n = p.kind == SQL_PARAMETER ? digits(sql + p.from + 1) : 0;
+        int64_t n = p.kind == SQL_PARAMETER ? number_leading(sql + p.from + 1) : 0;
         found.last = n > found.last ? n : found.last;
         found.has_asked = found.has_asked || (n > 0 && n == asked);
     }
@@ -193,7 +184,7 @@ static struct numbers numbers_of(const char *sql, int64_t asked)
 static int64_t number_behind(const char *message, const char *sign)
 {
     const char *at = strstr(message, sign);
-    return at ? digits(at + strlen(sign)) : 0;
+    return at ? number_leading(at + strlen(sign)) : 0;
 }
 
 static bool takes_parameters(const char *sql)
