@@ -42,6 +42,21 @@ describe("dbrun", function()
                 end]])
         end)
 
+        it("holds for transactions that ask to write, of dbrun's own too", function()
+            prints("25006\n25006\n25006\nusage\tthis program runs with --read-only, and migrations write\n", READ_ONLY, [[
+                local writes = { isolation = "read committed", read_only = false }
+                local function make(tx) tx:exec "create table made (i int)" end
+                print(fails(db.async.transaction, db.async, writes, make).sqlstate)
+                print(fails(db.sync.transaction, db.sync, function(tx)
+                    tx:transaction({ read_only = false }, make)
+                end).sqlstate)
+                local place = { jobs = "public.made_jobs", ranges = "public.made_ranges" }
+                local conn <close> = db.sync:acquire()
+                print(fails(require("dbrun.batch.state.schema").ensure, conn).sqlstate)
+                local e = fails(require("dbrun.migrate").up, { dirs = { "scripts/migrations" } })
+                print(e.kind, e.message)]])
+        end)
+
         it("says where it comes from", function()
             prints("true\n", READ_ONLY, [[
                 print(tostring(fails(db.sync.exec, db.sync, "create table t (i int)")):find "--read%-only" ~= nil)]])

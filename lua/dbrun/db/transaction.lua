@@ -15,6 +15,15 @@ local KNOWN <const> = {
     read_only = "boolean", deferrable = "boolean", retry = args.whole(0), timeout = args.some_seconds,
 }
 
+---The access mode that a transaction says. In a program with --read-only none asks to write, so that the session's own
+---mode holds: READ WRITE would end it.
+---@param read_only boolean|nil
+---@return string? mode
+function M.access(read_only)
+    if read_only then return "READ ONLY" end
+    return read_only == false and not (core.options and core.options.read_only) and "READ WRITE" or nil
+end
+
 ---The BEGIN statement for these options.
 ---@param opts table
 ---@return string
@@ -23,9 +32,7 @@ function M.begin_sql(opts)
     if opts.isolation then
         words[#words + 1] = "ISOLATION LEVEL " .. isolations[opts.isolation]
     end
-    if opts.read_only ~= nil then
-        words[#words + 1] = opts.read_only and "READ ONLY" or "READ WRITE"
-    end
+    words[#words + 1] = M.access(opts.read_only)
     if opts.deferrable ~= nil then
         words[#words + 1] = opts.deferrable and "DEFERRABLE" or "NOT DEFERRABLE"
     end
@@ -199,9 +206,8 @@ local function run_in_savepoint(conn, opts, fn)
     local back <const> = ("ROLLBACK TO SAVEPOINT %s; RELEASE SAVEPOINT %s"):format(savepoint, savepoint)
     conn:exec("SAVEPOINT " .. savepoint)
     local result <const> = table.pack(pcall(function()
-        if opts.read_only ~= nil then
-            conn:exec("SET TRANSACTION " .. (opts.read_only and "READ ONLY" or "READ WRITE"))
-        end
+        local access <const> = M.access(opts.read_only)
+        if access then conn:exec("SET TRANSACTION " .. access) end
         return fn(conn)
     end))
     if not result[1] then

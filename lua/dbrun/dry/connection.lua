@@ -211,9 +211,8 @@ local function begin(self, read_only, again)
     if self.real:in_transaction() == "failed" then explain.raise_failed_around() end
     local list <const> = { "SAVEPOINT " .. unit.savepoint, counts.SQL }
     if unit.top then list[#list + 1] = deferred_sql(self) end
-    if read_only ~= nil then
-        list[#list + 1] = "SET TRANSACTION " .. (read_only and "READ ONLY" or "READ WRITE")
-    end
+    local access <const> = transaction.access(read_only)
+    if access then list[#list + 1] = "SET TRANSACTION " .. access end
     self.units[#self.units + 1] = unit
     local deferred <const> = self.deferred
     local ok <const>, results <const> = pcall(self.use, self, pipeline, list)

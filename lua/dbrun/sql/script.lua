@@ -3,7 +3,6 @@ local check = require "dbrun.sql.check"
 local copy = require "dbrun.sql.copy"
 local errors = require "dbrun.error"
 local results = require "dbrun.sql.results"
-local session_of = require "dbrun.sql.session"
 local statements = require "dbrun.sql.statements"
 local stream = require "dbrun.sql.stream"
 
@@ -68,7 +67,7 @@ end
 local function run_one(run, reader, statement)
     local refusal <const> = check.one(statement, run.rules, reader.escapes)
     if refusal then M.refuse(run, refusal) end
-    if run.session.protected and check.asks_to_write(statement.sql) then session_of.refuse(run.session.protected) end
+    if run.session.locked and check.asks_to_write(statement.sql) then run.session:refuse() end
     local sql <const>, values <const> = run.rules.variables:bind(statement.sql)
     run.statement = statement
     local direction <const> = stream.of(sql)

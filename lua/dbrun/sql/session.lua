@@ -13,6 +13,7 @@ local M = {}
 ---@field conn dbrun.Connection
 ---@field engine dbrun.Engine
 ---@field protected? string the database's name: it is protected, and the session is read-only for that
+---@field locked boolean it is read-only for that, or for --read-only, and stays so
 local Session <const> = {}
 local Metatable <const> = { __index = Session }
 
@@ -50,19 +51,24 @@ function M.open(named, on_notice)
             self.engine, self.conn = open(on_notice)
         end
     end
+    self.locked = core.options ~= nil and core.options.read_only or false
     self.conn:verbatim(true) -- what the SQL sets for a session stays for the next statement: DateStyle
     return self
 end
 
----Raises when a statement has made the session of a protected database writable.
+---Raises when a statement has made the session writable that is to stay read-only.
 function Session:check()
-    local value <const> = self.protected and self.conn.parameters.default_transaction_read_only
-    if value and value ~= "on" then M.refuse(self.protected) end
+    local value <const> = self.locked and self.conn.parameters.default_transaction_read_only
+    if value and value ~= "on" then self:refuse() end
 end
 
----Raises: the database is protected.
----@param database string
-function M.refuse(database)
+---Raises: the session stays read-only.
+function Session:refuse()
+    local database <const> = self.protected
+    if not database then
+        errors.fail("usage", "this statement makes the session writable, and this program runs with --read-only",
+            "leave the statement out, or --read-only")
+    end
     errors.fail("usage", ("the database '%s' is protected (DBRUN_PROTECTED), and this session is read-only"):format(
         database), ("name it to change it: --target %s"):format(database))
 end

@@ -221,6 +221,11 @@ describe("dbrun sql", function()
             local result = sql({ text }, nil, env)
             assert.is_true(result.code > 0, text)
             assert.matches("%-%-target " .. name, result.stderr)
+            local words <const> = { core.options.program, "--no-env", "--read-only", "sql", text }
+            words.env = { DATABASE_URL = url }
+            result = process.run(words)
+            assert.is_true(result.code > 0, text)
+            assert.matches("read%-only", result.stderr)
         end
         assert.equal(0, pg:value "select count(*) from t")
         assert.equal(0, sql({ "--target", name, "insert into t values (1)" }, nil, env).code)

@@ -12,6 +12,7 @@ local sample <const> = require "dbrun.batch.look.sample"
 local schema <const> = require "dbrun.batch.state.schema"
 local settings <const> = require "dbrun.batch.state.settings"
 local task <const> = require "dbrun.task"
+local transaction <const> = require "dbrun.db.transaction"
 local walks <const> = require "dbrun.batch.walk"
 
 local M = {}
@@ -148,7 +149,7 @@ local function try_chunk(report, conn, definition, engine, place, started, value
     local named <const> = define.named(definition, { started = started })
     local found = walk and find(source or conn, definition, bounds_of.new(walk, named), values)
     if walk and not found then return end
-    conn:exec "begin isolation level read committed read write"
+    conn:exec(transaction.begin_sql { isolation = "read committed", read_only = false })
     reading.set(conn, settings.of(definition, values, 1, optional))
     if definition.source then
         walk = definition.source:open(conn, definition)

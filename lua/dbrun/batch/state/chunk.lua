@@ -5,12 +5,16 @@ local core = require "dbrun.core"
 local parts = require "dbrun.batch.state.sql"
 local quote = require "dbrun.db.quote"
 local settings_of = require "dbrun.batch.state.settings"
+local transaction = require "dbrun.db.transaction"
 
 local M = {}
 
 ---Chunks after which a range's row is closed and the rest gets a new row: a row's versions stay few however old the
 ---oldest snapshot is.
 M.CHUNKS = 100
+
+---Said, because a role may have default_transaction_read_only.
+local WRITES <const> = { isolation = "read committed", read_only = false }
 
 local CLAIM <const> = [[
 select %s, j.state as job_state, j.reason, j.set_values::text as set_values, j.started,
@@ -72,7 +76,7 @@ function M.claim(conn, store, id, settings, begun)
     local values <const> = { id = id, me = store.me }
     if begun then return conn:one(sql, values) end
     local results <const> = conn:pipeline(function(p)
-        p:query "begin isolation level read committed read write"
+        p:query(transaction.begin_sql(WRITES))
         p:query(sql, values)
         for _, text in ipairs(for_nodes(store, settings)) do p:query(text) end
     end)

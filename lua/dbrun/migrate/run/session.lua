@@ -1,5 +1,6 @@
 --- Completes the options of the operations, and opens their connection.
 local config = require "dbrun.config"
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local folders = require "dbrun.migrate.read.folders"
 local hooks = require "dbrun.migrate.run.hooks"
@@ -119,6 +120,10 @@ end
 ---@param opts dbrun.migrate.Options makes_hooks: the folder of the hooks need not be there yet
 ---@param fn fun(conn: table): any
 function M.writing(opts, fn)
+    if core.options and core.options.read_only then
+        errors.fail("usage", "this program runs with --read-only, and migrations write",
+            "leave it out; dbrun migrate plan shows what would run")
+    end
     local must_be_there <const> = opts.hooks ~= nil and not opts.makes_hooks
     opts.hooks_list = hooks.load(opts.hooks or config.DBRUN_HOOKS_DIR, must_be_there)
     opts.hooks_list.listener = opts.listener
