@@ -206,6 +206,7 @@ function Session:run(sql)
         local way <const> = stream.of(sql)
         if way then refuse_copy(way) end
         local conn <const> = self:conn()
+        self.opened:allow(sql)
         local text <const>, values <const> = positional(self, sql)
         started = task.now()
         results.run(conn, text, values, shown.printer(self), notice(self))

@@ -67,7 +67,7 @@ end
 local function run_one(run, reader, statement)
     local refusal <const> = check.one(statement, run.rules, reader.escapes)
     if refusal then M.refuse(run, refusal) end
-    if run.session.locked and check.asks_to_write(statement.sql) then run.session:refuse() end
+    run.session:allow(statement.sql)
     local sql <const>, values <const> = run.rules.variables:bind(statement.sql)
     run.statement = statement
     local direction <const> = stream.of(sql)

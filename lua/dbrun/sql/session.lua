@@ -1,6 +1,7 @@
 --- The connection of a run of SQL: one, until the end. On a protected database it is read-only unless the target was
 --- named.
 local catalog = require "dbrun.db.catalog"
+local check = require "dbrun.sql.check"
 local config = require "dbrun.config"
 local core = require "dbrun.core"
 local db = require "dbrun.db"
@@ -54,6 +55,12 @@ function M.open(named, on_notice)
     self.locked = core.options ~= nil and core.options.read_only or false
     self.conn:verbatim(true) -- what the SQL sets for a session stays for the next statement: DateStyle
     return self
+end
+
+---Raises when a statement would make the session writable that is to stay read-only.
+---@param sql string
+function Session:allow(sql)
+    if self.locked and check.asks_to_write(sql) then self:refuse() end
 end
 
 ---Raises when a statement has made the session writable that is to stay read-only.

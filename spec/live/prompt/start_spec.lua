@@ -37,6 +37,7 @@ describe("the start of the prompt", function()
         assert.truthy(term.seen:find "PostgreSQL [%d.]+%) READ%-ONLY PROTECTED")
         refuses_to_write()
         answers("set default_transaction_read_only = off;", "usage error: .-is protected.-=> ")
+        answers("begin read write;", "usage error: .-is protected.-=> ")
         refuses_to_write()
     end)
 
