@@ -9,6 +9,7 @@
 local args = require "dbrun.args"
 local between = require "dbrun.migrate.run.between"
 local config = require "dbrun.config"
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local exit_guard = require "dbrun.exit_guard"
 local files = require "dbrun.seed.files"
@@ -222,6 +223,10 @@ local LISTENER <const> = { target = "function", notice = "function", done = "fun
 ---```
 function M.run(opts)
     opts = args.options("seed.run", opts, OPTIONS)
+    if core.options and core.options.dry_run then
+        errors.fail("usage", "seeds have no part in a dry run, which is one transaction",
+            "seed.run { dry_run = true } without --dry-run, or dbrun seed --dry-run")
+    end
     args.optional_list("seed.run", "only", opts.only, "string")
     if opts.listener then args.options("seed.run{listener=}", opts.listener, LISTENER) end
     local list = files.list(opts.dir or config.DBRUN_SEEDS_DIR, opts.env)

@@ -267,10 +267,10 @@ local function new_statement()
         advisory = false }
 end
 
---- set_config('name', value, true) is SET LOCAL.
+--- set_config('name', value, true) is SET LOCAL. A name that is not in the text, as that of a parameter, is not known.
 local function read_set_config(statement, kind, text, word)
-    if kind == "string" and statement.configures == true then
-        statement.configures = text:match "^'([%w_.]+)'$" or false
+    if statement.configures == true then
+        statement.configures = kind == "string" and text:match "^'([%w_.]+)'$" or false
     elseif word == "true" and statement.configures then
         table.insert(statement.settings, statement.configures)
         statement.configures = nil

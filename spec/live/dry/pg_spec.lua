@@ -209,6 +209,18 @@ describe("a dry run", function()
             end]])
     end)
 
+    it("takes names of settings that are not in the text", function()
+        local result = dry.run(at, [=[
+            print(e:transaction(function(tx)
+                tx:value("select set_config($1, '5MB', true)", "work_mem")
+                tx:value("select pg_catalog.set_config($1, $2, true)", "app.user", "7")
+                tx:value "select set_config(name, '9MB', true) from pg_settings where name = 'maintenance_work_mem'"
+                return tx:value [[select concat_ws(' ', current_setting('work_mem'), current_setting('app.user'),
+                    current_setting('maintenance_work_mem'))]]
+            end))]=])
+        assert.equal("5MB 7 9MB\n", result.stdout, result.stderr)
+    end)
+
     it("gives connections, locks, isolation and time limits as far as they go", function()
         does("false\topen\ttrue\n5\ntimeout\n1\n", "dry run: isolation levels are not set: all runs in one "
             .. "transaction, which is read committed\ndry run: NOTIFY is not sent: it would come with a COMMIT\n"

@@ -38,6 +38,18 @@ describe("a dry run refuses", function()
             end
             local p = fails(e.exec, e, "do $$ begin commit; end $$")
             assert(p.sqlstate == "2D000" and p.message:find "that commits cannot run in a dry run")
+            local fs = require "dbrun.fs"
+            local folder = fs.mkdtemp()
+            fs.write(folder .. "/1.sql", "-- migrate:up\n-- migrate:down\n")
+            local job = require "dbrun.batch".job { name = "j", table = "orders", run = "delete from orders where :chunk" }
+            for name, p in pairs {
+                migrations = fails(require "dbrun.migrate".up, { dirs = { folder } }),
+                seeds = fails(require "dbrun.seed".run, { dir = folder }), ["batch jobs"] = fails(job.run, job),
+            } do
+                assert(p.kind == "usage" and p.hint and p.message == name
+                    .. " have no part in a dry run, which is one transaction", p.message)
+            end
+            fs.rmtree(folder)
             print((e:value "select 'commit; rollback'"), (e:value "select 1 as \"commit\""))]=])
         assert.equal("commit; rollback\t1\n", result.stdout, result.stderr)
         assert.equal("dry run: rolled back\n  no row of a table would have changed\n", result.stderr)

@@ -298,6 +298,10 @@ end
 ---Raises what ended it.
 function M.start(definition, opts)
     opts = opts or {}
+    if core.options and core.options.dry_run then
+        errors.fail("usage", "batch jobs have no part in a dry run, which is one transaction",
+            "dbrun batch run NAME --dry-run reads what a job would do")
+    end
     local run <const> = new(definition, opts)
     local _ <close> = opening.open(run, opts)
     local found

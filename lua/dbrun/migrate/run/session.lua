@@ -123,6 +123,9 @@ function M.writing(opts, fn)
     if core.options and core.options.read_only then
         errors.fail("usage", "this program runs with --read-only, and migrations write",
             "leave it out; dbrun migrate plan shows what would run")
+    elseif core.options and core.options.dry_run then
+        errors.fail("usage", "migrations have no part in a dry run, which is one transaction",
+            "dbrun migrate plan shows what would run")
     end
     local must_be_there <const> = opts.hooks ~= nil and not opts.makes_hooks
     opts.hooks_list = hooks.load(opts.hooks or config.DBRUN_HOOKS_DIR, must_be_there)
