@@ -95,6 +95,8 @@ describe("the configuration", function()
         { "REDIS_PORT", { ["1"] = 1 }, { "0", "65536" } },
         { "REDIS_DB", { ["0"] = 0, ["15"] = 15 }, { "-1", "x" } },
         { "POSTGRES_HOST", { db = "db" }, { "a\0b", "a\xFF" } },
+        { "DBRUN_PROTECTED", { ["*prod*, db.example/shop"] = "*prod*, db.example/shop", [" "] = " " },
+            { "live;shop", "live|shop", '"live"', "^live$", "live?", "{live,shop}", "a\xFF" } },
     }
     for _, case in ipairs(typed) do
         local key = case[1]

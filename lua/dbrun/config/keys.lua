@@ -28,6 +28,15 @@ local function text(raw)
     return raw
 end
 
+---Patterns of names. What another list or pattern language would mean is refused: as a name it would protect nothing.
+local function patterns(raw)
+    local value <const>, expected <const> = text(raw)
+    if value and value:find "[;|'\"()%[%]{}^$?\\]" then
+        return nil, "names of databases, separated by commas", "* is the only wildcard: *prod*,db.example/shop"
+    end
+    return value, expected
+end
+
 local function integer(low, high)
     local expected <const> = ("an integer from %d to %d"):format(low, high)
     return function(raw)
@@ -140,7 +149,7 @@ local LIST <const> = {
     { "DBRUN_BATCH_SCHEMA", { parse = text, doc = "schema of the tables that hold the state of batch jobs" } },
     { "DBRUN_LOG", { parse = word("error", "warn", "info", "debug"), default = "warn", doc = "the log's level" } },
     { "DBRUN_LOG_FORMAT", { parse = word("text", "json"), default = "text", doc = "the log's form" } },
-    { "DBRUN_PROTECTED", { parse = text, doc = "databases that scripts change only when they are named" } },
+    { "DBRUN_PROTECTED", { parse = patterns, doc = "databases that scripts change only when they are named" } },
 }
 
 ---@type table<string, dbrun.ConfigSpec>
