@@ -13,6 +13,7 @@ M.BROKEN = 141
 ---@field name string for messages
 ---@field terminal boolean
 ---@field temporary? string the file under its first name
+---@field lock? dbrun.fs.Lock of that name, as long as the program lives
 ---@field path? string the name it gets at the end
 ---@field pipe? boolean it is a pipe: its reader may leave
 ---@field broken boolean nobody reads what is written any more
@@ -32,6 +33,22 @@ function M.stdout()
     return new { file = pipe or io.stdout, name = "standard output", terminal = core.tty.isatty(1), pipe = pipe ~= nil }
 end
 
+---Removes what runs that were killed have left of this file: nobody holds the lock of their name.
+local function remove_left(target)
+    local folder <const>, prefix <const> = fs.dirname(target), fs.basename(target) .. "."
+    local listed <const>, names <const> = pcall(fs.list, folder)
+    for _, name in ipairs(listed and names or {}) do
+        if name:sub(1, #prefix) == prefix and name:find("^%x+%.new$", #prefix + 1) and #name == #prefix + 16 then
+            local path <const> = fs.join(folder, name)
+            local ok <const>, lock <const> = pcall(fs.lock, path) -- another user's file: it stays
+            if ok and lock then
+                os.remove(path)
+                lock:release()
+            end
+        end
+    end
+end
+
 local STDOUT <const> = { ["/dev/stdout"] = true, ["/dev/fd/1"] = true, ["/proc/self/fd/1"] = true }
 
 ---A file. What is no plain file, a device or a pipe, is written to; a link stays, and what it leads to is replaced.
@@ -49,11 +66,14 @@ function M.to_file(path)
         return new { file = file, name = path, terminal = false }
     end
     local target <const> = stat and fs.realpath(path) or path
+    remove_left(target)
     local temporary <const> = ("%s.%s.new"):format(target, core.redis.random_token():sub(1, 12))
+    local locked <const>, lock <const> = pcall(fs.lock, temporary) -- else io.open tells why
     local file <const>, why <const> = io.open(temporary, "wb")
     if not file then errors.fail("io", ("cannot write %s: %s"):format(path, (why:gsub("^.*: ", "")))) end
     if stat then fs.chmod(temporary, stat.mode) end
-    return new { file = file, name = path, terminal = false, temporary = temporary, path = target }
+    return new { file = file, name = path, terminal = false, temporary = temporary, path = target,
+        lock = locked and lock or nil }
 end
 
 ---Writes texts as they are.
