@@ -238,6 +238,23 @@ describe("a migration", function()
         end)
     end)
 
+    it("is not up to date while one is half taken back", function()
+        local text = "-- migrate:up transaction:false\ncreate table a ();\ncreate table b ();\n"
+            .. "-- migrate:down transaction:false\ndrop table b;\n%s;\n"
+        local dir = folder { ["1_x.sql"] = text:format "select 1 / 0" }
+        assert.equal(0, migrate("up", "--dir", dir).code)
+        assert.equal(1, migrate("down", "--dir", dir).code)
+        fs.write(dir .. "/2_y.sql", "-- migrate:up\ncreate table c ();\n-- migrate:down\n")
+        local result = migrate("up", "--dir", dir)
+        assert.equal(1, result.code, result.text)
+        assert.matches("1_x.sql is half done (down): 1 of its statements took effect", result.stderr, 1, true)
+        assert.matches("'down' continues it; or: migrate repair --version 1 --statement N", result.stderr, 1, true)
+        fs.write(dir .. "/1_x.sql", text:format "drop table a")
+        assert.equal(0, migrate("down", "--dir", dir).code)
+        assert.equal(0, migrate("up", "--dir", dir).code)
+        assert.equal("a b c", sql "select string_agg(relname, ' ' order by relname) from pg_class where relname ~ '^[abc]$'")
+    end)
+
     it("takes the records of an older version", function()
         local dir = folder { ["1_x.sql"] = "-- migrate:up transaction:false\ncreate table a ();\n-- migrate:down\n" }
         assert.equal(0, migrate("up", "--dir", dir).code)

@@ -106,7 +106,7 @@ function M.unfinished(conn, book)
         return by_version
     end
     for _, row in ipairs(conn:query(catalog.sql([[
-        select version::{text} as version, direction, done, at_work from %s where direction is not null]]):format(
+        select version::{text} as version, name, direction, done, at_work from %s where direction is not null]]):format(
         M.table(book)))) do
         by_version[row.version] = row
     end

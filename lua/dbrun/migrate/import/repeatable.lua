@@ -12,7 +12,9 @@ local NAME <const> = %q
 local SQL <const> = %s
 
 return function(ctx)
-    ctx.db:exec "%s"
+    if not ctx.db:value "select pg_catalog.to_regclass('schema_repeatable') is not null" then
+        ctx.db:exec "%s"
+    end
     local same = ctx.db:value("select checksum = %s from schema_repeatable where name = $1", NAME, SQL)
     if same then return end
     ctx.db:exec(SQL)

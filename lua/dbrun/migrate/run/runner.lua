@@ -388,6 +388,22 @@ local function prepared(conn, opts, list, direction, before)
     return works
 end
 
+---A migration that is half taken back: it counts as applied, and part of it is gone.
+---@return dbrun.migrate.Record?
+local function half_undone(conn, book)
+    for _, record in pairs(records.unfinished(conn, book)) do
+        if record.direction == "down" and record.done > 0 then return record end
+    end
+end
+
+---Raises for one, before 'up' says that the database is up to date, or builds on what is gone.
+local function refuse_half_undone(conn, book)
+    local record <const> = half_undone(conn, book)
+    if not record then return end
+    errors.fail("query", ("%s is %s"):format(record.name, records.how_far(record)),
+        ("'down' continues it; or: migrate repair --version %s --statement N"):format(record.version))
+end
+
 ---Runs what `choose` picks: first without the lock, so that a run with nothing to do neither writes nor waits, then
 ---again under the lock, because another run may have been faster.
 ---@param conn table a leased connection
@@ -399,9 +415,11 @@ function M.run(conn, opts, direction, choose)
     local book = ledger.locate(conn, opts.table)
     local always = opts.hooks_list and hooks.any(opts.hooks_list, ALWAYS[direction])
     local pending, read = choose(ledger.applied(conn, book)), {}
-    if #pending == 0 and not always then return {} end
+    local half <const> = direction == "up" and half_undone(conn, book) -- perhaps of a run that is at work
+    if #pending == 0 and not always and not half then return {} end
     prepared(conn, opts, pending, direction, read)
     return locked(conn, opts, function(run)
+        if direction == "up" then refuse_half_undone(run.conn, run.book) end
         local done = {}
         run_all(run, direction, prepared(conn, opts, choose(ledger.applied(conn, run.book)), direction, read), done)
         return done
