@@ -161,11 +161,13 @@ local function console(args)
         end or nil,
         waiting = delays.waiting, resumed = delays.resumed, retry = delays.retry,
         begin = function(file, direction)
+            args.at_work = { file = file, direction = direction }
             if not live then return end
             cli.write(("%s  %s ..."):format(verb[direction][1], cli.one_line(file.name)))
             io.stdout:flush()
         end,
         done = function(file, direction, took, empty)
+            args.at_work = nil
             local line = ("%s  %s  %s"):format(verb[direction][2], cli.one_line(file.name),
                 style.dim(cli.duration(took)))
             if empty then
@@ -288,7 +290,14 @@ function M.main(argv, migrate)
             cli.print(help)
             return cli.OK
         end
-        return run[args.command](args, migrate)
+        local ok, result = pcall(run[args.command], args, migrate)
+        if ok then return result end
+        local at <const> = args.at_work
+        if at and errors.is(result, "cancelled") and not result.sqlstate then
+            cli.note(("migrate: interrupted in %s: 'dbrun migrate status' shows what is applied, and '%s' goes on there")
+                :format(cli.one_line(at.file.name), at.direction))
+        end
+        error(result, 0)
     end)
 end
 
