@@ -53,8 +53,8 @@ local Reader = {}
 local ReaderMeta <const> = { __index = Reader, __name = "dbrun.csv.Reader" }
 
 local READER <const> = {
-    header = HEADER, types = "table", required = "table", delimiter = BYTE, quote = BYTE, null = "string", strict = "boolean",
-    max_bad = args.whole(0), from = "table",
+    header = HEADER, types = "table", required = "table", delimiter = BYTE, quote = BYTE, null = "string",
+    strict = "boolean", max_bad = args.whole(0), from = "table",
 }
 local FROM <const> = { byte = args.whole(0), line = args.whole(1) }
 

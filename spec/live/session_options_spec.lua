@@ -43,7 +43,8 @@ describe("dbrun", function()
         end)
 
         it("holds for transactions that ask to write, of dbrun's own too", function()
-            prints("25006\n25006\n25006\nusage\tthis program runs with --read-only, and migrations write\n", READ_ONLY, [[
+            local migrations <const> = "usage\tthis program runs with --read-only, and migrations write\n"
+            prints("25006\n25006\n25006\n" .. migrations, READ_ONLY, [[
                 local writes = { isolation = "read committed", read_only = false }
                 local function make(tx) tx:exec "create table made (i int)" end
                 print(fails(db.async.transaction, db.async, writes, make).sqlstate)

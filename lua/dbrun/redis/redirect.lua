@@ -29,8 +29,8 @@ function M.refresh(topology, age, stop)
     end
 end
 
----When the retries of a call end. One without a time limit (`dbrun redis`) waits for its answer as long as that takes, but
----not for a cluster that does not come back.
+---When the retries of a call end. One without a time limit (`dbrun redis`) waits for its answer as long as that takes,
+---but not for a cluster that does not come back.
 ---@param stop number task.now() at the end of the call; math.huge: it has none
 ---@param began number task.now() when its first attempt had failed
 ---@return number

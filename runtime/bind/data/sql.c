@@ -255,7 +255,8 @@ static bool in_braces(const char *name, size_t len)
     return len > 0;
 }
 
-/* Behind a string or a quoted name that begins there: what is in it is not dbrun's to write, as the name of a table. */
+/* Behind a string or a quoted name that begins there: what is in it is not dbrun's to write, as the name of a
+ * table. */
 static const char *behind_quotes(const char *open, const char *end)
 {
     const char *close = memchr(open + 1, *open, (size_t)(end - open - 1));

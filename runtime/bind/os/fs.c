@@ -336,8 +336,8 @@ static int fs_mkdtemp(lua_State *L)
 
 /* ---- writing a file ---- */
 
-/* write_new(path, data [, mode [, sync [, shown]]]): makes a file that must not exist; removes it when it cannot
- * be written completely. shown: the name in errors, when this one is not the file's last. */
+/* write_new(path, data [, mode [, sync [, shown]]]): makes a file that must not exist; removes it when it
+ * cannot be written completely. shown: the name in errors, when this one is not the file's last. */
 static int fs_write_new(lua_State *L)
 {
     const char *path = check_path(L, 1);

@@ -41,7 +41,8 @@ describe("a dry run refuses", function()
             local fs = require "dbrun.fs"
             local folder = fs.mkdtemp()
             fs.write(folder .. "/1.sql", "-- migrate:up\n-- migrate:down\n")
-            local job = require "dbrun.batch".job { name = "j", table = "orders", run = "delete from orders where :chunk" }
+            local run = "delete from orders where :chunk"
+            local job = require "dbrun.batch".job { name = "j", table = "orders", run = run }
             for name, p in pairs {
                 migrations = fails(require "dbrun.migrate".up, { dirs = { folder } }),
                 seeds = fails(require "dbrun.seed".run, { dir = folder }), ["batch jobs"] = fails(job.run, job),

@@ -252,7 +252,7 @@ describe("a migration", function()
         fs.write(dir .. "/1_x.sql", text:format "drop table a")
         assert.equal(0, migrate("down", "--dir", dir).code)
         assert.equal(0, migrate("up", "--dir", dir).code)
-        assert.equal("a b c", sql "select string_agg(relname, ' ' order by relname) from pg_class where relname ~ '^[abc]$'")
+        assert.equal("3", sql "select count(*) from pg_class where relname in ('a', 'b', 'c')")
     end)
 
     it("takes the records of an older version", function()

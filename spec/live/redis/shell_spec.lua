@@ -183,7 +183,7 @@ describe("dbrun redis", function()
         assert.equal("string\n", render.text(run.call(r, { "TYPE", "a" })))
         assert.same({ status = "OK" }, run.call(r, { "FLUSHALL" }))
 
-        -- Each call here has no time limit; a migration that nobody ends, and a slot without a node, are told all the same.
+        -- The calls have no time limit; a migration that nobody ends, and a slot without a node, are told all the same.
         local patience <const> = redirect.PATIENCE
         redirect.PATIENCE = 0.2
         finally(function() redirect.PATIENCE = patience end)

@@ -163,7 +163,8 @@ end)]])
         env.MIGRATION_DATABASE_URL = env.DATABASE_URL
         local result <const> = dbrun()
         assert.equal(1, result.code, result.stdout)
-        assert.equal(3, select(2, result.stdout:gsub("local t = testing.project%(%), in a describe", "")), result.stdout)
+        local _, told <const> = result.stdout:gsub("local t = testing.project%(%), in a describe", "")
+        assert.equal(3, told, result.stdout)
     end)
 
     it("shows what a migration says when it fails, with file and line", function()

@@ -184,8 +184,8 @@ function Run:did(worker, outcome)
     })
     local after <const> = self.definition.after
     if after then
-        local ok <const>, e <const> = pcall(exit_guard.call, ("after of the batch job '%s'"):format(self.definition.name), after,
-            chunk, outcome.rows)
+        local what <const> = ("after of the batch job '%s'"):format(self.definition.name)
+        local ok <const>, e <const> = pcall(exit_guard.call, what, after, chunk, outcome.rows)
         if not ok then self:fail(worker, e) end
     end
 end

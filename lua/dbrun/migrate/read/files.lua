@@ -62,7 +62,8 @@ local function instead(dirs)
     for _, dir in ipairs(dirs) do
         for _, name in ipairs(names_in(dir)) do
             if name:find "^[VURB][%d_.]*__.*%.sql$" then
-                return ("%s is a file of Flyway: dbrun migrate import flyway --from %s --dir NEW_FOLDER"):format(name, dir)
+                return ("%s is a file of Flyway: dbrun migrate import flyway --from %s --dir NEW_FOLDER"):format(name,
+                    dir)
             elseif name:lower():find "%.sql$" then
                 return ("%s is none: the name of a migration begins with digits and ends with .sql, in lower case, as "
                     .. "%s"):format(name, "20250101120000_create_note.sql")

@@ -391,17 +391,17 @@ end
 ---A migration that is half taken back: it counts as applied, and part of it is gone.
 ---@return dbrun.migrate.Record?
 local function half_undone(conn, book)
-    for _, record in pairs(records.unfinished(conn, book)) do
-        if record.direction == "down" and record.done > 0 then return record end
+    for _, half in pairs(records.unfinished(conn, book)) do
+        if half.direction == "down" and half.done > 0 then return half end
     end
 end
 
 ---Raises for one, before 'up' says that the database is up to date, or builds on what is gone.
 local function refuse_half_undone(conn, book)
-    local record <const> = half_undone(conn, book)
-    if not record then return end
-    errors.fail("query", ("%s is %s"):format(record.name, records.how_far(record)),
-        ("'down' continues it; or: migrate repair --version %s --statement N"):format(record.version))
+    local half <const> = half_undone(conn, book)
+    if not half then return end
+    errors.fail("query", ("%s is %s"):format(half.name, records.how_far(half)),
+        ("'down' continues it; or: migrate repair --version %s --statement N"):format(half.version))
 end
 
 ---Runs what `choose` picks: first without the lock, so that a run with nothing to do neither writes nor waits, then

@@ -294,8 +294,8 @@ function M.main(argv, migrate)
         if ok then return result end
         local at <const> = args.at_work
         if at and errors.is(result, "cancelled") and not result.sqlstate then
-            cli.note(("migrate: interrupted in %s: 'dbrun migrate status' shows what is applied, and '%s' goes on there")
-                :format(cli.one_line(at.file.name), at.direction))
+            cli.note(("migrate: interrupted in %s: 'dbrun migrate status' shows what is applied, and '%s' goes on "
+                .. "there"):format(cli.one_line(at.file.name), at.direction))
         end
         error(result, 0)
     end)
