@@ -116,6 +116,11 @@ local function run_lua(session, text)
     if text:find "%S" then session.add_history(text) end
     if not chunk then
         session.terminal:report(message)
+        local first <const> = text:match "^%s*(%a+)%s+[^=(]+$"
+        if first and core.redis.fact(first:upper()) then
+            session:tell(("As a command of Redis: \\redis %s"):format(text:match "^%s*(.-)%s*$"))
+            return false
+        end
         local near <const> = mistyped(text)
         if near then session:tell(("As SQL it would begin with %s: did you mean that?"):format(near)) end
         if word == "end" then session:tell "END is Lua's word here: COMMIT ends a transaction." end

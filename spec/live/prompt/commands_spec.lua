@@ -62,6 +62,7 @@ describe("at the prompt", function()
         answers("\\redis get greeting", [[get greeting
 "a \"b\""
 .-=> ]])
+        answers("hgetall user:7", "As a command of Redis: \\redis hgetall user:7\n.-=> ")
         answers("\\redis", "which command%?.-=> ")
         answers("\\redis get 'a", "usage error: \\redis.-=> ")
         answers("\\redis nonsense", "ERR unknown command.-=> ")

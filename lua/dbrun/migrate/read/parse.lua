@@ -98,8 +98,8 @@ local function near_hint(text, which)
     for number, line in lines(text) do
         local word <const> = line:lower():match "^%s*%-%-+%s*%+?migrat[a-z]*[%s:]+(%l+)"
         if word == which then
-            return ("line %d is a comment: a directive is '-- migrate:%s', in lower case, at the start of its line"):format(
-                number, which)
+            return ("line %d is a comment: a directive is '-- migrate:%s', in lower case, at the start of its line")
+                :format(number, which)
         end
     end
 end
