@@ -21,9 +21,16 @@ end
 local function encode(text) return (text:gsub("\\", "\\\\"):gsub("\n", "\\n")) end
 local function decode(line) return (line:gsub("\\(.)", function(c) return c == "n" and "\n" or c end)) end
 
+---Has a command of Redis a password: AUTH, ACL SETUSER, CONFIG SET requirepass, MIGRATE ... AUTH2?
+local function is_login(text)
+    local command <const> = (text:match "^%s*\\redis%s+(.*)$" or ""):upper()
+    return command:find("AUTH", 1, true) ~= nil or command:find("SETUSER", 1, true) ~= nil
+        or command:find("PASS", 1, true) ~= nil
+end
+
 ---Would a part of it be masked in a message?
 local function has_secret(text)
-    return errors.new { kind = "usage", message = text }.message ~= text
+    return is_login(text) or errors.new { kind = "usage", message = text }.message ~= text
 end
 
 --- The file, made if need be.
