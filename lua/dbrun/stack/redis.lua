@@ -104,6 +104,10 @@ local function wait_ready(place, pid)
             if ok and M.running(place) then return true end
             local hopeless = problem and (not errors.is(problem) or problem.kind == "config" or problem.kind == "usage")
             if hopeless then error(problem, 0) end
+            if problem and problem.code == "NOAUTH" then
+                errors.fail("connect", "the private Redis asks for a password, which somebody has set since it started",
+                    "dbrun stack down ends it, and it starts without one; its data stays")
+            end
         end
         if not process.alive(pid) then return false end
         if left <= 0 then

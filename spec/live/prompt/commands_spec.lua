@@ -94,8 +94,9 @@ describe("at the prompt", function()
         answers("'two';", "two\n.-=> ")
         answers("alter role nobody password 'hidden-secret';", "=> ")
         answers("'postgresql://app:hidden-secret@db/shop'", "=> ")
-        for _, login in ipairs { "auth hidden-secret", "ACL setuser z >hidden-secret", "config set masterauth hidden-secret",
-            "config set RequirePass hidden-secret", "sentinel set m auth-pass hidden-secret" } do
+        for _, login in ipairs { "auth hidden-secret", "ACL setuser z >hidden-secret",
+            "config set masterauth hidden-secret", "config set RequirePass hidden-secret",
+            "sentinel set m auth-pass hidden-secret" } do
             term:line("\\redis -" .. login) -- no command: nothing is sent
             term:expect "no command of Redis.-=> "
         end

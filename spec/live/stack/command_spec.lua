@@ -207,6 +207,15 @@ describe("dbrun stack, after", function()
         assert.are.equal("v", redis_cli(folder, "get", "k"))
     end
 
+    it("a password that somebody has set: up says what to do, and does not wait", function()
+        ok(stack(folder, "redis-cli", "config", "set", "requirepass", "secret"))
+        local result = stack(folder, "up")
+        assert.equal(1, result.code)
+        assert.matches("asks for a password.*dbrun stack down ends it", result.stderr)
+        ok(stack(folder, "down"))
+        ok(stack(folder, "up"))
+    end)
+
     it("down: nothing runs, status says so, and up brings the data back", function()
         local data = place_of(folder).data
         local r = ok(stack(folder, "down"))
