@@ -54,11 +54,11 @@ local function check_type(name, place)
         local piece <const> = name:sub(at, behind - 1)
         depth = depth + (piece == "(" and 1 or piece == ")" and -1 or 0)
         if depth < 0 or not (kind == "word" or kind == "quoted" or kind == "number" or piece:find "^ *$"
-            or piece:find "^[%.%[%](),]$") then
-            refuse(place, "has a type whose name is none")
+            or piece:find "^[%.%[%](),]$" or piece == "-" and depth > 0) then -- numeric(3,-2)
+            refuse(place, "has the name of a type that is not valid in SQL")
         end
     end
-    if depth ~= 0 then refuse(place, "has a type whose name is none") end
+    if depth ~= 0 then refuse(place, "has the name of a type whose brackets do not match") end
     return name
 end
 

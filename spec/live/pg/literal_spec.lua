@@ -66,6 +66,7 @@ describe("a value written into SQL", function()
             { 5 }, { -5 }, { math.maxinteger }, { math.mininteger }, { 1.5 }, { -0.25 }, { 1e300 }, { 5e-324 },
             { true }, { false }, { db.null }, { 1 / 0 }, { -1 / 0 }, { 0 / 0 },
             { db.typed("1.50", "numeric(10,2)"), "numeric(10,2)" },
+            { db.typed("1200", "numeric(3,-2)"), "numeric(3,-2)" },
             { db.typed("so'so", "mood"), "mood" }, { db.bytea "\0\1'\\\255é", "bytea" }, { db.bytea "", "bytea" },
             { db.array { 1, -2, db.null }, "int[]" },
             { db.array({ "a\\b", 'q"', "'", "", "NULL", db.null }, "text"), "text[]" },
@@ -126,8 +127,8 @@ describe("a value written into SQL", function()
         refused("contains a NUL byte", db.literal, "a\0b")
         refused("is a table", db.literal, { 1 })
         refused("is a function", db.literal, print)
-        refused("a type whose name is none", db.literal, db.typed("1", "int4); drop table t; --"))
-        refused("a type whose name is none", db.literal, db.typed("1", "int4 'x'"))
+        refused("the name of a type that is not valid in SQL", db.literal, db.typed("1", "int4); drop table t; --"))
+        refused("the name of a type that is not valid in SQL", db.literal, db.typed("1", "int4 'x'"))
         refused("that only the server knows", db.literal, db.composite({ a = 1 }, "s.x"))
         refused("1 values for a query with 2 parameters", e1.copy_out, e1, "select $1::int, $2::int", nil, 1)
         refused("could not determine data type", e1.copy_out, e1, "select $1::int", nil, 1, 2)
