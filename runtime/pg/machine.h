@@ -157,7 +157,7 @@ struct pg_machine {
     bool refused;        /* a COPY FROM STDIN failed: the server throws away the data that still comes */
     bool forgotten;      /* the server has dropped its prepared statements (DISCARD ALL) */
     bool in_transaction; /* a transaction was open when the group began */
-    bool in_failed;      /* ... and had failed; false behind the statement that ends it */
+    bool in_failed;      /* ... and had failed; false behind the first statement */
     bool hopeless;       /* that statement is a COMMIT: the server will roll back */
     bool more;           /* ... and others stand behind it, which may be committed */
     bool guessed;    /* binary results were asked for because the statement's columns allowed it last time */

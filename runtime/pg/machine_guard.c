@@ -52,19 +52,22 @@ bool pg_machine_guard_allows(struct pg_machine *m, const char *sql)
     return false;
 }
 
+/* Only the first statement can find the transaction failed: behind a ROLLBACK TO it goes on, behind all else
+ * that succeeds it has ended. */
 void pg_machine_guard_commit(struct pg_machine *m, const char *sql)
 {
-    const char *end = m->in_failed ? sql_transaction_end(sql) : NULL;
-    if (!end)
+    const char *first = m->in_failed ? sql_first_word(sql) : "";
+    if (!*first)
         return;
     m->in_failed = false;
-    m->hopeless = !ascii_begins(end, "rollback", 8) && !ascii_begins(end, "abort", 5);
+    m->hopeless = first == sql_transaction_end(sql) && !ascii_begins(first, "rollback", 8) &&
+                  !ascii_begins(first, "abort", 5);
     m->more = m->batch.active || sql_is_several(sql);
 }
 
 void pg_machine_guard_commit_settle(struct pg_machine *m)
 {
-    if (!m->rolled_back || m->committed || error_is_set(&m->failure))
+    if (!m->rolled_back || error_is_set(&m->failure))
         return;
     error_set(
         &m->failure, ERROR_QUERY,

@@ -190,7 +190,11 @@ pg.on_both(describe, function(_, open)
             { "failed", function() c:exec "commit work and chain" end }, { "failed", function() c:value "commit" end },
             { "failed", function() c:exec "/* at last */ prepare transaction 'prepared'" end },
             { "unknown", function() c:exec "commit; select 1" end },
+            { "unknown", function() c:exec "; commit; begin; commit" end }, -- another one, which is committed
             { "unknown", function() c:pipeline(function(p) p:query "commit" end) end },
+            { "unknown", function()
+                c:pipeline(function(p) for _, sql in ipairs { "commit", "begin", "commit" } do p:query(sql) end end)
+            end },
             { "failed", function() for _ in c:rows "commit" do error "a row" end end },
         }
         for i, way in ipairs(ways) do
