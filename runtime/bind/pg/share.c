@@ -31,7 +31,6 @@ static struct pg_shared *as_bytes(lua_State *L, const struct pg_statement *st)
 static int share(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
-    st->stage = STAGE_SHARED;
     st->shared->wait = wait_begin(e->rt->sched, deadline_in(e->timeout), abandon_shared, st);
     pg_mux_add(e->mux, st->shared);
     return wait_park(L, st->shared->wait, (lua_KContext)st, st->k);
@@ -51,6 +50,7 @@ static bool would_deadlock(lua_State *L, const struct pg_engine *e)
 int pg_statement_share(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
+    st->stage = STAGE_SHARED; /* first: a finaliser that runs a statement must not get this block */
     if (would_deadlock(L, e))
         return pg_statement_checkout_failed(L, st, POOL_DEADLOCK);
     st->shared = as_bytes(L, st);

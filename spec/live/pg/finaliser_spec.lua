@@ -30,6 +30,15 @@ pg.on_both(describe, function(mode, open)
     end)
 end)
 
+it("a finaliser that runs a statement when the pool is about to refuse one gets a block of its own", function()
+    local e <close> = pg.engine { mode = "async", pipeline = 8, size = 1, overflow = 0 }
+    local other <close> = pg.engine { mode = "sync" }
+    local _ <close>, found = e:acquire(), nil
+    setmetatable({}, { __gc = function() found = other:value "select 42" end })
+    assert.matches("deadlock", raised(e.value, e, "select 1").message)
+    assert.equal(42, found)
+end)
+
 describe("in a stock lua5.4, where finalisers can wait, a finaliser that uses the connection", function()
     for _, what in ipairs { "query, prepared", "query, large", "rows", "copy out", "pipeline", "listen" } do
         it("at any moment of: " .. what, function()
