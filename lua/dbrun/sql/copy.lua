@@ -2,27 +2,16 @@
 local copy = require "dbrun.db.copy"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
+local stream = require "dbrun.sql.stream"
 
 local M = {}
 
 local PIECE <const> = 64 * 1024
 
---- Is it CSV? nil: in CSV with quotes of its own, which are not known here.
-local function is_csv(sql)
-    local csv, own = false, false
-    for behind, kind, at in core.sql.scan, sql, 1 do
-        local word <const> = (kind == "word" or kind == "string") and sql:sub(at, behind - 1):lower():gsub("'", "")
-        csv = csv or word == "csv"
-        own = own or word == "quote" or word == "escape"
-    end
-    if csv and own then return nil end
-    return csv
-end
-
 ---Sends the pieces; stops early when the server has refused the COPY, whose end then raises its error.
 local function send(conn, sql, pieces)
     local encoder <const> = core.pg.copy.encoder("text", {}, {}, function() end)
-    copy.watch(conn, encoder, is_csv(sql))
+    copy.watch(conn, encoder, stream.form(sql))
     for piece in pieces do
         if encoder:raw(piece) and not conn:copy_send(encoder) then return end
     end

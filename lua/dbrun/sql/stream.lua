@@ -1,4 +1,4 @@
---- Which COPY statements send or read rows over the connection, rather than files of the server.
+--- Which COPY statements send or read rows over the connection, rather than files of the server, and in what form.
 local scan <const> = require "dbrun.core".sql.scan
 
 local M = {}
@@ -24,6 +24,64 @@ function M.of(sql)
             before = nil
         end
     end
+end
+
+--- The encodings in which a byte of another character may look like a backslash.
+local EMBEDS <const> = {}
+for name in ("sjis shiftjis mskanji win932 windows932 shiftjis2004 big5 win950 windows950 gbk win936 windows936 uhc "
+    .. "win949 windows949 gb18030 johab"):gmatch "%S+" do
+    EMBEDS[name] = true
+end
+
+--- What a word, a name in quotes or a string stands for; "": it is written in a way that is not read here.
+local function value_of(kind, text)
+    if kind == "word" then return text:lower() end
+    local inner <const> = (kind == "string" or kind == "quoted") and text:match "^(['\"]).*%1$"
+    return inner and text:sub(2, -2):gsub(inner .. inner, inner) or ""
+end
+
+--- The options of a COPY ... FROM STDIN, of either syntax.
+local function options_of(sql)
+    local found <const>, depth, name = { format = "text" }, 0, nil
+    local before, behind_stdin
+    for behind, kind, from in scan, sql, 1 do
+        local text <const> = sql:sub(from, behind - 1)
+        local value <const> = not BETWEEN[kind] and kind ~= "sign" and value_of(kind, text)
+        local word <const> = kind == "word" and value
+        if kind == "sign" then
+            depth = depth + (text == "(" and 1 or text == ")" and -1 or 0)
+        elseif not behind_stdin then
+            if word == "binary" and before == "copy" then found.format = word end
+            behind_stdin = word == "stdin" and depth == 0
+            before = value or before
+        elseif word == "where" and depth == 0 then
+            break
+        elseif value and depth < 2 and word ~= "as" then
+            if name then
+                found[name], name = value, nil
+            elseif depth == 0 and (word == "csv" or word == "binary") then
+                found.format = word
+            elseif word == "format" or word == "quote" or word == "escape" or word == "encoding" then
+                name = word
+            end
+        end
+    end
+    return found
+end
+
+---How to look for the mark of the end in the data of a COPY ... FROM STDIN.
+---@param sql string
+---@return boolean|nil csv false: text; nil: there is none, or it is not known
+---@return string? quote
+---@return string? escape
+function M.form(sql)
+    local found <const> = options_of(sql)
+    local csv <const>, quote <const>, escape <const> = found.format == "csv", found.quote, found.escape
+    local encoding <const> = found.encoding or "utf8"
+    local embeds <const> = encoding == "" or EMBEDS[encoding:gsub("%W", ""):lower()]
+    if not csv and (found.format ~= "text" or embeds) then return nil end
+    if csv and (#(quote or '"') ~= 1 or #(escape or '"') ~= 1 or embeds and (quote or escape)) then return nil end
+    return csv, quote, escape
 end
 
 return M

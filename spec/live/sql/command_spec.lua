@@ -188,6 +188,9 @@ describe("dbrun sql", function()
         assert.equal("1\n2\n3\n", fs.read(folder .. "/copied"))
         fails(1, "<stdin>:1: ERROR: invalid input syntax", sql({ "-1" }, "copy t (a) from stdin;\n9\nx\n\\.\n"))
         assert.equal(8, pg:value "select max(a) from t")
+        local marked <const> = sql({ "copy (select 9, E'\\\\.\\n') to stdout binary" }).stdout
+        assert.equal("COPY 1\n", sql({ "copy t from stdin (format binary)" }, marked).stdout) -- no marker in binary
+        fails(2, "line 2 .* would be lost", sql({ "copy t (b) from stdin csv quote ''''" }, "x\n\\.\ny\n"))
     end)
 
     it("writes the whole file or none", function()

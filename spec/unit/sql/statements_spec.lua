@@ -155,4 +155,23 @@ describe("statements", function()
             assert.equal(expected or nil, stream.of(sql), sql)
         end
     end)
+
+    it("tells in what form a COPY has its rows", function()
+        for sql, expected in pairs {
+            ["copy t from stdin"] = { false }, ["copy t (csv, quote) from stdin"] = { false },
+            ["copy t from stdin where csv = quote"] = { false },
+            ["copy t from stdin (header, format text)"] = { false },
+            ["copy t from stdin with csv"] = { true }, ["COPY t FROM STDIN (FORMAT 'csv', QUOTE '''')"] = { true, "'" },
+            ["copy t from stdin (format \"csv\", force_null (quote), escape '~')"] = { true, nil, "~" },
+            ["copy t from stdin csv quote as '|' escape '~'"] = { true, "|", "~" },
+            ["copy t from stdin (format csv, quote E'\\x01')"] = {}, ["copy t from stdin (format E'csv')"] = {},
+            ["copy t from stdin (format binary)"] = {}, ["copy t from stdin binary"] = {},
+            ["copy binary t from stdin"] = {}, ["copy t (\"binary\") from stdin"] = { false },
+            ["copy t from stdin (encoding 'UTF8')"] = { false }, ["copy t from stdin encoding 'shift_jis_2004'"] = {},
+            ["copy t from stdin (encoding 'sjis', format csv)"] = { true },
+            ["copy t from stdin (encoding gb18030, format csv, quote '0')"] = {},
+        } do
+            assert.same(expected, { stream.form(sql) }, sql)
+        end
+    end)
 end)
