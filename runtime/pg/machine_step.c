@@ -33,14 +33,22 @@ static bool may_have_committed(struct pg_machine *m, const PGresult *r)
            (m->simple || m->answered == pg_machine_head(m)->statements);
 }
 
-/* Did a statement run, in whole or in part, that may have committed? What is wrong with a statement itself is
- * found before it runs: such an error has a position in it, or no context. */
+/* Is it an error in a statement itself, found before it runs? It has a position in it, or is of the class of
+ * syntax and access and from no function. Any other may come from what ran, as that of a deferred constraint.
+ */
+static bool is_of_text(const PGresult *r)
+{
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    return PQresultErrorField(r, PG_DIAG_STATEMENT_POSITION) ||
+           (state && strncmp(state, "42", 2) == 0 && !PQresultErrorField(r, PG_DIAG_CONTEXT));
+}
+
+/* Did a statement run, in whole or in part, that may have committed? */
 static bool has_run_what_commits(struct pg_machine *m, const PGresult *r)
 {
     if (m->may_commit == 0 || m->in_transaction || m->answered + 1 < m->may_commit)
         return false;
-    return m->answered >= m->may_commit ||
-           (PQresultErrorField(r, PG_DIAG_CONTEXT) && !PQresultErrorField(r, PG_DIAG_STATEMENT_POSITION));
+    return m->answered >= m->may_commit || !is_of_text(r);
 }
 
 /* libpq cannot read a message: it does not know any more which statement the next reply belongs to. */

@@ -363,5 +363,14 @@ pg.on_both(describe, function(_, open)
             assert.equal("failed", raised(way).outcome, i)
             assert.equal(0, count(), i)
         end
+        e:exec(("alter table %s add constraint once unique (i) deferrable initially deferred"):format(t))
+        local one <const> = ("insert into %s values (1);"):format(t)
+        local twice <const> = ("do $$ begin %s commit; %s end $$"):format(one, one)
+        for i, run in ipairs { e.exec, e.query } do
+            assert.equal("unknown", raised(run, e, twice).outcome, i) -- of its second transaction, from no function
+            assert.equal(1, count(), i)
+            e:exec("truncate " .. t)
+        end
+        e:exec(("alter table %s drop constraint once"):format(t))
     end)
 end)
