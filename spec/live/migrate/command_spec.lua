@@ -388,8 +388,8 @@ create table c (id int);
         it("by Ctrl-C ends with 130, keeps nothing and holds no lock", function()
             local result <const> = interrupted "INT"
             assert.equal(130, result.code)
-            assert.matches("migrate: interrupted in [^\n]*: 'dbrun migrate status' shows what is applied, and 'up' goes "
-                .. "on there", result.stderr)
+            assert.matches("migrate: interrupted in [^\n]*: 'dbrun migrate status' shows what is applied, and 'up' "
+                .. "goes on there", result.stderr)
             assert.equal("schema_migrations", tables())
             assert.equal("", versions())
             no_locks_left()
