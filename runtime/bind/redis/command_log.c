@@ -25,7 +25,26 @@ static void log_arguments(lua_State *L, struct log_line *line, int first, int to
     buf_free(&list);
 }
 
-/* The command has ended. AUTH and its like carry passwords. */
+/* May its arguments be passwords: of a login, a user, a setting, another server? */
+static bool carries_secrets(const char *name)
+{
+    static const char *const names[] = {"AUTH", "HELLO", "ACL", "CONFIG", "MIGRATE", "SENTINEL"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* The length of an error reply without the arguments, which the server repeats of a command that it does not
+ * know. */
+static size_t without_arguments(const char *text, size_t size)
+{
+    static const char behind[] = ", with args beginning with";
+    const char *at = memmem(text, size, behind, sizeof behind - 1);
+    return at ? (size_t)(at - text) : size;
+}
+
+/* The command has ended. */
 void redis_log_command(lua_State *L, const struct session_call *c, const char *what, int first)
 {
     int top = lua_gettop(L);
@@ -34,16 +53,15 @@ void redis_log_command(lua_State *L, const struct session_call *c, const char *w
     struct resp_item item = {.type = RESP_NIL};
     char where[SCRIPT_WHERE];
     const struct log *log = c->session->rt->log;
-    bool secret = strcmp(what, "AUTH") == 0 || strcmp(what, "HELLO") == 0 || strcmp(what, "ACL") == 0 ||
-                  strcmp(what, "CONFIG") == 0 || strcmp(what, "MIGRATE") == 0;
+    bool secret = carries_secrets(what);
     bool refused = !c->failed && resp_next(&cur, &item) && item.type == RESP_ERROR;
     log_begin(&line, log, LOG_LEVEL_DEBUG, "redis: command", sizeof "redis: command" - 1);
     log_milliseconds(&line, "ms", mono_now() - c->began);
     log_text(&line, "command", what, strlen(what));
-    if (log->parameters && !secret && first > 0 && first <= top)
+    if (log->parameters && first > 0 && first <= top && !secret)
         log_arguments(L, &line, first, top);
     if (refused)
-        log_text(&line, "error", item.text, item.size);
+        log_text(&line, "error", item.text, secret ? without_arguments(item.text, item.size) : item.size);
     else if (c->failed && c->error && c->error->message)
         log_text(&line, "error", c->error->message, strlen(c->error->message));
     if (script_where(L, 1, where, sizeof where))

@@ -28,7 +28,9 @@ local shared = db.engine { url = os.getenv "DATABASE_URL", pipeline = 10 }
 shared:query("select 'shared', $1::int", 7)
 local r = redis.get()
 r:set("k", "value") -- line 22
-pcall(r.lpush, r, "k", 1)]]
+pcall(r.lpush, r, "k", 1)
+pcall(r.call, r, "sentinel", "set", "m", "auth-pass", "hush")
+pcall(r.acl, r, "setuser", "somebody", "on", ">hush", "nonsense")]]
 
 describe("--log debug", function()
     local dir, env
@@ -92,7 +94,9 @@ describe("--log debug", function()
     end)
 
     it("tells parameters where --log-parameters asks for them", function()
-        local list = command "--log-parameters"
+        local list, text = command "--log-parameters"
+        assert.is_nil(text:find("hush", 1, true))
+        assert.equal("ERR unknown command 'sentinel'", find(list, "command", "SENTINEL").error:lower():gsub("^err", "ERR"))
         assert.equal("5, 'it's'", find(list, "sql", "as n").parameters)
         assert.equal("7", find(list, "sql", "'shared'").parameters)
         assert.equal("k value", find(list, "command", "SET").arguments)
