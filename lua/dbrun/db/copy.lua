@@ -230,6 +230,18 @@ local function run(conn, sql, send, ...)
     return told.run("copy_in", counts, sql, transfer, conn, sql, send, ...)
 end
 
+---Raises when something stands in the data behind an end marker, which the server would not read; see M.watch.
+---@param conn dbrun.Connection
+---@param text string
+---@param csv? boolean
+---@param quote? string
+---@param escape? string
+function M.look(conn, text, csv, quote, escape)
+    local encoder <const> = core.pg.copy.encoder("text", {}, {}, nothing)
+    M.watch(conn, encoder, csv, quote, escape)
+    encoder:look(text)
+end
+
 ---Runs a COPY ... FROM STDIN that is given as a statement, with a text in its format.
 ---@param conn dbrun.Connection
 ---@param sql string

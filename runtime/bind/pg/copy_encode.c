@@ -357,6 +357,7 @@ static int encoder_watch(lua_State *L)
 static int raise_unread(lua_State *L, const struct copy_encoder *x)
 {
     struct error e = {0};
+    char context[40];
     error_set(
         &e, ERROR_USAGE,
         "line %zu of the data of COPY ends with \\., where the server stops reading: what stands behind it "
@@ -366,6 +367,8 @@ static int raise_unread(lua_State *L, const struct copy_encoder *x)
         &e, ERROR_HINT,
         x->end.csv ? "As a value it stands in quotes: \"\\.\". If it marks the end, send no more."
                    : "As a value it is written \\\\. in this format. If it marks the end, send no more.");
+    snprintf(context, sizeof context, "COPY, line %zu", x->end.line);
+    error_set_field(&e, ERROR_CONTEXT, context);
     e.outcome = OUTCOME_FAILED;
     return bind_error_raise(L, bind_runtime(L), &e);
 }

@@ -196,4 +196,10 @@ describe("dbrun migrate up", function()
         assert.matches("7_x.sql:5: invalid input syntax for type integer", said, 1, true)
         assert.matches("     5 | x\n", said, 1, true)
     end)
+
+    it("refuses rows that the server would not read, behind a value that ends with its end marker", function()
+        local said = failing "\ncreate table a (t text);\ncopy a from stdin;\none\ntwo\\.\nthree\n\\."
+        assert.matches("7_x.sql:5: line 2 of the data of COPY ends with \\., where the server stops", said, 1, true)
+        assert.matches("     5 | two\\.\n", said, 1, true)
+    end)
 end)

@@ -1,6 +1,7 @@
 --- Sends one statement of a file: as it stands there, and, for a COPY ... FROM stdin, with the rows below it.
 local copy = require "dbrun.db.copy"
 local errors = require "dbrun.error"
+local stream = require "dbrun.sql.stream"
 
 local M = {}
 
@@ -33,8 +34,9 @@ end
 function M.send(conn, statement, on_notice)
     return M.listening(conn, on_notice and function(notice) on_notice(notice, statement) end, function()
         local data <const> = statement.data
-        if data then return copy.text(conn, statement.sql, data.text) end
-        return conn:exec(statement.sql)
+        if not data then return conn:exec(statement.sql) end
+        copy.look(conn, data.text, stream.form(statement.sql))
+        return copy.text(conn, statement.sql, data.text)
     end)
 end
 

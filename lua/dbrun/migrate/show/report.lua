@@ -93,7 +93,7 @@ end
 
 ---The line of a row below a COPY that the server has refused; nil: another error.
 local function line_of_row(e, statement)
-    local number <const> = statement.data and e.context and e.context:match "^COPY .-, line (%d+)"
+    local number <const> = statement.data and e.context and e.context:match "^COPY.-, line (%d+)"
     return number and statement.data.line + math.tointeger(number) - 1
 end
 
