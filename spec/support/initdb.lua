@@ -1,7 +1,7 @@
 --- PostgreSQL's programs with another initdb, for specs in which dbrun makes clusters and initdb is not what they look
 --- at: the first cluster is made, the others are copies of it. An initdb takes ten times as long as a copy.
 ---
----     process.run { dbrun, "stack", "up", cwd = folder, env = { DBRUN_PG_BINDIR = initdb.bindir() } }
+---     process.run { dbrun, "stack", "up", cwd = initdb.folder(), env = { DBRUN_PG_BINDIR = initdb.bindir() } }
 
 local folder = require "spec.support.servers.folder"
 local fs = require "dbrun.fs"
@@ -47,6 +47,14 @@ function M.bindir()
     end
     fs.write(temporary .. "/initdb", SCRIPT:gsub("%u+", { BINDIR = pg.bindir, MADE = made }), tonumber("755", 8))
     if not pcall(fs.rename, temporary, path) then fs.rmtree(temporary) end -- another spec was faster
+    return path
+end
+
+--- A new folder that the servers' user may enter: else root's stack puts its data elsewhere, on a disk.
+---@return string
+function M.folder()
+    local path = fs.mkdtemp()
+    fs.chmod(path, tonumber("755", 8))
     return path
 end
 

@@ -7,6 +7,7 @@ local assert <const> = require "luassert"
 local busted <const> = require "busted"
 local core <const> = require "dbrun.core"
 local fs <const> = require "dbrun.fs"
+local initdb <const> = require "spec.support.initdb"
 local process <const> = require "dbrun.process"
 local readme <const> = require "spec.support.readme"
 local servers <const> = require "spec.support.servers"
@@ -48,7 +49,7 @@ local function environment(folder, url, redis_url)
     local lua_dir = os.getenv "DBRUN_LUA_DIR"
     local path = fs.dirname(PROGRAM) .. ":" .. os.getenv "PATH"
     return { "env", "-i", "PATH=" .. path, "HOME=" .. folder, "DATABASE_URL=" .. url, "REDIS_URL=" .. redis_url,
-        lua_dir and "DBRUN_LUA_DIR=" .. fs.realpath(lua_dir) or nil }
+        "DBRUN_PG_BINDIR=" .. initdb.bindir(), lua_dir and "DBRUN_LUA_DIR=" .. fs.realpath(lua_dir) or nil }
 end
 
 ---Runs an example in `folder`: what it prints on both outputs, and its exit status.
@@ -68,7 +69,7 @@ function M.specs(files)
     local folder
 
     busted.before_each(function()
-        folder = fs.mkdtemp()
+        folder = initdb.folder()
         fs.mkdir_p(folder .. "/scripts")
         for _, name in ipairs(fs.list(ROOT .. "/scripts")) do
             if name:find "%.lua$" then

@@ -43,7 +43,7 @@ describe("dbrun test", function()
     local folder, env
 
     before_each(function()
-        folder = fs.mkdtemp()
+        folder = initdb.folder()
         for _, name in ipairs { "scripts/migrations", "spec" } do fs.mkdir_p(folder .. "/" .. name) end
         fs.write(folder .. "/scripts/migrations/20260101120000_create_notes.sql", MIGRATION)
         fs.write(folder .. "/scripts/tidy.lua", TIDY)
@@ -235,6 +235,7 @@ end)]])
 
     it("starts servers of its own, and removes them", function()
         env.DBRUN_TEST_DATABASE_URL, env.DBRUN_TEST_REDIS_URL = nil, nil
+        env.DBRUN_PG_BINDIR = initdb.bindir()
         spec("one", wrap [[
     it("runs", function()
         assert.equal(0, db.async:value "select count(*) from notes")

@@ -1,6 +1,7 @@
 --- The way of `dbrun init`, as somebody with nothing but the binary goes it.
 local core <const> = require "dbrun.core"
 local fs <const> = require "dbrun.fs"
+local initdb <const> = require "spec.support.initdb"
 local process <const> = require "dbrun.process"
 
 local PROGRAM <const> = fs.realpath(core.options.program)
@@ -13,7 +14,7 @@ describe("dbrun init", function()
     local function sh(command, where)
         return process.run {
             "env", "-i", "HOME=" .. root, "PATH=" .. root .. "/bin:" .. os.getenv "PATH",
-            LUA_DIR and "DBRUN_LUA_DIR=" .. LUA_DIR or "X=", "sh", "-c", command,
+            "DBRUN_PG_BINDIR=" .. initdb.bindir(), LUA_DIR and "DBRUN_LUA_DIR=" .. LUA_DIR or "X=", "sh", "-c", command,
             cwd = where or folder, timeout = 60,
         }
     end
@@ -23,7 +24,7 @@ describe("dbrun init", function()
         return r.stdout
     end
     setup(function()
-        root = fs.mkdtemp()
+        root = initdb.folder()
         fs.mkdir(root .. "/bin")
         out("cp " .. PROGRAM .. " bin/dbrun", root)
     end)
