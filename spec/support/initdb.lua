@@ -10,10 +10,12 @@ local programs = require "dbrun.stack.programs"
 
 local M = {}
 
-local version <const> = 1 -- one more whenever SCRIPT changes
+local version <const> = 2 -- one more whenever SCRIPT changes
 
 -- Another user than the servers' gets the real one, and so does who would see it fail. What cleans temporary folders
--- by age takes single files away, so an old cluster is not copied.
+-- by age takes single files away, so an old cluster is not copied. Nobody can connect to template0, the second database
+-- that is made, so its files are shared where the copy is on the same file system; the maps of free and of visible pages
+-- can be done without.
 local SCRIPT <const> = [=[
 #!/bin/sh
 initdb='BINDIR/initdb' made='MADE' dir='' rest='' before=''
@@ -23,12 +25,18 @@ for word; do
 done
 [ -w "$made" ] && [ ! -e "$dir" ] || exec "$initdb" "$@"
 template=$made/$(printf %s "$rest" | cksum | tr ' ' -)
-[ -n "$(find "$template" -maxdepth 0 -mtime -2 2>/dev/null)" ] && exec cp -a --reflink=auto "$template" "$dir"
+if [ -n "$(find "$template" -maxdepth 0 -mtime -2 2>/dev/null)" ]; then
+    cp -a --reflink=auto "$template/data" "$dir" || exit
+    cp -al "$template"/template0/* "$dir/base" 2>/dev/null || exec cp -a "$template"/template0/* "$dir/base"
+    exit
+fi
 "$initdb" "$@" || exit
 [ -d "$dir" ] || exit 0
 new=$template.$$
 rm -rf "$template"
-cp -a --reflink=auto "$dir" "$new" && mv -T "$new" "$template" 2>/dev/null || rm -rf "$new"
+mkdir -p "$new/template0" && cp -a --reflink=auto "$dir" "$new/data" && rm -f "$new"/data/base/*/*_fsm \
+    "$new"/data/base/*/*_vm && second=$(ls "$new/data/base" | sort -n | sed -n 2p) &&
+    mv "$new/data/base/$second" "$new/template0" && mv -T "$new" "$template" 2>/dev/null || rm -rf "$new"
 exit 0
 ]=]
 

@@ -15,16 +15,20 @@ M.is_root = process.uid() == 0
 --- "700" as a file's mode.
 function M.oct(text) return tonumber(text, 8) end
 
---- A plain first `up` of a folder copies a cluster; `initdb = true` has it make one.
+--- The first `up` of a folder copies a cluster; `initdb = true` has it make one.
 local function copies(folder, words, spec)
-    return words[1] == "up" and not (spec.initdb or spec.env or spec.program) and not fs.exists(folder .. "/.dbrun")
+    return words[1] == "up" and not (spec.initdb or spec.program or spec.env and spec.env.PATH)
+        and not fs.exists(folder .. "/.dbrun")
 end
 
 --- Runs `dbrun stack ...` in a folder.
 function M.stack(folder, ...)
     local words = { ... }
     local spec = type(words[#words]) == "table" and table.remove(words) or {}
-    if copies(folder, words, spec) then spec.env = { DBRUN_PG_BINDIR = initdb.bindir() } end
+    if copies(folder, words, spec) then
+        spec.env = spec.env or {}
+        spec.env.DBRUN_PG_BINDIR = spec.env.DBRUN_PG_BINDIR or initdb.bindir()
+    end
     spec.initdb = nil
     local program = spec.program or { M.dbrun, M.script }
     local argv = { table.unpack(program) }
