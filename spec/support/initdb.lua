@@ -14,8 +14,8 @@ local version <const> = 2 -- one more whenever SCRIPT changes
 
 -- Another user than the servers' gets the real one, and so does who would see it fail. What cleans temporary folders
 -- by age takes single files away, so an old cluster is not copied. Nobody can connect to template0, the second database
--- that is made, so its files are shared where the copy is on the same file system; the maps of free and of visible pages
--- can be done without.
+-- that is made, so its files are shared where the copy is on the same file system; the maps of free and of visible
+-- pages can be done without.
 local SCRIPT <const> = [=[
 #!/bin/sh
 initdb='BINDIR/initdb' made='MADE' dir='' rest='' before=''

@@ -70,7 +70,7 @@ local function close_template1(pg, cluster)
         env = programs.environment(), stderr = "stdout", timeout = 60,
     }
     if not result.ok then
-        errors.raise { kind = "io", message = "template1 cannot be closed", detail = daemon.last_lines(result.stdout, 10) }
+        errors.raise { kind = "io", message = "cannot close template1", detail = daemon.last_lines(result.stdout, 10) }
     end
 end
 
