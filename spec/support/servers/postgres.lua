@@ -11,7 +11,7 @@ local psql = require "spec.support.servers.psql"
 local M = {}
 
 local start_limit <const> = 30
-local template_version <const> = 4 -- one more whenever make_template changes
+local template_version <const> = 5 -- one more whenever make_template changes
 
 ---@class spec.PostgresOptions
 ---@field settings? table<string, string|number> lines of postgresql.conf
@@ -61,29 +61,15 @@ local function remove_spare_log(cluster)
     for i = 2, #names do fs.unlink(cluster .. "/pg_wal/" .. names[i]) end
 end
 
---- Nobody shall connect to template1 either: a database can be made from it all the same.
-local function close_template1(pg, cluster)
-    local uid, gid = folder.ids()
-    local result = process.run {
-        pg.bindir .. "/postgres", "--single", "-j", "-D", cluster, "postgres", uid = uid, gid = gid, cwd = "/",
-        stdin = "update pg_database set datallowconn = false where datname = 'template1'\n\n",
-        env = programs.environment(), stderr = "stdout", timeout = 60,
-    }
-    if not result.ok then
-        errors.raise { kind = "io", message = "cannot close template1", detail = daemon.last_lines(result.stdout, 10) }
-    end
-end
-
---- Takes the folders of the databases template1 and template0 out of the cluster: nobody can connect to them, so nobody
---- writes there, and the copies share their files. They are the first two that initdb makes.
-local function take_templates(cluster, to)
+--- Takes the folder of the database template0 out of the cluster: nobody can connect to it, so nobody writes there, and
+--- the copies share its files. It is the second that initdb makes.
+--- Not template1: autovacuum goes there, even where nobody may connect.
+local function take_template0(cluster, to)
     local databases = {}
     for _, name in ipairs(fs.list(cluster .. "/base")) do databases[#databases + 1] = math.tointeger(tonumber(name)) end
     table.sort(databases)
     fs.mkdir(to)
-    for i = 1, 2 do
-        fs.rename(("%s/base/%d"):format(cluster, databases[i]), ("%s/%d"):format(to, databases[i]))
-    end
+    fs.rename(("%s/base/%d"):format(cluster, databases[2]), ("%s/%d"):format(to, databases[2]))
 end
 
 --- Small, for it is copied for each server: a segment of the log has 1 MB instead of 16.
@@ -101,10 +87,9 @@ local function make_template(pg, path)
     if not result.ok then
         errors.raise { kind = "io", message = "initdb failed", detail = daemon.last_lines(result.stdout, 10) }
     end
-    close_template1(pg, temporary .. "/data")
     remove_maps(temporary .. "/data")
     remove_spare_log(temporary .. "/data")
-    take_templates(temporary .. "/data", temporary .. "/shared")
+    take_template0(temporary .. "/data", temporary .. "/template0")
     fs.rename(temporary, path)
 end
 
@@ -126,7 +111,7 @@ local function template(pg)
     return path
 end
 
-local COPY <const> = 'cp -a --reflink=auto "$1/data" "$2" && cp -al "$1"/shared/* "$2/base"'
+local COPY <const> = 'cp -a --reflink=auto "$1/data" "$2" && cp -al "$1"/template0/* "$2/base"'
 
 local function copy(from, to)
     local result = process.run { "sh", "-c", COPY, "sh", from, to, timeout = 60 }
