@@ -34,7 +34,7 @@ end
 function M.around(env, set)
     env.before_each(function()
         local url, database = servers.database()
-        set(url, database, function(text) return servers.shared_postgres():psql(text, database) end)
+        set(url, database, function(text) return servers.shared_postgres():stay(text, database) end)
     end)
     env.after_each(function()
         for i = #folders, 1, -1 do fs.rmtree(table.remove(folders, i)) end

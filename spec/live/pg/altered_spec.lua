@@ -20,7 +20,7 @@ pg.on_both(describe, function(mode)
     before_each(function()
         local database
         url, database = servers.database()
-        psql = function(text) return servers.shared_postgres():psql(text, database) end
+        psql = function(text) return servers.shared_postgres():stay(text, database) end
         begin()
         e = pg.engine { mode = mode, url = url, size = 1, overflow = 0 }
     end)

@@ -3,14 +3,15 @@
  * -XAtq or redis-cli prints. A psql and a redis-cli cost more than most of what specs ask them, and one is
  * needed for each question.
  *
- * A request on the standard input is `COUNT LENGTH...\n`, then so many texts: the URL of a PostgreSQL and
- * SQL, or `unix:PATH` or `tcp:PORT` of a Redis, its password and a database number (both may be empty), and
- * the words of a command. The answer is a line, `ok TEXT` or `error TEXT`; in TEXT \\, \n and \r stand for
- * what would end the line.
+ * A request on the standard input is `COUNT LENGTH...\n`, then so many texts: the URL of a PostgreSQL, SQL
+ * and, for a connection that stays until another URL is asked, `keep`; or `unix:PATH` or `tcp:PORT` of a
+ * Redis, its password and a database number (both may be empty), and the words of a command. The answer is a
+ * line, `ok TEXT` or `error TEXT`; in TEXT \\, \n and \r stand for what would end the line.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <libpq-fe.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,13 +45,42 @@ static void print_rows(const PGresult *result)
     }
 }
 
-/* Did it work? The rows or the error are in `answer`. */
-static int ask_postgres(const char *url, const char *sql)
+static PGconn *kept;
+static char *kept_url;
+
+static void let_go(void)
+{
+    PQfinish(kept);
+    free(kept_url);
+    kept = NULL;
+    kept_url = NULL;
+}
+
+/* What a server says without being asked is its end, or does not matter. */
+static int is_alive(PGconn *conn)
+{
+    struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
+    return poll(&p, 1, 0) == 0 || PQconsumeInput(conn);
+}
+
+static PGconn *connect_postgres(const char *url, int keep)
 {
     const char *names[] = {"dbname", "fallback_application_name", NULL};
     const char *values[] = {url, "psql", NULL};
+    if (keep && kept != NULL && strcmp(kept_url, url) == 0 && is_alive(kept))
+        return kept;
+    let_go();
     PGconn *conn = PQconnectdbParams(names, values, 1);
     PQsetNoticeProcessor(conn, be_silent, NULL);
+    if (keep && PQstatus(conn) == CONNECTION_OK && (kept_url = strdup(url)) != NULL)
+        kept = conn;
+    return conn;
+}
+
+/* Did it work? The rows or the error are in `answer`. */
+static int ask_postgres(const char *url, const char *sql, int keep)
+{
+    PGconn *conn = connect_postgres(url, keep);
     PGresult *result = PQstatus(conn) == CONNECTION_OK ? PQexec(conn, sql) : NULL;
     ExecStatusType status = PQresultStatus(result);
     int ok = status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
@@ -59,7 +89,8 @@ static int ask_postgres(const char *url, const char *sql)
     else
         fprintf(answer, "%s", PQerrorMessage(conn));
     PQclear(result);
-    PQfinish(conn);
+    if (conn != kept)
+        PQfinish(conn);
     return ok;
 }
 
@@ -239,7 +270,8 @@ int main(void)
         answer = open_memstream(&said, &len);
         if (answer == NULL)
             return 1;
-        int ok = count == 2 ? ask_postgres(texts[0].bytes, texts[1].bytes) : ask_redis(texts, count);
+        int ok =
+            count <= 3 ? ask_postgres(texts[0].bytes, texts[1].bytes, count == 3) : ask_redis(texts, count);
         if (fclose(answer) != 0)
             return 1;
         print_answer(ok, said, len);

@@ -301,6 +301,15 @@ function Postgres:psql(sql, database)
     return psql.ask(self:client "psql", self:address { database = database }, sql)
 end
 
+--- The same over a connection that stays until another database is asked. For databases in which a backend more that
+--- does nothing is not seen, and that nobody drops or copies: a backend's start costs more than most questions.
+---@param sql string
+---@param database? string
+---@return string output
+function Postgres:stay(sql, database)
+    return psql.ask(self:client "psql", self:address { database = database }, sql, true)
+end
+
 --- For good: stops it and removes its folder.
 function Postgres:close()
     if self.closed then return end

@@ -28,11 +28,12 @@ end
 ---@param program string path of psql
 ---@param url string
 ---@param sql string
+---@param keep? boolean over a connection that stays for the next question that may
 ---@return string output rows as lines, columns apart by "|"
-function M.ask(program, url, sql)
+function M.ask(program, url, sql, keep)
     local ok, text
     if is_one_statement(sql) then
-        ok, text = ask.ask(limit, { url, sql })
+        ok, text = ask.ask(limit, { url, sql, keep and "keep" or nil })
     else
         ok, text = run_psql(program, url, sql)
     end
