@@ -44,7 +44,7 @@ struct libpq libpq = {.at_PQfinish = no_conn,
 static bool open_library(char *why, size_t size)
 {
     const char *lacks = NULL;
-    void *library = dlopen(LIBPQ_SONAME, RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen(LIBPQ_SONAME, RTLD_LAZY | RTLD_LOCAL);
     if (library == NULL) {
         const char *said = dlerror();
         snprintf(why, size, "%s", said ? said : LIBPQ_SONAME);
