@@ -36,19 +36,21 @@ end
 --- Compiles floor/NAME.c unless that is done already.
 ---@param name string
 ---@param link? string[]  -- what goes behind the source
+---@param as? string  -- the program's name, when one source is linked in several ways
 ---@return string program
-function Context:compile(name, link)
+function Context:compile(name, link, as)
     local source <const> = self.home .. "/floor/" .. name .. ".c"
-    local program <const> = self.build .. "/" .. name
+    as = as or name
+    local program <const> = self.build .. "/" .. as
     self.compiled = self.compiled or {}
-    if not self.compiled[name] then
+    if not self.compiled[as] then
         local argv <const> = { "cc", "-O2", "-std=c11", "-D_GNU_SOURCE" }
         local include <const> = shell.first_line { "pg_config", "--includedir" }
         if include then argv[#argv + 1] = "-I" .. include end
         table.move({ "-o", program, source }, 1, 3, #argv + 1, argv)
         table.move(link or {}, 1, #(link or {}), #argv + 1, argv)
         shell.must(argv)
-        self.compiled[name] = true
+        self.compiled[as] = true
     end
     return program
 end

@@ -4,14 +4,29 @@ local shell <const> = require "bench.lib.shell"
 
 local RUNS <const> = 40
 
---- The libraries that a program asks the dynamic linker for, as words for the linker; and libpq, which dbrun opens
---- when it connects, and which a program that is linked with it pays for at each start.
+--- The libraries that a program asks the dynamic linker for, as words for the linker.
 local function needed(program)
-    local words <const> = { "-Wl,--no-as-needed", "-l:libpq.so.5" }
+    local words <const> = { "-Wl,--no-as-needed" }
     for name in shell.must({ "readelf", "-d", program }):gmatch "%(NEEDED%)[^%[]*%[([^%]]+)%]" do
         if not name:match "^libc%." then words[#words + 1] = "-l:" .. name end
     end
     return words
+end
+
+--- A program in C that does nothing: linked with libpq too, as one is that speaks to both databases; or without it, as
+--- dbrun, which opens libpq when it connects.
+local function nothing(name, as, libpq)
+    return contender.process {
+        name = name, kind = "floor", runs = RUNS,
+        missing = function()
+            if not shell.which "readelf" then return "binutils" end
+        end,
+        argv = function(ctx)
+            local words <const> = needed(ctx.dbrun)
+            words[#words + 1] = libpq
+            return { ctx:compile("nothing", words, as) }
+        end,
+    }
 end
 
 return {
@@ -23,13 +38,8 @@ return {
         },
     },
     others = {
-        contender.process {
-            name = "C, same libraries", kind = "floor", runs = RUNS,
-            missing = function()
-                if not shell.which "readelf" then return "binutils" end
-            end,
-            argv = function(ctx) return { ctx:compile("nothing", needed(ctx.dbrun)) } end,
-        },
+        nothing("C, same libraries", "nothing", "-l:libpq.so.5"),
+        nothing("C, without libpq", "nothing_without_libpq"),
         contender.process {
             name = "lua5.4", kind = "peer", runs = RUNS,
             missing = function()
