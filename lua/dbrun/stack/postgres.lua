@@ -211,6 +211,7 @@ local function launch(place, pg)
     local child = process.start {
         pg.bindir .. "/postgres", "-D", dir, "-c", "listen_addresses=", "-c", "port=5432",
         "-c", "unix_socket_permissions=0700",
+        "-c", "dynamic_shared_memory_type=mmap", -- in the data: what is killed and removed leaves none in /dev/shm
         "-c", ('unix_socket_directories="%s"'):format(place.sockets:gsub('"', '""')),
         cwd = dir, uid = uid, gid = gid, env = programs.environment(), detached = true,
         stdout = { append = log }, stderr = "stdout",
