@@ -72,13 +72,12 @@ static void heap_remove(struct timer_heap *h, struct sched_timer *t)
 
 void sched_timer_start(struct sched *s, struct sched_timer *t, uint64_t deadline)
 {
-    if (deadline == DEADLINE_NEVER) {
-        sched_timer_rest(s, t);
-        t->deadline = deadline;
-        return;
-    }
     struct timer_heap *h = &s->timers;
     t->deadline = deadline;
+    if (deadline == DEADLINE_NEVER) {
+        sched_timer_stop(s, t);
+        return;
+    }
     h->running += !t->running;
     t->running = true;
     if (!t->index) {
