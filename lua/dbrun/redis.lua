@@ -321,7 +321,7 @@ local singleton
 ---or what a spec of `dbrun test` has instead.
 local function unconfigured(opts)
     local settings <const>, client_opts <const> = options.pool(opts, "redis.client")
-    local nowhere <const> = settings.path and settings.path:find "^/nonexistent/"
+    local nowhere <const> = settings.path == require "dbrun.url".NOWHERE
     settings.advice = nowhere and require "dbrun.testing.environment".HINT or require "dbrun.stack.hint".of "redis"
     return with_own_pool(settings, client_opts)
 end
@@ -340,7 +340,8 @@ function M.get(...)
     if not singleton or singleton:closed() then
         local config <const> = require "dbrun.config"
         local opts <const> = { url = config.redis_url, max_connections = config.REDIS_MAX_CONNECTIONS }
-        local chosen <const> = config.source "redis_url" ~= "default" and not opts.url:find "^unix:///nonexistent/"
+        local chosen <const> = config.source "redis_url" ~= "default"
+            and not opts.url:find("unix://" .. require "dbrun.url".NOWHERE, 1, true)
         singleton = chosen and M.client(opts) or unconfigured(opts)
     end
     return singleton

@@ -9,6 +9,9 @@ local M = {}
 
 local fail <const> = conninfo.fail
 
+-- A folder of sockets, and a socket, that is never there: the servers of a spec that has no project (dbrun.testing).
+M.NOWHERE = "/nonexistent/testing.project"
+
 ---@class dbrun.Server
 ---@field host? string name, address, or the folder of a unix socket (begins with "/" or "@")
 ---@field port? integer

@@ -97,7 +97,7 @@ end
 ---The hint when no server can be reached: where nothing says which server, a private stack that runs here is named.
 local function advice_for(parsed, given)
     for _, server in ipairs(parsed.hosts or {}) do
-        if server.host and server.host:find "^/nonexistent/" then return require("dbrun.testing.environment").HINT end
+        if server.host == url.NOWHERE then return require("dbrun.testing.environment").HINT end
         if server.host then return nil end
     end
     for name, variable in pairs { hostaddr = "PGHOSTADDR", service = "PGSERVICE", host = "PGHOST" } do

@@ -1,10 +1,9 @@
 --- The environment of a program that runs beside a spec: the spec's servers, and nothing of the configured ones.
+local url = require "dbrun.url"
+
 local M = {}
 
---- A socket that is never there: the servers of a spec that has no project. A configuration without servers would lead
---- to libpq's own default, and to those of .env.
-M.NOWHERE = "/nonexistent/testing.project"
---- What to say then.
+--- What to say where a spec has no servers (url.NOWHERE).
 M.HINT = "dbrun test keeps specs away from configured servers: local t = testing.project(), in a describe, makes a "
     .. "database and takes an empty Redis (dbrun help testing)"
 
@@ -35,12 +34,13 @@ function M.of(urls, more)
     return env
 end
 
----The environment of the specs themselves: no server, until testing.project() makes one.
+---The environment of the specs themselves: no server, until testing.project() makes one. A configuration without
+---servers would lead to libpq's own default, and to those of .env.
 ---@return table<string, string|false> env as process.run takes it
 function M.of_specs()
-    local database_url <const> = "postgresql:///?host=" .. require("dbrun.url").encode(M.NOWHERE)
+    local database_url <const> = "postgresql:///?host=" .. url.encode(url.NOWHERE)
     local env <const> = {
-        DATABASE_URL = database_url, MIGRATION_DATABASE_URL = database_url, REDIS_URL = "unix://" .. M.NOWHERE,
+        DATABASE_URL = database_url, MIGRATION_DATABASE_URL = database_url, REDIS_URL = "unix://" .. url.NOWHERE,
     }
     for _, name in ipairs(OTHER) do env[name] = false end
     return env
