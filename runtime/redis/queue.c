@@ -16,6 +16,15 @@ static void forget_bytes(struct redis_queue *q)
         buf_clear(&q->out);
 }
 
+static void append(struct redis_queue *q, struct redis_call *c)
+{
+    if (q->tail)
+        q->tail->next = c;
+    else
+        q->head = c;
+    q->tail = c;
+}
+
 void redis_queue_push(struct redis_queue *q, struct redis_call *c, size_t from, uint32_t expect)
 {
     c->next = NULL;
@@ -23,11 +32,7 @@ void redis_queue_push(struct redis_queue *q, struct redis_call *c, size_t from, 
     c->expect = expect;
     c->state = REDIS_CALL_UNSENT;
     c->dropped = false;
-    if (q->tail)
-        q->tail->next = c;
-    else
-        q->head = c;
-    q->tail = c;
+    append(q, c);
 }
 
 /* Once the first byte of a command is on its way, the rest must follow, or the stream is garbage. */
@@ -180,29 +185,33 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
 bool redis_queue_move_rest(struct redis_queue *to, struct redis_queue *from)
 {
     size_t at = from->start;
-    struct redis_call *last = NULL;
-    struct redis_call **rest = &from->head;
-    while (*rest && is_leaving(from, at)) {
-        last = *rest;
-        at += last->size;
-        rest = &last->next;
-    }
-    if (!last)
-        return redis_queue_move(to, from);
-    if (!*rest)
-        return true;
-    if (!buf_add(&to->out, from->out.data + at, from->out.len - at)) {
+    size_t kept = from->start; /* where the bytes of the next call that stays go */
+    struct redis_call **link = &from->head;
+    if (!buf_reserve(&to->out, from->out.len - from->start)) {
         to->out.oom = false;
         return false;
     }
-    if (to->tail)
-        to->tail->next = *rest;
-    else
-        to->head = *rest;
-    to->tail = from->tail;
-    *rest = NULL;
-    from->tail = last;
-    from->out.len = at;
+    from->tail = NULL;
+    while (*link) {
+        struct redis_call *c = *link;
+        char *bytes = from->out.data + at;
+        if (is_leaving(from, at) || c->background) {
+            if (kept != at)
+                memmove(from->out.data + kept, bytes, c->size);
+            kept += c->size;
+            from->tail = c;
+            link = &c->next;
+        } else {
+            *link = c->next;
+            c->next = NULL;
+            buf_add(&to->out, bytes, c->size);
+            append(to, c);
+        }
+        at += c->size;
+    }
+    from->out.len = kept;
+    if (redis_queue_pending(from) == 0)
+        forget_bytes(from);
     /* A call of which something has left when it is dropped is not counted. */
     to->dropped += from->dropped;
     to->dropped_size += from->dropped_size;

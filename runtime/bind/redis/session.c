@@ -19,12 +19,13 @@ enum {
 
 enum { MOST_RETIRED = 2 };
 
-/* Each retired connection keeps its place in the pool until its last command is given up. */
+/* Each retired connection keeps its place in the pool until its last command is given up, and what undoes one
+ * is answered. */
 static bool may_retire(const struct redis_session *s)
 {
     int n = 0;
     for (const struct redis_link *l = s->retired; l; l = l->next)
-        n += redisconn_is_awaited(l->conn);
+        n += redisconn_is_awaited(l->conn) || redisconn_has_background(l->conn);
     return n < MOST_RETIRED;
 }
 

@@ -261,6 +261,31 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(5, is_free), table.concat(held(), " "))
     end)
 
+    it("that a frozen server is to take is released when it wakes, behind what fills its socket", function()
+        -- The release finds the socket full. Sent on another connection it would come before the lock, which is
+        -- behind commands that the server reads, and runs, in many turns.
+        local SLOW <const> = "local n = 0 for i = 1, 1e6 do n = n + i end return #ARGV[1]"
+        local r <close> = redis.client { url = server.url, command_timeout = 0.2 }
+        local patient <const> = r:with { timeout = 10 }
+        r:lock("lock:clock"):release()
+        server:freeze()
+        local g <close> = task.group()
+        local function fill(size)
+            g:spawn(patient.eval, patient, SLOW, 0, ("x"):rep(size))
+            task.sleep(0.01)
+        end
+        for _ = 1, 12 do
+            fill(15000)
+        end
+        g:spawn(fails, "timeout", r.lock, r, "lock:a", { ttl = 600 })
+        task.sleep(0.01)
+        fill(1e6)
+        task.sleep(0.4)
+        server:thaw()
+        g:wait()
+        assert.is_true(redis_server.wait_until(5, is_free), table.concat(held(), " "))
+    end)
+
     it("waits no longer than it was told for a frozen server", function()
         local r <close> = redis.client { url = server.url }
         r:lock("lock:clock"):release()

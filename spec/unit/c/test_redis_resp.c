@@ -228,7 +228,7 @@ static void test_move_rest(void)
 {
     struct redis_queue from = {0};
     struct redis_queue to = {0};
-    struct redis_call a, b, c, d, e;
+    struct redis_call a = {0}, b = {0}, c = {0}, d = {0}, e = {0};
     push(&to, &e, "eeee");
     push(&from, &a, "aaaa");
     push(&from, &b, "bbbb");
@@ -249,6 +249,34 @@ static void test_move_rest(void)
     CHECK_EQ(redis_queue_pending(&from), 0);
     redis_queue_compact(&to, count, NULL);
     CHECK_STR(to.out.data, "eeeedddd");
+    redis_queue_free(&from);
+    redis_queue_free(&to);
+}
+
+/* A command that is sent to its first half counts as sent, as it has several replies; then what undoes it. */
+static void test_move_rest_of_background(void)
+{
+    struct redis_queue from = {0};
+    struct redis_queue to = {0};
+    struct redis_call set = {0}, other = {0}, undo = {0}, last = {0};
+    push(&from, &set, "SETPTTL");
+    set.expect = 2;
+    redis_queue_wrote(&from, 3, count, NULL);
+    CHECK_EQ(set.state, REDIS_CALL_SENT);
+    push(&from, &other, "oooo");
+    push(&from, &undo, "undo");
+    undo.background = true;
+    push(&from, &last, "llll");
+    CHECK(redis_queue_move_rest(&to, &from));
+    CHECK_STR(to.out.data, "oooollll");
+    CHECK(to.head == &other && other.next == &last && to.tail == &last && !last.next);
+    CHECK(from.head == &undo && from.tail == &undo && !undo.next && !from.cut);
+    CHECK_EQ(redis_queue_pending(&from), 8);
+    CHECK(memcmp(from.out.data + from.written, "PTTLundo", 8) == 0);
+    gone = 0;
+    redis_queue_wrote(&from, 8, count, NULL);
+    CHECK_EQ(gone, 1);
+    CHECK_EQ(redis_queue_pending(&from), 0);
     redis_queue_free(&from);
     redis_queue_free(&to);
 }
@@ -316,6 +344,7 @@ int main(void)
     TEST("a command that is given up half sent is sent to its end", test_drop_half_sent);
     TEST("what was not wholly sent moves to another connection", test_move);
     TEST("what has not begun moves to another connection", test_move_rest);
+    TEST("what undoes a command stays on the connection of that", test_move_rest_of_background);
     TEST("nothing is lost or mixed up by dropping at random", test_random_queue);
     return check_end("redis_resp");
 }
