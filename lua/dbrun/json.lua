@@ -12,6 +12,7 @@
 --- Raises nothing else.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
 
 local M = {}
 
@@ -27,7 +28,10 @@ M.null = core.null
 ---local v = json.decode '{"id": 9007199254740993, "tags": [], "note": null}'
 ---print(v.id, json.is_array(v.tags), v.note == json.null)  --> 9007199254740993  true  true
 ---```
-function M.decode(text)
+function M.decode(text, ...)
+    if type((...)) == "table" then
+        errors.fail("usage", "json.decode: takes a text and no options, got a table behind it")
+    end
     return core.json.decode(text)
 end
 

@@ -245,9 +245,11 @@ end
 
 child_meta.__close = Child.close
 
+---@param fn string
 ---@param spec dbrun.process.Spec
-local function start(fn, spec)
-    local normal = spec_of.normalize(fn, spec)
+---@param second any
+local function start(fn, spec, second)
+    local normal = spec_of.normalize(fn, spec, second)
     local handle = proc.start(normal)
     local child = setmetatable({
         handle = handle, pid = handle:pid(), detached = normal.detached, name = normal.argv[1], limit = normal.limit,
@@ -266,8 +268,8 @@ end
 ---child:write "hello\n"
 ---print(child:read_line(5))  --> hello
 ---```
-function M.start(spec)
-    return start("start", spec)
+function M.start(spec, ...)
+    return start("start", spec, (...))
 end
 
 --- Runs a program to its end. A program that fails raises no error: check `ok` or `code`. Raises kind `io` when it
@@ -279,11 +281,11 @@ end
 ---local result = process.run { "sort", stdin = "b\na\n", timeout = 5 }
 ---print(result.ok, result.code, #result.stdout)  --> true  0  4
 ---```
-function M.run(spec)
+function M.run(spec, ...)
     if type(spec) == "table" and spec.detached == true then
         errors.usage("process.run", "a detached program is started, not run")
     end
-    local child <close> = start("run", spec)
+    local child <close> = start("run", spec, (...))
     local result = child:wait(spec.timeout)
     if result then return result end
     local said = child.captures.stderr and child.handle:output(2) or ""
@@ -300,8 +302,8 @@ end
 ---```lua
 ---local function psql() process.exec { "psql", "-d", config.sync_database_url } end -- does not return
 ---```
-function M.exec(spec)
-    local normal <const> = spec_of.normalize("exec", spec)
+function M.exec(spec, ...)
+    local normal <const> = spec_of.normalize("exec", spec, (...))
     io.stdout:flush()
     io.stderr:flush()
     proc.exec(normal)

@@ -116,6 +116,7 @@ describe("json.decode", function()
             assert.truthy(refused(json.decode, value).message:find("json.decode: expected a string, got", 1, true))
         end
         refused(json.decode)
+        assert.matches("takes a text and no options", refused(json.decode, "[]", { nulls = true }).message)
     end)
 end)
 

@@ -222,6 +222,15 @@ describe("process.run", function()
         assert.matches("environment", raised("usage", process.run, { "true", env = { ["A=B"] = 1 } }).message)
     end)
 
+    it("refuses a second table, whose options it would not see", function()
+        for _, name in ipairs { "run", "start", "exec" } do
+            local problem <const> = raised("usage", process[name], { "sleep", "60" }, { timeout = 0.1 })
+            assert.matches("^process." .. name .. ": takes one table, got a second one", problem.message)
+            assert.matches("in the same table", problem.hint)
+        end
+        assert.is_true(task.map({ { "true" } }, 1, process.run)[1].ok) -- a number behind it is an index
+    end)
+
     it("leaves no descriptor behind", function()
         collectgarbage()
         process.run { "true" }

@@ -209,9 +209,14 @@ end
 --- The spec as core.process takes it.
 ---@param fn "run"|"start"|"exec"
 ---@param spec dbrun.process.Spec
+---@param second any what the caller gave behind the spec
 ---@return table
-function M.normalize(fn, spec)
+function M.normalize(fn, spec, second)
     args.check("process." .. fn, "spec", spec, "table")
+    if type(second) == "table" then
+        errors.fail("usage", ("process.%s: takes one table, got a second one"):format(fn),
+            ('options stand in the same table: process.%s{"cat", cwd = "/tmp"}'):format(fn))
+    end
     local argv <const> = arguments(fn, spec)
     local out <const> = {
         argv = argv, env = environment(fn, spec), cwd = spec.cwd or nil, detached = spec.detached or false,
