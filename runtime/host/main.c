@@ -1,4 +1,5 @@
 /* The program: reads the command line, runs Lua, returns the exit status. */
+#include "base/error.h"
 #include "base/project.h"
 #include "config.h"
 #include "host/heap.h"
@@ -25,13 +26,19 @@ static void guard_descriptors(void)
             (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
+static int cannot_watch(lua_State *L, int err)
+{
+    const char *hint = error_limit_hint(err);
+    return luaL_error(L, "cannot watch for signals: %s", hint ? hint : strerror(err));
+}
+
 /* lua_CFunction under pcall: everything that may raise. Leaves the status of sched_run and the error. */
 static int run(lua_State *L)
 {
     struct host *h = lua_touserdata(L, 1);
     state_fill(L, h);
     if (!signals_start(h->rt, h->options.timeout))
-        return luaL_error(L, "cannot watch for signals: %s", strerror(errno));
+        return cannot_watch(L, errno);
     lua_settop(L, 0);
     lua_pushcfunction(L, program_main);
     h->phase = PHASE_RUNNING;

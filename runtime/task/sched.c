@@ -1,9 +1,13 @@
 /* The scheduler: its making, the root task's run, its close. */
 #include "base/deadline.h"
+#include "base/error.h"
 #include "task/impl.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static char registry_key; /* its address is the key; it holds nothing */
 
@@ -37,6 +41,26 @@ static int sched_gc(lua_State *L)
     return 0;
 }
 
+/* Looks whether file descriptors are left for the loop: libuv aborts the program when it cannot make the pipe
+ * of its signals. Returns 0 or errno. */
+static int spare_descriptors(void)
+{
+    int pipes[4][2];
+    int made = 0;
+    int err = 0;
+    while (made < 4 && err == 0) {
+        if (pipe2(pipes[made], O_CLOEXEC) == 0)
+            made++;
+        else
+            err = errno;
+    }
+    while (made-- > 0) {
+        close(pipes[made][0]);
+        close(pipes[made][1]);
+    }
+    return err;
+}
+
 struct sched *sched_new(lua_State *L)
 {
     struct sched *s = lua_newuserdatauv(L, sizeof *s, 0);
@@ -64,9 +88,13 @@ struct sched *sched_new(lua_State *L)
     s->main_task.state = TASK_RUNNING;
     s->current = &s->main_task;
     s->turn_until = turn_until;
-    int rc = uv_loop_init(&s->loop);
-    if (rc != 0)
-        luaL_error(L, "cannot make an event loop: %s", uv_strerror(rc));
+    int err = spare_descriptors();
+    if (err == 0)
+        err = -uv_loop_init(&s->loop);
+    if (err != 0) {
+        const char *hint = error_limit_hint(err);
+        luaL_error(L, "cannot make an event loop: %s", hint ? hint : strerror(err));
+    }
     s->closed = false;
     timers_init(s);
     return s;

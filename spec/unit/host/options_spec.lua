@@ -122,6 +122,15 @@ describe("the command line of dbrun", function()
         end)
     end)
 
+    it("says so when there are no file descriptors for it", function()
+        for limit = 6, 11 do
+            local r = run(("ulimit -n %d; exec lua --no-env -e 'print(1)'"):format(limit))
+            assert.equal(r.code == 0 and "1\n" or "", r.out)
+            assert.matches(r.code == 0 and "^$" or "no file descriptors are left.*ulimit %-n", r.err)
+            assert.is_true(r.code == 0 or r.code == 1, r.code)
+        end
+    end)
+
     it("--help and --version", function()
         local help = run "lua --help"
         assert.equal(0, help.code)
