@@ -1,9 +1,9 @@
-/* Checks of what scripts pass. The words are those of lua/dbrun/args.lua. */
+/* Checks of arguments from scripts, with the wording of lua/dbrun/args.lua. */
 #include "task/impl.h"
 
 #include <lauxlib.h>
 
-/* What was given, for an error. A string is named by its type alone: it may be a secret. */
+/* The argument as an error names it. A string is named only by its type, because it may be a secret. */
 static const char *got(lua_State *L, int arg)
 {
     switch (lua_type(L, arg)) {

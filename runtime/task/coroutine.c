@@ -5,16 +5,16 @@
  * itself is "the main thread": it cannot yield, and coroutine.running returns true for it.
  *
  * Only the scheduler may resume what it parked. A task's own coroutine, and each coroutine that a task is
- * parked in, has a mark in its extra space, and scripts can neither resume nor close it. A task's coroutine
- * runs this task only, since scripts know coroutines by their address, and a hook stays with one. When the
- * task has ended, another mark says that it is dead.
+ * parked in, has a mark in its extra space; scripts can neither resume nor close such a coroutine. A
+ * coroutine is never reused for another task, because scripts identify coroutines by address and a hook stays
+ * with its coroutine. When the task has ended, another mark says that its coroutine is dead.
  */
 #include "task/impl.h"
 
 #include <lauxlib.h>
 
-/* The mark is the scheduler's address, or that of a part of it for a dead one. (Coroutines older than the
- * scheduler have undefined content there, but never these addresses.) */
+/* The mark is the scheduler's address, or for a dead coroutine the address of a field of it. (Coroutines
+ * older than the scheduler have undefined content there, but never these addresses.) */
 static void **mark_of(lua_State *co)
 {
     return lua_getextraspace(co);
@@ -80,7 +80,7 @@ static int resume_inner(lua_State *L, struct sched *s, lua_State *co, int narg)
     if (lua_status(co) == LUA_YIELD)
         scopes_bring_back(s, co);
     else
-        scopes_disown(s, co); /* it starts: scopes with its address belong to a collected coroutine */
+        scopes_disown(s, co); /* older scopes with its address: of a collected coroutine */
     s->running = co;
     s->blocked += blocked;
     int status = lua_resume(co, L, narg, &nres);
@@ -153,7 +153,7 @@ static int reset(struct sched *s, lua_State *co)
     return status;
 }
 
-/* As lua's auxwrap: the error of a coroutine that died gets the position of the caller in front. */
+/* As lua's auxwrap: puts the position of the caller in front of the error of a coroutine that died. */
 static int wrap_finish(lua_State *L, struct sched *s, lua_State *co, int n)
 {
     if (n >= 0)
@@ -232,7 +232,7 @@ static int co_close(lua_State *L)
     const char *status = status_of(L, s, co);
     if (*status != 's' && *status != 'd')
         return luaL_error(L, "cannot close a %s coroutine", status);
-    /* The task of a dead one has closed its variables, and t:join() takes the results from it. */
+    /* A dead task has already closed its variables, and t:join() takes the results from its coroutine. */
     if (is_marked_dead(co, s) || reset(s, co) == LUA_OK) {
         lua_pushboolean(L, 1);
         return 1;

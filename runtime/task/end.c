@@ -1,11 +1,11 @@
-/* The end: interruption, deadlock, what a program that ends waits for. */
+/* The end of a program: interruption, deadlock, and what it waits for before it exits. */
 #include "base/deadline.h"
 #include "task/impl.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
 
-/* So often tasks are told of a deadlock, and may wait for something else. */
+/* How often in a row tasks get the error of a deadlock and may wait for something else. */
 enum { DEADLOCKS_IN_A_ROW = 1000 };
 
 void sched_interrupt(struct sched *s, const char *reason)
@@ -82,7 +82,7 @@ void task_interrupt(lua_State *L, struct sched *s)
     for (const struct scope *sc = t->scope; sc; sc = sc->outer)
         if (sc->kind == SCOPE_SHIELD)
             return;
-    if (t == &s->main_task || t->own.fired) /* else it is of a group inside of a shield */
+    if (t == &s->main_task || t->own.fired) /* otherwise its group is inside a shield */
         sched_raise_interrupted(L, s);
 }
 
@@ -119,7 +119,7 @@ bool sched_take_error(lua_State *L, struct sched *s)
 
 /* ---- sched_end ---- */
 
-static const uint64_t UNDISTURBED = 1 * NS_PER_S; /* for what a task does in its end */
+static const uint64_t UNDISTURBED = 1 * NS_PER_S; /* for cleanup in the cancelled tasks */
 static const uint64_t AGAIN = 20 * NS_PER_MS;
 static const uint64_t END_LIMIT = 2 * NS_PER_S;
 
@@ -191,7 +191,7 @@ static void close_halted(struct sched *s)
         task_close(s, root);
 }
 
-/* Goes on from the step that was reached. */
+/* Continues from the step that was reached. */
 static int end_steps(struct sched *s)
 {
     enum end_step *step = &s->ending.step;
@@ -203,7 +203,7 @@ static int end_steps(struct sched *s)
         close_halted(s);
         *step = STEP_STARTED;
     }
-    if (*step == STEP_STARTED) { /* what the variables of these started or left */
+    if (*step == STEP_STARTED) { /* work that the variables of the halted tasks started or left */
         end_others(s);
         *step = STEP_BACKGROUND;
     }

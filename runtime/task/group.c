@@ -30,13 +30,13 @@ static void cancel_tasks(struct group *g)
         group_cancel(below, g->cancel_reason);
 }
 
-/* A task that is cancelled while it waits for a group cancels that, and so on down: a list instead of a
- * recursion, which would need a stack as deep as the groups are. */
+/* A task that is cancelled while it waits for a group cancels this group, whose tasks can wait for further
+ * groups. A list replaces a recursion, whose stack would be as deep as the groups are nested. */
 void group_cancel(struct group *g, const char *reason)
 {
     struct sched *s = g->sched;
     bool first = s->cancel_head == NULL;
-    if (g == s->cancel_tail || g->cancel_next) /* it is in the list */
+    if (g == s->cancel_tail || g->cancel_next) /* already in the list */
         return;
     g->cancel_reason = reason;
     if (first)
@@ -90,7 +90,7 @@ void task_tell_stuck(struct task *t)
         t->wait.abandon = abandon_wait_alone;
     wait_cancel(&t->wait);
     if (for_group)
-        t->wait.abandon = abandon_wait; /* group_waited_for knows it by that */
+        t->wait.abandon = abandon_wait; /* group_waited_for recognises the wait by this function */
 }
 
 /* Takes the error on top of L. */
@@ -106,7 +106,7 @@ static void group_fail(lua_State *L, struct group *g)
         scope_fire(&g->scope, "cancelled because a task of the group failed");
 }
 
-/* Takes it out of the list of the group that counts it. */
+/* Removes the group from the list of the group that counts it. */
 static void group_uncount(struct group *g)
 {
     struct group **at = &g->parent->orphans;
@@ -125,7 +125,7 @@ static void group_count(struct group *g, struct group *parent)
     parent->live++;
 }
 
-/* Wakes all that wait for the group's end. Each of them raises its error. */
+/* Wakes all tasks that wait for the group's end. Each of them raises the group's error. */
 static void wake_waiters(struct group *g)
 {
     struct wait *w;
@@ -163,7 +163,7 @@ struct group *group_heir(struct group *g)
 
 bool group_is_inside(const struct group *in, const struct group *g)
 {
-    if (in == g->parent) /* the task that made it closes it: nothing to look for, however deep it is */
+    if (in == g->parent) /* the task that made it closes it: no search, however deep it is */
         return false;
     while (in && in != g)
         in = in->parent;

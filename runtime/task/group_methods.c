@@ -14,7 +14,7 @@ int group_new(lua_State *L)
     struct group *g = lua_newuserdatauv(L, sizeof *g, 1);
     group_init(g, s);
     luaL_setmetatable(L, GROUP_CLASS);
-    if (t->ref != LUA_NOREF) { /* its group's userdata must outlive this one */
+    if (t->ref != LUA_NOREF) { /* the userdata of the task's group must outlive the task's */
         lua_rawgeti(L, LUA_REGISTRYINDEX, t->ref);
         lua_getiuservalue(L, -1, TASK_UV_GROUP);
         lua_setiuservalue(L, 1, 1);
@@ -39,7 +39,7 @@ static int group_cancel_method(lua_State *L)
 {
     struct group *g = arg_self(L, GROUP_CLASS, "group:cancel");
     group_cancel(g, "the group was cancelled");
-    g->cancelled = false; /* the group can be used again: only its present tasks end */
+    g->cancelled = false; /* only the present tasks are cancelled; the group can be used again */
     return 0;
 }
 
@@ -58,14 +58,14 @@ static void take_told(lua_State *L, struct group *g)
     if (g->told == LUA_NOREF)
         return;
     push_ref(L, &g->told, --g->untold == 0);
-    lua_settop(L, 3); /* an earlier one wins */
+    lua_settop(L, 3); /* an earlier error wins */
 }
 
 enum { END_WAIT, END_CLOSE, END_CLOSE_ERROR };
 
-/* Waits until the last task has ended, always, because no task may outlive its group: a cancellation of
- * a task that waits is passed on to the tasks and raised when they have ended. Stack: 1 = group, 2 = whether
- * the task that waits was cancelled meanwhile, 3 = the group's error, if there was one (it may be nil). */
+/* Always waits until the last task has ended, because no task may outlive its group: a cancellation of the
+ * waiting task cancels the group's tasks and is raised when they have ended. Stack: 1 = group, 2 = whether
+ * the waiting task was cancelled meanwhile, 3 = the group's error, if there was one (it may be nil). */
 static int group_end_k(lua_State *L, int status, lua_KContext how)
 {
     struct sched *s = sched_upvalue(L);
@@ -87,7 +87,7 @@ static int group_end_k(lua_State *L, int status, lua_KContext how)
         g->owner = NULL;
     if (g->error != LUA_NOREF)
         push_ref(L, &g->error, true);
-    else if (status == LUA_YIELD && g->told != LUA_NOREF) /* it ended after this task was cancelled */
+    else if (status == LUA_YIELD && g->told != LUA_NOREF) /* the group ended after this task was cancelled */
         push_ref(L, &g->told, false);
     lua_settop(L, lua_gettop(L) > 3 ? 3 : lua_gettop(L));
     if (lua_gettop(L) == 3 && how != END_CLOSE_ERROR)
@@ -115,9 +115,9 @@ static int group_wait(lua_State *L)
 }
 
 /* The block ended where nothing can wait: the tasks are cancelled, and the group around this one waits for
- * them. That is what was asked for when the coroutine of the block was closed from outside (by
- * coroutine.close, or by coroutine.wrap after an error inside): then no function stands under this one.
- * Anywhere else it is a mistake, since the tasks had no time to do their work. */
+ * them. This is correct when the coroutine of the block was closed from outside (by coroutine.close, or by
+ * coroutine.wrap after an error inside); then there is no function below this one on the stack. Anywhere else
+ * it is a usage error, because the tasks had no time to do their work. */
 static int hand_over(lua_State *L, struct sched *s, struct group *g, bool by_error, bool echo)
 {
     lua_Debug ar;
@@ -136,8 +136,8 @@ static int hand_over(lua_State *L, struct sched *s, struct group *g, bool by_err
     return 0;
 }
 
-/* __close(group, error): the block ends. After an error the tasks are cancelled and Lua passes the error
- * on; if it is only the cancellation that followed a task's failure, that failure is raised instead. */
+/* __close(group, error): the block ends. After an error the tasks are cancelled and Lua passes the error on;
+ * if the error is only the cancellation that followed a task's failure, the failure is raised instead. */
 static int group_close(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
@@ -147,7 +147,7 @@ static int group_close(lua_State *L)
     bool by_error = !lua_isnoneornil(L, 2);
     bool echo = g->scope.delivered && g->opened_by == s->current->id;
     if (g->live > 0 && task_can_park(L, s) && group_is_inside(s->current->group, g)) {
-        if (by_error) /* it goes on, and fails the group */
+        if (by_error) /* the error goes on, and fails the group */
             return 0;
         return sched_usage(L, s,
                            "a task of a group cannot close it, since the close waits for the task's end");
@@ -157,13 +157,13 @@ static int group_close(lua_State *L)
         group_cancel(g, "cancelled because the block of its group raised an error");
     if (g->live > 0 && !task_can_park(L, s))
         return hand_over(L, s, g, by_error, echo);
-    g->owner = s->current; /* the owner before may end while this one waits */
+    g->owner = s->current; /* the previous owner can end while this task waits */
     lua_settop(L, 1);
     lua_pushboolean(L, 0);
     return group_end_k(L, LUA_OK, by_error && !echo ? END_CLOSE_ERROR : END_CLOSE);
 }
 
-/* Collected without a close while its owner runs: an unreported failure passes to the group above. */
+/* Collected without __close while its owner runs: an unreported failure passes to the group above. */
 static int group_gc(lua_State *L)
 {
     struct group *g = luaL_checkudata(L, 1, GROUP_CLASS);

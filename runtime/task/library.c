@@ -147,8 +147,8 @@ static int task_traceback(lua_State *L)
     return sched_push_traceback(L, s, 1);
 }
 
-/* told_to_end() -> boolean: was the code that runs now told to end, by a time limit or a cancellation around
- * it? For a loop that tries again after errors, since such an error may look like one of the connection. */
+/* told_to_end() -> boolean: true when a time limit or a cancellation around the running code was delivered.
+ * For loops that retry after errors, because such an error can look like a connection error. */
 static int task_told_to_end(lua_State *L)
 {
     lua_pushboolean(L, scope_was_delivered(sched_upvalue(L)->current));

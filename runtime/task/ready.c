@@ -1,4 +1,4 @@
-/* The queue of tasks that can be resumed, and the work deferred until all of them have run. */
+/* The queue of tasks to resume, and the work deferred until all of them have run. */
 #include "task/impl.h"
 
 void sched_make_ready(struct sched *s, struct task *t)

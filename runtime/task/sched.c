@@ -1,4 +1,4 @@
-/* The scheduler: its making, the root task's run, its close. */
+/* The scheduler: creating it, running the root task, closing it. */
 #include "base/deadline.h"
 #include "base/error.h"
 #include "task/impl.h"
@@ -115,7 +115,7 @@ void sched_close(struct sched *s)
     uv_close((uv_handle_t *)&s->uv_timer, NULL);
     uv_run(&s->loop, UV_RUN_NOWAIT);
     if (uv_loop_close(&s->loop) == UV_EBUSY) {
-        /* A handle that its owner did not close. Its block leaks, but the program ends at once. */
+        /* The owner of this handle did not close it. Its block leaks, but the program is about to end. */
         uv_walk(&s->loop, close_handle, NULL);
         uv_run(&s->loop, UV_RUN_DEFAULT);
         uv_loop_close(&s->loop);

@@ -1,4 +1,4 @@
-/* Conditions (queues and semaphores are made of them) and signals: what tasks wait for besides I/O. */
+/* What tasks can wait for besides I/O: conditions (the base of queues and semaphores) and signals. */
 #include "base/deadline.h"
 #include "task/impl.h"
 #include "task/traced.h"
@@ -180,7 +180,7 @@ int signal_new(lua_State *L)
         rc = signal_start(s, h);
     if (rc != 0)
         return sched_usage(L, s, "task.on_signal: %s: %s", name, uv_strerror(rc));
-    return 1; /* its handle keeps the loop alive: a signal may wake tasks that wait for anything else */
+    return 1; /* the handle keeps the loop alive: all tasks waiting is no deadlock, since a signal may come */
 }
 
 static void abandon_signal(struct wait *w)

@@ -37,8 +37,8 @@ static int task_body(lua_State *L)
 
 /* ---- making ---- */
 
-/* `body` is the coroutine's first function: task_body, which calls the function on L, or NULL for that
- * function itself. */
+/* `body` is the coroutine's first function: task_body, which calls the function on L; NULL makes the function
+ * on L itself the first. */
 static struct task *make(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs,
                          lua_CFunction body)
 {
@@ -61,7 +61,7 @@ static struct task *make(lua_State *L, struct sched *s, struct group *group, int
     }
     if (!lua_checkstack(co, nargs + 4))
         luaL_error(L, "too many arguments");
-    if (open && !group->owner) /* by a finaliser: all that allocates stands above */
+    if (open && !group->owner) /* closed by a finaliser meanwhile; nothing below allocates */
         sched_usage(L, s, "group:spawn: this group has been closed");
     lua_pushvalue(L, -1);
     t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -169,7 +169,7 @@ void task_halt(struct sched *s, struct task *t)
     sched_forget_ready(s, t);
     t->state = TASK_PARKED;
     group_owner_ended(t);
-    if (ending && ending->owner == t) /* at the end of its block, which has left the scope */
+    if (ending && ending->owner == t) /* the block has ended and left its scope */
         group_leave(ending, t);
     group_task_ended(t->group, t, false);
 }
@@ -190,7 +190,7 @@ void task_close(struct sched *s, struct task *t)
         lua_warning(s->L, text ? text : "error object is not a string", 1);
         lua_warning(s->L, ")", 0);
     }
-    group_owner_ended(t); /* groups that these variables opened */
+    group_owner_ended(t); /* groups that the __close of these variables opened */
     t->state = TASK_DONE;
     sched_timer_stop(s, &t->wait.timer);
     coroutine_mark_dead(t->co, s);

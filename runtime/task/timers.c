@@ -1,10 +1,10 @@
 /*
  * The scheduler's timers: one binary heap of deadlines behind one uv_timer_t.
  *
- * An entry of the heap has its key beside it, so that comparing touches no timer. The key is the time at
- * which the timer is looked at, its deadline or earlier: a timer that starts again with a later deadline, or
- * rests, leaves its entry where it is, and timers_run puts the entry right when its time comes. A task that
- * waits again and again with a limit so moves nothing in the heap.
+ * Each heap entry stores its key, so that comparing two entries touches no timer. The key is the time at
+ * which timers_run looks at the timer: its deadline or earlier. A timer that restarts with a later deadline,
+ * or rests, leaves its entry in place, and timers_run corrects the entry when its key is due. So a task that
+ * waits again and again with a limit moves nothing in the heap.
  */
 #include "base/deadline.h"
 #include "task/impl.h"
@@ -126,8 +126,8 @@ static void on_timer(uv_timer_t *handle)
     struct sched *s = handle->data;
     s->uv_timer_at = DEADLINE_NEVER;
     timers_run(s);
-    /* uv_run(ONCE) polls after it has run the timers, and without a timer that may take long: stop it, so
-     * that the tasks woken just now run first. */
+    /* uv_run(ONCE) polls after it has run the timers, and without a timer the poll may block for long: stop
+     * it, so that the tasks just woken run first. */
     uv_stop(&s->loop);
 }
 
@@ -160,7 +160,7 @@ bool timers_init(struct sched *s)
 void timers_free(struct sched *s)
 {
     for (uint32_t i = 1; i <= s->timers.n; i++)
-        s->timers.list[i].timer->index = 0; /* it may be stopped later */
+        s->timers.list[i].timer->index = 0; /* sched_timer_stop may still be called */
     free(s->timers.list);
     s->timers = (struct timer_heap){0};
 }

@@ -16,7 +16,7 @@ bool traceback_is_cancelled(lua_State *L)
     return is;
 }
 
-/* Ignores cancellations: most follow from the error whose traceback is wanted. */
+/* Ignores cancellations, because most of them follow from the error whose traceback is wanted. */
 int sched_note_error(lua_State *L, struct sched *s)
 {
     if (traceback_is_cancelled(L))

@@ -7,9 +7,9 @@
 
 #include "task/sched.h"
 
-/* Something has begun at `start` in the lane of the current task. There must be a trace. */
+/* Begins a span at `start` in the lane of the current task. There must be a trace. */
 struct trace_span task_span(struct sched *s, uint64_t start);
-/* The wait that has just begun is told as this when it ends. Does nothing without a trace. */
+/* Names the wait that has just begun for its event in the trace. Does nothing without a trace. */
 void wait_told(lua_State *L, struct sched *s, struct wait *w, enum trace_cat cat, const char *name);
 
 #endif

@@ -1,14 +1,14 @@
-/* All tasks: those of a group, of the groups that they have open or close, and of the groups below that
- * nobody closed. */
+/* Walks over all tasks below a group: its own, those of groups that these tasks have open or are closing, and
+ * those of orphaned groups. */
 #include "task/impl.h"
 
-/* Lists of groups instead of a recursion, which would need a stack as deep as the groups are. */
+/* Lists of groups replace a recursion, whose stack would be as deep as the groups are nested. */
 struct walk {
-    struct group *found; /* their tasks have still to be looked at for further groups */
+    struct group *found; /* groups whose tasks have still to be searched for further groups */
     struct group **end;  /* of `found` */
-    struct group *seen;  /* the last one first */
+    struct group *seen;  /* the last group first */
     uint32_t number;
-    bool from_outside; /* what is inside a shield is left out, and the groups count as cancelled */
+    bool from_outside; /* skips what is inside a shield, and marks the groups as cancelled */
 };
 
 static void find_group(struct walk *w, struct group *g)
@@ -62,10 +62,10 @@ static bool is_shielded_aside(const struct scope *sc)
 {
     if (sc->task && outside_shields(sc->task->scope) != sc->task->scope)
         return true;
-    return outside_shields(sc->outer) != sc->outer; /* of its coroutine; of another is near enough */
+    return outside_shields(sc->outer) != sc->outer; /* also of another coroutine: near enough */
 }
 
-/* `top` = the root group: also the groups of suspended coroutines, and of the main thread. */
+/* For the root group, also visits the groups of suspended coroutines and of the main thread. */
 static void walk(struct group *top, bool from_outside, void (*visit)(struct task *t, const char *reason),
                  const char *reason)
 {
@@ -80,7 +80,7 @@ static void walk(struct group *top, bool from_outside, void (*visit)(struct task
                 find_group(&w, group_of(sc));
         find_below(&w);
     }
-    /* The inner ones first: a task that is cancelled while it waits for its group cancels that. */
+    /* Inner groups first: a task that is cancelled while it waits for its group cancels this group. */
     for (struct group *g = w.seen; g; g = g->walk_next) {
         if (from_outside)
             g->cancelled = true;
@@ -156,10 +156,10 @@ void tree_leave(struct group *top, struct tree_left *left)
         while (g->tasks)
             leave_task(g->tasks, left);
         if (g->orphans)
-            g = g->orphans; /* with its last task it leaves the list */
+            g = g->orphans; /* a group leaves the list with its last task */
         else if (g == top)
             return;
         else
-            g = above->orphans ? above : top; /* those above may have ended with it */
+            g = above->orphans ? above : top; /* the groups above may have ended with it */
     }
 }

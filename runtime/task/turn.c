@@ -28,7 +28,7 @@ static void run_turn(struct sched *s)
 
 void sched_run_ready(struct sched *s)
 {
-    run_turn(s); /* sched_end, called by a task: the turn that it has left */
+    run_turn(s); /* a task called sched_end and left this turn unfinished */
     for (int round = 0; s->ready_head && round < ROUNDS_BEFORE_POLL; round++) {
         s->turn = s->ready_head;
         s->ready_head = s->ready_tail = NULL;
@@ -42,7 +42,7 @@ void sched_poll(struct sched *s)
     timers_arm(s);
     if (!s->ready_head)
         s->deadlocks = 0;
-    /* These tasks may have ended the wait of a stock lua5.4's main thread. */
+    /* A task of this turn may have ended the wait of a stock lua5.4's main thread. */
     bool settled = s->main_task.wait.status > WAIT_PENDING;
     uv_run(&s->loop, s->ready_head || settled ? UV_RUN_NOWAIT : UV_RUN_ONCE);
 }

@@ -82,7 +82,7 @@ struct wait *wait_begin(struct sched *s, uint64_t deadline, void (*abandon)(stru
     w->timer.fn = expired;
     w->timer.data = w;
     w->timer.deadline = deadline;
-    if (deadline != DEADLINE_NEVER) /* a statement without a limit is the usual one */
+    if (deadline != DEADLINE_NEVER) /* most statements have no limit */
         sched_timer_start(s, &w->timer, deadline);
     return w;
 }
@@ -125,7 +125,7 @@ static int parked_k(lua_State *L, int status, lua_KContext ctx)
     return t->k(L, status, t->kctx);
 }
 
-/* Of the scopes inside the innermost shield: the outermost that fired and was not delivered yet. */
+/* The outermost scope inside the innermost shield that fired and was not delivered yet. */
 static struct scope *scope_due(const struct task *t)
 {
     struct scope *due = NULL;

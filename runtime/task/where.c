@@ -5,7 +5,8 @@
 
 #define FOLDER_END "dbrun/"
 
-static char registry_key; /* its address is the key of the folder, written as in a chunk's source: "@/..." */
+static char registry_key; /* its address is the registry key of the folder, which is stored as a chunk's
+                             source: "@/..." */
 
 void script_own_folder(lua_State *L, const char *folder)
 {
@@ -29,8 +30,8 @@ static bool begins_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* Is it one of dbrun's own modules: embedded, or from the folder? To ask for that takes longer than to see
- * that it is no file in such a one. */
+/* True when the function is in one of dbrun's modules: embedded, or from the folder. The cheap test, whether
+ * the source is a file in a folder of that name at all, comes first. */
 static bool is_own(lua_State *L, const lua_Debug *ar)
 {
     if (*ar->source == '=')
@@ -39,7 +40,7 @@ static bool is_own(lua_State *L, const lua_Debug *ar)
     return folder && begins_with(ar->source, folder);
 }
 
-/* The innermost script function: *ar tells of it. */
+/* Sets *ar to the innermost script function. */
 static bool find(lua_State *L, int from_level, lua_Debug *ar)
 {
     for (int level = from_level; lua_getstack(L, level, ar); level++) {
