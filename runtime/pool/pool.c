@@ -12,8 +12,8 @@ static enum pool_settle answer(struct pool_waiter *w, enum pool_settle result)
 /* Queues `w`, or returns why it cannot be queued. */
 static enum pool_settle queue(struct pool *p, struct pool_waiter *w)
 {
-    /* Slots that are not leased become free by themselves (or can be opened), and waiters ahead in the queue
-     * get theirs first. Beyond that number a leased slot would have to be released. */
+    /* Slots that are not leased become free without a release (or can be opened), and waiters ahead in the
+     * queue get theirs first. A waiter beyond that number would need a leased slot. */
     if (w->nowait && p->limit - p->list[SLOT_LEASED].count <= p->waiting)
         return answer(w, POOL_FULL);
     if (pool_would_deadlock(p, w->owner))
@@ -85,7 +85,7 @@ static void give_back(struct pool *p, struct pool_slot *s, enum pool_verdict ver
     else if (verdict == POOL_BROKEN)
         pool_slot_close(p, s, POOL_UNUSABLE);
     else if (!p->first && p->list[SLOT_IDLE].count >= p->keep)
-        pool_slot_close(p, s, POOL_SURPLUS); /* it is closed anyway: a reset would be wasted */
+        pool_slot_close(p, s, POOL_SURPLUS); /* the connection is closed anyway: a reset would be wasted */
     else if (verdict == POOL_REUSE)
         pool_slot_ready(p, s, false);
     else {
@@ -128,10 +128,10 @@ void *pool_detach(struct pool *p, struct pool_slot *s, uint64_t now)
     return conn;
 }
 
-/* ---- news from the embedder ---- */
+/* ---- reports from the embedder ---- */
 
-/* When a connection opened at `now` is to be replaced. The jitter keeps connections that were opened together
- * from being replaced together. */
+/* The time at which a connection opened at `now` must be replaced. The jitter keeps connections that were
+ * opened together from being replaced together. */
 static uint64_t expiry(struct pool *p, uint64_t now)
 {
     uint64_t age = p->config.recycle;

@@ -40,7 +40,7 @@ struct pool;
 enum pool_slot_state {
     SLOT_OPENING,
     SLOT_IDLE,    /* list: idle, most recently used first */
-    SLOT_PINGING, /* pre-ping: a round trip before it is given out */
+    SLOT_PINGING, /* pre-ping: a round trip before it is handed out */
     SLOT_LEASED,  /* list: leased, oldest first */
     SLOT_RESETTING,
     SLOT_CLOSING,
@@ -64,7 +64,7 @@ struct pool_slot {
     bool invalid;         /* close it on return */
     /* the pool's own */
     bool proven;          /* the server has just answered: `check` is not needed */
-    enum pool_check said; /* of a check that is still to be acted on; else POOL_CHECK_OK */
+    enum pool_check said; /* result of a check that has still to be acted on; else POOL_CHECK_OK */
     struct pool_list *list;
 };
 
@@ -80,14 +80,14 @@ enum pool_settle {
 struct pool_waiter {
     /* filled in by the caller */
     const void *owner;
-    /* POOL_FULL at once instead of waiting for a release. (While a slot is being opened, pinged, reset or
-     * closed the answer may still be POOL_WAITING: that one needs no release.) */
+    /* Answer POOL_FULL at once instead of waiting for a release. (The answer can still be POOL_WAITING while
+     * a slot is being opened, pinged, reset or closed, because that slot needs no release.) */
     bool nowait;
     void (*settled)(struct pool_waiter *w); /* not called for the `w` that pool_acquire itself answers */
     /* filled in by the pool */
     enum pool_settle result;
     struct pool_slot *slot;
-    struct error error; /* written on POOL_FAILED only; the caller clears it then */
+    struct error error; /* set only with POOL_FAILED; the caller then clears it */
     struct pool_waiter *next;
     struct pool_waiter *prev;
     uint64_t since;
@@ -103,8 +103,9 @@ enum pool_verdict { POOL_REUSE, POOL_RESET, POOL_BROKEN };
 struct pool_ops {
     void (*open)(struct pool_slot *s);  /* -> pool_opened | pool_open_failed */
     void (*close)(struct pool_slot *s); /* -> pool_closed; destroys s->conn */
-    /* Is the connection usable at checkout? Never blocks. idle_ns is 0 when it goes straight from its last
-     * user to a waiter. Not called for a connection that was just opened, pinged or reset. */
+    /* Checks at checkout whether the connection is usable. Never blocks. idle_ns is 0 when the connection
+     * goes straight from its last user to a waiter. Not called for a connection that was just opened, pinged
+     * or reset. */
     enum pool_check (*check)(struct pool_slot *s, uint64_t idle_ns);
     void (*ping)(struct pool_slot *s);               /* -> pool_pinged */
     enum pool_verdict (*judge)(struct pool_slot *s); /* on return */
@@ -124,7 +125,7 @@ struct pool_config {
 };
 
 struct pool_stats {
-    uint32_t size, overflow; /* overflow: what is allowed above size; UINT32_MAX = no limit */
+    uint32_t size, overflow; /* overflow: slots allowed above size; UINT32_MAX = no limit */
     uint32_t open;           /* everything that counts against the limit */
     uint32_t idle, leased, opening, resetting, closing;
     uint32_t waiting;
@@ -134,47 +135,48 @@ struct pool_stats {
     uint64_t acquired;
     uint64_t wait_count, wait_ns, wait_max_ns; /* of acquires answered POOL_WAITING, whatever their result */
     uint32_t pinging;
-    uint64_t detached; /* opened == closed + detached + what is open and not opening */
+    uint64_t detached; /* opened == closed + detached + open connections that are not opening */
 };
 
-/* NULL when memory is out. */
+/* NULL when out of memory. */
 struct pool *pool_new(const struct pool_config *config);
 void *pool_data(const struct pool *p);
 /* The pool must be drained (or never used). */
 void pool_free(struct pool *p);
 
-/* Deadlock: does `owner` hold a connection, and is each of the others held by an owner that waits too? False
- * for NULL. pool_acquire calls this itself. */
+/* True for a deadlock: `owner` holds a connection, and each of the others is held by an owner that waits too.
+ * False for a NULL owner. pool_acquire calls this itself. */
 bool pool_would_deadlock(const struct pool *p, const void *owner);
-/* Do more tasks wait than connections are being opened, while all of the pool's size is open? Then a
- * connection that is kept without need helps when it is released. */
+/* True when more waiters are queued than connections are being opened, and `size` connections are open. Then
+ * a caller that keeps a connection without need should release it. */
 bool pool_wants_back(const struct pool *p);
-/* The connection that pool_acquire would grant at once, granted; NULL: there is none, or its check did not
- * pass: the next pool_acquire acts on that. */
+/* Grants the connection that pool_acquire would grant at once. NULL when there is none or its check failed;
+ * the next pool_acquire acts on the failed check. */
 struct pool_slot *pool_take(struct pool *p, const void *owner, uint64_t now);
 bool pool_has_idle(const struct pool *p);
-/* Does a task wait, so that a release grants a connection? */
+/* True when a waiter is queued, so that a release grants it the connection. */
 bool pool_has_waiter(const struct pool *p);
-/* Takes a connection or queues. POOL_WAITING means that `w` is queued; any other answer is final and
- * also stands in w->result. */
+/* Takes a connection or queues. POOL_WAITING means that `w` is queued; any other answer is final and also set
+ * in w->result. */
 enum pool_settle pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t now);
-/* Withdraws a waiter that is still queued; false when it was settled already (a granted slot is then
- * the caller's to release) or withdrawn. `timed_out` counts it in the statistics. */
+/* Withdraws a waiter that is still queued; false when it was already withdrawn or settled (the caller must
+ * then release a granted slot). `timed_out` counts it in the statistics. */
 bool pool_cancel(struct pool *p, struct pool_waiter *w, bool timed_out, uint64_t now);
-/* Gives a leased slot back: judged, then reused, reset or closed. Needs no I/O in the caller. */
+/* Returns a leased slot to the pool: it is judged, then reused, reset or closed. Needs no I/O in the
+ * caller. */
 void pool_release(struct pool *p, struct pool_slot *s, uint64_t now);
-/* Gives a leased slot back to be closed, whatever its state. */
+/* Returns a leased slot to the pool, which closes its connection, whatever its state. */
 void pool_discard(struct pool *p, struct pool_slot *s, uint64_t now);
 /* Takes the leased connection out of the pool for good (LISTEN, detach): the caller owns s->conn afterwards;
  * the slot is freed and so is its capacity. */
 void *pool_detach(struct pool *p, struct pool_slot *s, uint64_t now);
 
-/* ---- news from the embedder ---- */
+/* ---- reports from the embedder ---- */
 void pool_opened(struct pool_slot *s, void *conn, uint64_t now);
 /* Frees the slot. The error moves to the first waiter (without one it is cleared; `e` is empty afterwards),
  * and the next waiter may open a connection. */
 void pool_open_failed(struct pool_slot *s, struct error *e, uint64_t now);
-/* Failed = the server went away: every older connection is invalidated and this one replaced. */
+/* With alive = false the server went away: every older connection is invalidated and this one replaced. */
 void pool_pinged(struct pool_slot *s, bool alive, uint64_t now);
 void pool_reset_done(struct pool_slot *s, bool ok, uint64_t now);
 void pool_closed(struct pool_slot *s, uint64_t now);

@@ -1,6 +1,6 @@
 /*
- * Shared by pool.c (the calls of users and embedders), pool_pump.c (the transitions, and the decision what is
- * next) and pool_policy.c (life, retirement, figures); for no other file.
+ * Only for pool.c (the calls of users and embedders), pool_pump.c (the transitions, and the decision what
+ * comes next) and pool_policy.c (creation, retirement, figures).
  *
  * Every call that changes more than one slot runs between pool_enter and pool_leave. The calls only change
  * states and put slots on `ready`; the outermost pool_leave then runs the pump, which hands out, opens and
@@ -24,17 +24,17 @@ struct pool_list {
 struct pool {
     struct pool_config config;
     uint32_t limit; /* slots that may exist at once; UINT32_MAX = no limit */
-    uint32_t keep;  /* idle ones that stay; UINT32_MAX = all */
+    uint32_t keep;  /* idle connections to keep; UINT32_MAX = all */
     uint32_t open;  /* slots in any state */
     struct pool_list list[SLOT_CLOSING + 1];
-    struct pool_list ready; /* SLOT_IDLE too: usable, and not yet handed out or put on the idle list */
+    struct pool_list ready; /* SLOT_IDLE too: usable, not yet handed out or on the idle list */
     struct pool_waiter *first;
     struct pool_waiter *last;
     uint32_t waiting;
     uint32_t depth;
     bool closed;
     bool reported_drained;
-    uint64_t now; /* the latest that was passed in */
+    uint64_t now; /* the latest time that was passed in */
     uint64_t generation;
     uint64_t random;
     /* since the pool was made */
@@ -114,20 +114,20 @@ static inline void pool_slot_lease(struct pool *p, struct pool_slot *s, const vo
     p->acquired++;
 }
 
-/* Must it not be handed out again? */
+/* True when the slot must not be handed out again. */
 static inline bool pool_slot_retired(const struct pool *p, const struct pool_slot *s)
 {
     return s->invalid || s->generation != p->generation || p->closed;
 }
 
-/* Callers may pass clocks that were read a moment apart: never below zero. */
+/* Never below zero, although callers may pass clocks that were read a moment apart. */
 static inline uint64_t pool_slot_idle_ns(const struct pool_slot *s, uint64_t now)
 {
     return now > s->idle_since ? now - s->idle_since : 0;
 }
 
-/* Is the connection usable? Asks once, because a check may change what the next one would see: a failed one
- * is kept until pool_slot_suspect. */
+/* True when the connection is usable. Checks only once, because a check can change what the next check would
+ * see: a failed result is kept until pool_slot_suspect. */
 static inline bool pool_slot_passes(const struct pool *p, struct pool_slot *s, uint64_t now)
 {
     if (s->said == POOL_CHECK_OK)
@@ -141,22 +141,22 @@ void pool_enter(struct pool *p, uint64_t now);
 /* At the end of the outermost call, runs the pump and then calls `drained`, which may free the pool. */
 void pool_leave(struct pool *p);
 
-/* Usable from now on: the pump hands it out, keeps it or closes it. `proven` = the server has just answered
- * on it, so `check` is not needed. */
+/* Marks the slot as usable: the pump hands it out, keeps it or closes it. `proven` = the server has just
+ * answered on it, so `check` is not needed. */
 void pool_slot_ready(struct pool *p, struct pool_slot *s, bool proven);
 void pool_slot_close(struct pool *p, struct pool_slot *s, enum pool_reason why);
 /* Frees the slot and its capacity. */
 void pool_slot_gone(struct pool *p, struct pool_slot *s);
-/* An idle connection's check did not say POOL_CHECK_OK: ping or replace it. */
+/* Pings or replaces an idle connection whose check did not return POOL_CHECK_OK. */
 void pool_slot_suspect(struct pool *p, struct pool_slot *s);
-/* The server closed this connection: treat all older ones as dead too. */
+/* The server closed this connection: closes it and treats all older ones as dead too. */
 void pool_slot_dead(struct pool *p, struct pool_slot *s);
 
 void pool_waiter_push(struct pool *p, struct pool_waiter *w);
 void pool_waiter_remove(struct pool *p, struct pool_waiter *w);
 /* Takes the waiter off the queue and calls its `settled`, which may free it. */
 void pool_waiter_settle(struct pool *p, struct pool_waiter *w, enum pool_settle result);
-/* Starts a new generation and closes the idle ones of the old. */
+/* Starts a new generation and closes the idle connections of the old one. */
 void pool_retire_all(struct pool *p);
 
 #endif

@@ -61,7 +61,7 @@ bool pool_would_deadlock(const struct pool *p, const void *owner)
 {
     const struct pool_list *leased = &p->list[SLOT_LEASED];
     bool holds = false;
-    /* A slot that is not leased serves a waiter or frees its capacity by itself. */
+    /* A slot that is not leased serves a waiter or frees its capacity without a release. */
     if (!owner || leased->count < p->limit)
         return false;
     for (const struct pool_slot *s = leased->head; s; s = s->next) {

@@ -4,8 +4,9 @@
 
 /* ---- waiters ---- */
 
-/* Marks the connections that the waiter's owner holds, for pool_would_deadlock. Are there any? The walk is
- * short: there are never more leases than the limit, and only waiting costs it. */
+/* Marks the connections that the waiter's owner holds, for pool_would_deadlock; returns whether there are
+ * any. The walk is short, because there are never more leases than the limit, and only acquires that wait
+ * need it. */
 static bool mark_owner(struct pool *p, const void *owner, bool waits)
 {
     bool holds = false;
@@ -49,7 +50,7 @@ void pool_waiter_remove(struct pool *p, struct pool_waiter *w)
     p->waiting--;
     w->queued = false;
     w->next = w->prev = NULL;
-    if (w->marked) /* what its owner got since then bears no mark of this waiter */
+    if (w->marked) /* slots that its owner got later have no mark of this waiter */
         mark_owner(p, w->owner, false);
     if (w->inside)
         return; /* answered by pool_acquire itself: it did not wait */
@@ -105,8 +106,8 @@ void pool_retire_all(struct pool *p)
 
 void pool_slot_dead(struct pool *p, struct pool_slot *s)
 {
-    /* Of several that die together only the first starts a generation: connections opened after it must
-     * survive. */
+    /* When several connections die together, only the first starts a generation: connections opened after it
+     * must survive. */
     bool news = s->generation == p->generation;
     pool_slot_close(p, s, p->closed ? POOL_SHUTDOWN : POOL_UNUSABLE);
     if (news)
@@ -179,7 +180,7 @@ static void open_one(struct pool *p)
     p->config.ops->open(s);
 }
 
-/* Are there more waiters than connects and pings in progress? */
+/* True when there are more waiters than connects and pings in progress. */
 static bool has_unserved_waiter(const struct pool *p)
 {
     return p->waiting > p->list[SLOT_OPENING].count + p->list[SLOT_PINGING].count;
@@ -191,8 +192,8 @@ static bool may_open(const struct pool *p)
     return p->open < p->limit && (most == 0 || p->list[SLOT_OPENING].count < most);
 }
 
-/* One step at a time, with all conditions read again after each: a step may call the embedder, which may call
- * the pool. */
+/* Does one step; the conditions are read again for each step, because a step can call the embedder, which can
+ * call the pool. */
 static bool pump_step(struct pool *p)
 {
     struct pool_slot *idle = p->list[SLOT_IDLE].head;
