@@ -203,7 +203,7 @@ void pg_cache_defer_close(struct pg_cache *c, const char name[40])
         uint32_t cap = c->cap_deferred ? c->cap_deferred * 2 : 8;
         void *list = realloc(c->deferred, cap * sizeof *c->deferred);
         if (!list)
-            return; /* the server keeps this statement until the connection ends */
+            return; /* the server keeps this statement until the connection closes */
         c->deferred = list;
         c->cap_deferred = cap;
     }

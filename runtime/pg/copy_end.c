@@ -40,7 +40,7 @@ static void note_quotes(struct copy_end *e, char c)
 
 static enum copy_end_at next(const struct copy_end *e, char c)
 {
-    if (e->at == COPY_END_BACKSLASH) /* of text: an escaped character, if it is no dot */
+    if (e->at == COPY_END_BACKSLASH) /* text format: an escaped character, unless it is a dot */
         return c == '.' ? COPY_END_DOT : COPY_END_IN;
     return c == '\\' && (e->at == COPY_END_LINE || !e->csv) ? COPY_END_BACKSLASH : COPY_END_IN;
 }
@@ -56,7 +56,7 @@ static void take(struct copy_end *e, char c)
         e->at = next(e, c);
 }
 
-/* ---- what tells nothing ---- */
+/* ---- bytes that cannot be part of the marker ---- */
 
 static size_t count(const char *data, size_t len, char c)
 {
@@ -69,7 +69,7 @@ static size_t count(const char *data, size_t len, char c)
     return n;
 }
 
-/* Bytes without a backslash and a quote. Lines end with '\r' where no '\n' is. */
+/* Skips bytes without a backslash or a quote. Lines end with '\r' when there is no '\n'. */
 static void pass(struct copy_end *e, const char *data, size_t len)
 {
     size_t breaks = count(data, len, '\n');
@@ -86,7 +86,7 @@ static void pass(struct copy_end *e, const char *data, size_t len)
         e->line = e->breaks;
 }
 
-/* The place of the next `c`, which is not looked for again before it is reached. */
+/* The position of the next `c`, searched for only when the last one found was passed. */
 static const char *ahead(const char **known, const char *data, const char *end, char c)
 {
     if (!*known || *known < data) {

@@ -310,7 +310,7 @@ static enum copyfmt_result timestamp_from(struct buf *b, const char *s, size_t l
 
 /* ---- all types ---- */
 
-/* Is the binary form of this type the text itself? */
+/* True when the binary form of this type is the text itself. */
 static bool is_plain_text(const struct pg_type *t)
 {
     return t->kind == PG_KIND_TEXT && t->binary;

@@ -14,7 +14,7 @@
 enum copyfmt_result {
     COPYFMT_OK,
     COPYFMT_INVALID, /* the text is not a value of the type: SQLSTATE 22P02 on the server */
-    COPYFMT_RANGE,   /* the value is outside of the type's range: 22003 */
+    COPYFMT_RANGE,   /* the value is outside the type's range: 22003 */
     COPYFMT_UNKNOWN, /* this code does not know the type's binary form */
     COPYFMT_OOM,
 };
@@ -43,7 +43,7 @@ enum copyfmt_result copyfmt_bool(struct buf *b, bool v);
 enum copyfmt_result copyfmt_value(struct buf *b, const struct pg_type *t, const char *s, size_t len);
 /* copyfmt_value for the type numeric. */
 enum copyfmt_result copyfmt_numeric(struct buf *b, const char *s, size_t len);
-/* Does copyfmt_value accept every text that the server accepts for this type, with the same meaning? */
+/* True when copyfmt_value accepts every text that the server accepts for this type, with the same meaning. */
 bool copyfmt_is_total(const struct pg_type *t);
 
 #endif

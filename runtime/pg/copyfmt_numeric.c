@@ -40,7 +40,7 @@ static int digit_at(const struct decimal *d, size_t i)
     return d->s[i < d->dot ? i : i + 1] - '0';
 }
 
-/* Writes NaN, Infinity or -Infinity; false when the text is another one. */
+/* Writes NaN, Infinity or -Infinity; false when the text is none of these. */
 static bool special_from(struct buf *b, const char *s, size_t len, enum copyfmt_result *result)
 {
     bool negative = len > 0 && s[0] == '-';

@@ -29,7 +29,7 @@ static bool is_sign(struct piece p, char sign)
     return p.kind == SQL_SIGN && p.text[0] == sign;
 }
 
-/* Also when it is quoted. */
+/* Also matches the quoted name. */
 static bool calls_set_config(struct piece p)
 {
     if (p.kind == SQL_QUOTED)
@@ -37,8 +37,8 @@ static bool calls_set_config(struct piece p)
     return is_word(p, "set_config");
 }
 
-/* Settings that change neither what a statement means nor how a value is written: only how long things may
- * take, how a plan is made, what a session is called. */
+/* False for settings that change neither the meaning of a statement nor the form of a value: time limits,
+ * planning, names of the session. */
 static bool is_of_meaning(struct piece name)
 {
     static const char *const others[] = {"'statement_timeout'",
@@ -57,8 +57,8 @@ static bool is_of_meaning(struct piece name)
     return true;
 }
 
-/* `p` is the function's name, and `x` stands behind it. A call whose setting is not written out may be one of
- * any. */
+/* `p` is the function's name; `x` is positioned after it. A call whose setting is no literal counts as a
+ * change of any setting. */
 static bool is_set_config(struct piece p, struct sql_scan x)
 {
     if (!calls_set_config(p))
@@ -77,7 +77,7 @@ static bool is_one_of(struct piece p, const char *const *words)
     return false;
 }
 
-/* The effects that the first word tells. */
+/* The effects that follow from the first word. */
 static unsigned of_first_word(struct piece p)
 {
     static const char *const plans[] = {"select", "insert", "update", "delete", "with",
@@ -101,7 +101,7 @@ static unsigned of_first_word(struct piece p)
     return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
 }
 
-/* Has the text this word in it, in any case, in a string too? */
+/* True when the text contains this word, in upper or lower case, also inside a string. */
 static bool mentions(const struct sql_scan *x, const char *word)
 {
     size_t n = strlen(word);
@@ -111,8 +111,8 @@ static bool mentions(const struct sql_scan *x, const char *word)
     return false;
 }
 
-/* What a procedure does is not known. A block must say it: COMMIT in PL/pgSQL, spi_commit() and the like in
- * others; or it calls a procedure. */
+/* A CALL may commit, because the procedure is unknown. A DO block may commit only if its text says so: COMMIT
+ * in PL/pgSQL, spi_commit() and the like in other languages, or a CALL. */
 static unsigned of_block(struct piece first, const struct sql_scan *x)
 {
     bool may =
@@ -120,9 +120,9 @@ static unsigned of_block(struct piece first, const struct sql_scan *x)
     return may ? PG_MAY_COMMIT : 0;
 }
 
-/* What a word further on tells: INTO makes a table unless it belongs to INSERT or MERGE; CREATE stands in
- * EXPLAIN ANALYZE; PREPARED in COMMIT PREPARED, which commits the DDL of another session's transaction, as
- * PREPARE TRANSACTION hands over that of this one. */
+/* The effects that follow from a later word: INTO creates a table unless it belongs to INSERT or MERGE;
+ * CREATE can follow EXPLAIN ANALYZE; PREPARED: COMMIT PREPARED commits the DDL of another session's
+ * transaction, and PREPARE TRANSACTION hands over this session's. */
 static unsigned of_word(struct piece p, struct piece before, const struct sql_scan *x)
 {
     if (is_word(p, "into") && !is_word(before, "insert") && !is_word(before, "merge"))

@@ -1,7 +1,6 @@
 /*
- * What a statement does to the statements that are prepared: read off its words, before it is sent. The
- * command tag does not tell: CREATE TABLE AS and SELECT INTO have the tag SELECT, and set_config() is called
- * in a SELECT.
+ * How a statement affects prepared statements, determined from its words before it is sent. The command tag
+ * does not say: CREATE TABLE AS and SELECT INTO have the tag SELECT, and set_config() is called in a SELECT.
  */
 #ifndef DBRUN_PG_EFFECT_H
 #define DBRUN_PG_EFFECT_H
@@ -15,12 +14,12 @@ enum pg_effect {
     PG_CHANGES_SESSION = 4, /* settings, or what a name means in this session (temporary tables) */
     PG_ENDS = 8,            /* COMMIT, ROLLBACK, also to a savepoint: undoes what the transaction changed */
     PG_CHANGES_FORMAT = 16, /* names a setting that values depend on (settings.h) */
-    PG_RUNS = 32,           /* has no plan of its own but runs one, with the functions that it calls */
-    PG_MAY_COMMIT = 64      /* CALL, and DO with COMMIT: an error in it may come behind a COMMIT of its own */
+    PG_RUNS = 32,           /* has no plan itself but runs one, with the functions that it calls */
+    PG_MAY_COMMIT = 64      /* CALL, and DO with COMMIT: can fail after a COMMIT of its own */
 };
 
-/* The effects of one statement or several, together. `plain_strings`: is standard_conforming_strings on?
- * Without it the end of a string with a backslash is not known, and such a text has all effects. */
+/* The combined effects of one or more statements. `plain_strings`: standard_conforming_strings is on. When it
+ * is off, the end of a string with a backslash is unknown, and such a text has all effects. */
 unsigned pg_effect_of(const char *sql, size_t len, bool plain_strings);
 
 #endif

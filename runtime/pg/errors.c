@@ -10,7 +10,7 @@
 
 bool pg_sqlstate_is_disconnect(const char *s)
 {
-    /* Not 08P01: the server mostly reports a wrong number of parameters with it, and keeps the connection. */
+    /* Not 08P01: the server uses it mostly for a wrong number of parameters, and keeps the connection. */
     return strcmp(s, "57P01") == 0 || strcmp(s, "57P02") == 0 || strcmp(s, "57P03") == 0 ||
            (strncmp(s, "08", 2) == 0 && strcmp(s, "08P01") != 0);
 }
@@ -207,14 +207,14 @@ static bool find_sqlstate(const char *text, char state[6], const char **message)
     return true;
 }
 
-/* Did the server answer, without the role that target_session_attrs asks for? */
+/* True when the server answered but has not the role that target_session_attrs asks for. */
 static bool is_wrong_role(const char *text)
 {
     return strstr(text, "session is read-only") || strstr(text, "session is not read-only") ||
            strstr(text, "hot standby mode");
 }
 
-/* Did libpq refuse a setting before it reached any server? */
+/* True when libpq refused a setting before it reached any server. */
 static bool is_service(const char *text)
 {
     return strstr(text, "definition of service \"") || strstr(text, "service file \"");
@@ -266,7 +266,7 @@ static const char *layer_hint(const char *layer, const char *text)
     if (strcmp(layer, "name") == 0)
         return "Check the host name in DATABASE_URL (or POSTGRES_HOST), and that this machine can resolve "
                "it.";
-    if (strstr(text, "certificate verify failed")) /* libpq does not tell which of the two */
+    if (strstr(text, "certificate verify failed")) /* libpq does not say which of the two */
         return "The server's certificate has expired, or no authority in sslrootcert (or in "
                "~/.postgresql/root.crt) has signed it: `openssl s_client -starttls postgres -connect "
                "HOST:PORT` shows which.";

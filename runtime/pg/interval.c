@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define USEC_PER_S INT64_C(1000000)
-/* Greater numbers than these are none of an interval: they keep the sums below from overflowing. */
+/* No interval has greater numbers than these; the limits keep the sums below from overflowing. */
 #define MOST       INT64_C(100000000000)
 #define MOST_HOURS INT64_C(2562047788)
 
@@ -35,7 +35,7 @@ static bool get_number(const char **p, int64_t most, int64_t *v)
     return *p > from && *v <= most;
 }
 
-/* ".5" in microseconds; nothing is 0. */
+/* ".5" in microseconds; 0 when there is no fraction. */
 static int64_t get_fraction(const char **p)
 {
     int64_t usec = 0;
@@ -47,7 +47,7 @@ static int64_t get_fraction(const char **p)
     return usec;
 }
 
-/* Adds n * factor + more; false beyond int64. */
+/* Adds n * factor + more; false when the sum does not fit in int64. */
 static bool add_to(int64_t *sum, int64_t n, int64_t factor, int64_t more)
 {
     int64_t product;
@@ -68,7 +68,7 @@ static bool get_clock(const char **p, int64_t *usec)
     return add_to(usec, h * 3600 + m * 60 + s, USEC_PER_S, get_fraction(p));
 }
 
-/* Adds so many of a unit; of hours, minutes and seconds also a fraction. */
+/* Adds n units; for hours, minutes and seconds also a fraction. */
 static bool add(struct span *x, char unit, bool clock, int64_t n, int64_t fraction)
 {
     switch (unit) {
@@ -151,7 +151,8 @@ static bool read_verbose(const char *p, struct span *x)
     return *p == '\0';
 }
 
-/* "0", "1-2", "3 4:05:06", "4:05:06"; a '-' in front holds for all; "+1-2 -3 +4:05:06": each has its own. */
+/* "0", "1-2", "3 4:05:06", "4:05:06"; a '-' in front applies to all parts; in "+1-2 -3 +4:05:06" each part
+ * has its own sign. */
 static bool read_sql(const char *p, struct span *x)
 {
     bool each =
@@ -192,7 +193,7 @@ static bool read_sql(const char *p, struct span *x)
 struct writer {
     char *out;
     size_t n;
-    bool negative; /* the part before was: a positive one gets a sign */
+    bool negative; /* the previous part was negative: a positive part gets a sign */
 };
 
 static void put_part(struct writer *w, int64_t v, const char *unit)
@@ -232,7 +233,7 @@ static size_t write_postgres(const struct span *x, char out[INTERVAL_MAX])
 
 /* ---- both ---- */
 
-/* "-04:05:06.7": also the form of `sql_standard` from ten hours on, with the same meaning. */
+/* "-04:05:06.7": `sql_standard` prints the same, with the same meaning, from ten hours on. */
 static bool is_clock(const char *p)
 {
     static const char digits[] = "0123456789";

@@ -40,7 +40,7 @@ struct libpq libpq = {.at_PQfinish = no_conn,
                       .at_PQfreeCancel = no_cancel,
                       .at_PQconninfoFree = no_options};
 
-/* Sets all pointers. False, with dlerror's text or the function that is missing in `why`. */
+/* Sets all pointers. False, with dlerror's text or the name of a missing function in `why`. */
 static bool open_library(char *why, size_t size)
 {
     const char *lacks = NULL;
@@ -65,7 +65,7 @@ static bool open_library(char *why, size_t size)
     return true;
 }
 
-/* What to do when no file could be opened, which only dlerror's text tells; else NULL. */
+/* The hint when no file could be opened, which only dlerror's text says; else NULL. */
 static const char *limit_hint(const char *why)
 {
     static const int limits[] = {EMFILE, ENFILE};

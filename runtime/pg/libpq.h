@@ -1,10 +1,10 @@
 /*
- * libpq, opened with dlopen when the first connection is made. With what it needs itself (LDAP, Kerberos,
- * GnuTLS) it is half of the time that a start takes, and most programs that only read a file, help or
+ * libpq, opened with dlopen when the first connection is made. Loading it with its own libraries (LDAP,
+ * Kerberos, GnuTLS) takes half of the program's start time, and runs that only read a file, show help or
  * complete a word never connect.
  *
- * The functions have their names and types; behind each name is a pointer, as behind a call of a library that
- * is linked. A function that no file names here is one that the linker does not find.
+ * The functions keep their names and types; each name is a macro for a pointer, like a call to a linked
+ * library. A libpq function that is missing in this list fails at link time.
  */
 #ifndef DBRUN_PG_LIBPQ_H
 #define DBRUN_PG_LIBPQ_H
@@ -30,14 +30,14 @@
 
 #define LIBPQ_POINTER(name) __typeof__(&(name)) at_##name;
 
-/* Set by libpq_open, and only read from then on. Until then what frees takes NULL, and all else has nothing
- * that it could be called with. */
+/* Set by libpq_open, and only read from then on. Before that, functions that free are called only with NULL,
+ * and the others are not called, because there is no connection or result. */
 extern struct libpq {
     LIBPQ_FUNCTIONS(LIBPQ_POINTER)
 } libpq;
 
-/* Opens the library unless it is open, on whatever thread. False, with `err` set, when it is not there or no
- * descriptor is left. Whoever makes a connection calls it before. */
+/* Opens the library unless it is open; can be called on any thread. False, with `err` set, when the library
+ * is missing or no descriptor is left. Must be called before a connection is made. */
 bool libpq_open(struct error *err);
 
 #define PQbackendPID           (libpq.at_PQbackendPID)

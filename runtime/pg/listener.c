@@ -24,7 +24,7 @@ void pg_listener_lose(struct pg_listener *l, const char *why)
     pg_machine_break(&l->m);
 }
 
-/* The error of the statement in flight may tell more than libpq does once the connection is closed. */
+/* The error of the statement in flight may say more than libpq's once the connection is closed. */
 static const char *reason(const struct pg_listener *l)
 {
     const struct error *e = &l->m.error;
@@ -103,8 +103,8 @@ unsigned pg_listener_want(const struct pg_listener *l)
     return PG_WANT_READ | (l->m.flushing ? PG_WANT_WRITE : 0);
 }
 
-/* Hands all notifications to the sink; false when memory is out. PQnotifies also makes libpq parse what else
- * has come. */
+/* Hands all notifications to the sink; false when memory is out. PQnotifies also makes libpq parse the other
+ * messages that have come. */
 static bool take_notifications(struct pg_listener *l)
 {
     PGnotify *n;

@@ -1,4 +1,4 @@
-/* Opening and closing the machine, its queue of groups, and questions about its state. */
+/* Opening and closing the machine, its queue of groups, and queries about its state. */
 #include "pg/errors.h"
 #include "pg/machine_impl.h"
 
@@ -90,7 +90,7 @@ void *pg_machine_pop(struct pg_machine *m)
 
 bool pg_machine_not_sent(struct pg_machine *m, bool half)
 {
-    /* Statements added to the batch before may have reached the server, and may contain a COMMIT. */
+    /* Earlier statements of the batch may have reached the server, and may contain a COMMIT. */
     bool part = m->owed > 0 && pg_machine_head(m)->statements > 0;
     if (m->state == PG_BROKEN || PQstatus(m->conn) == CONNECTION_BAD) {
         pg_error_not_sent(&m->error, part, &m->end);
@@ -101,7 +101,7 @@ bool pg_machine_not_sent(struct pg_machine *m, bool half)
     }
     m->error.outcome = part ? OUTCOME_UNKNOWN : OUTCOME_NOT_SENT;
     if (half && m->state != PG_BROKEN) {
-        m->owed = 0; /* only a batch is in flight here; its caller gets m->error now */
+        m->owed = 0; /* only a batch can be in flight here; its caller gets m->error now */
         pg_machine_set_state(m, PG_BROKEN);
     }
     return false;

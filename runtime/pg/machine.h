@@ -3,10 +3,11 @@
  * pg_machine_step whenever the socket is ready for what the last step asked for, until it returns PG_DONE.
  * The driver decides how to wait, and for how long. The machine knows neither Lua nor the event loop.
  *
- * The machine keeps a FIFO of the groups in flight. A group is one statement or several, and one sync (the
+ * The machine keeps a FIFO of the groups in flight. A group is one or more statements and one sync (the
  * protocol's Sync, "Extended Query" and "Pipelining" in the manual): one implicit transaction, one error
  * boundary, one outcome. The server commits at the sync, so a group is settled only there: until then the
- * machine keeps its result, an error replaces the result, and a lost connection leaves the outcome unknown.
+ * machine keeps the group's result, an error replaces the result, and a lost connection leaves the outcome
+ * unknown.
  *
  * The connection (m->state, changed by set_state alone):
  *
@@ -18,20 +19,21 @@
  *        any ----- lost, out of step, pg_machine_break --> BROKEN
  *        any ----- pg_machine_close ---------------------> CLOSED
  *
- * PLAIN is one group outside of libpq's pipeline mode; it begins only on an empty queue, and no other group
- * joins it. (Alone, a statement costs about 1,100 instructions less than in pipeline mode.) PIPE is either
- * one group of the caller who steps ("alone"), or groups of many callers that joined with pg_machine_share
+ * PLAIN is one group outside of libpq's pipeline mode; it begins only when the queue is empty, and no other
+ * group joins it. (Alone, a statement costs about 1,100 instructions less than in pipeline mode.) PIPE is
+ * either one group of the caller that steps ("alone"), or groups of many callers, added by pg_machine_share
  * ("shared").
  *
  * A group:     SENT --- its sync, each of its statements answered ---> settled
  *                 \--- an error, at the sync too ---> FAILED --- its sync ---> settled
  * A statement: waiting, answered, or skipped because an earlier statement of its group failed. Results come
- * in the order of the statements, so two counts tell their states (m->answered, group->statements).
+ * in the order of the statements, so two counts are enough for all their states (m->answered,
+ * group->statements).
  *
- * One switch in machine_step.c says what each kind of result does to the head of the queue. A result that
- * does not fit there breaks the connection: the machine shuts the socket down first, so that libpq cannot
- * wait any more while what the kernel has received stays readable; then it settles each group once: as failed
- * if the group had failed, else as unknown.
+ * One switch in machine_step.c decides what each kind of result does to the head of the queue. An unexpected
+ * result breaks the connection. The machine first shuts the socket down: libpq then cannot wait any more, but
+ * what the kernel has received stays readable. Then it settles each group once: as failed if the group had
+ * failed, else as unknown.
  *
  * Who owns what: the machine owns the PGconn, its statement cache, and the result and the failure of the
  * group at the head. The caller of a group that is alone takes them once step returns PG_DONE (m->result,
@@ -59,11 +61,11 @@
 
 enum pg_state { PG_CLOSED, PG_IDLE, PG_PLAIN, PG_COPY_IN, PG_COPY_OUT, PG_PIPE, PG_BROKEN };
 
-/* May a statement end the transaction? Not while it is guarded: the text is refused before it is sent, and
- * when the server has ended the transaction all the same, every statement after it. */
+/* A guarded transaction must not be ended by a statement: such a text is refused before it is sent. If the
+ * server has ended the transaction all the same, every later statement is refused (PG_ENDED). */
 enum pg_guard { PG_UNGUARDED, PG_GUARDED, PG_ENDED };
 
-/* The error of a COPY where its data cannot be transferred. */
+/* The error for a COPY that was run as a statement. */
 #define PG_NO_COPY      "COPY FROM STDIN or TO STDOUT cannot be run as a statement"
 #define PG_NO_COPY_HINT "Use copy_in (FROM STDIN) or copy_out (TO STDOUT)."
 
@@ -79,14 +81,14 @@ struct pg_params {
     const int *formats;
     bool once;    /* do not cache the statement */
     bool text;    /* results in text, unless the server guarantees the types of the columns */
-    bool as_text; /* results in text in any case: the caller wants the server's texts */
+    bool as_text; /* results always in text: the caller wants the server's texts */
 };
 
-/* A statement of a batch that runs under its name in the cache. */
+/* A statement of a batch that runs by its name in the cache. */
 struct pg_batch_use {
     struct pg_cached *e;
     size_t from;  /* the statement's index */
-    size_t to;    /* of its last run with other parameters */
+    size_t to;    /* the index of its last run with other parameters */
     size_t parse; /* 0: it was prepared before; else the number of the PREPARE that the batch sent for it */
 };
 
@@ -96,8 +98,8 @@ struct pg_batch_names {
     size_t n;
     size_t cap;
     size_t distinct;        /* entries of the cache that the batch has used so far */
-    size_t sent;            /* PREPAREs, of unnamed statements too */
-    size_t answered;        /* of these */
+    size_t sent;            /* number of PREPAREs, of unnamed statements too */
+    size_t answered;        /* how many of these were answered */
     struct pg_cached *last; /* the entry under whose name the last SQL ran; NULL: unnamed */
     bool off;               /* the rest of the batch runs unnamed */
     bool inside;            /* the batch began in a transaction */
@@ -110,7 +112,7 @@ struct pg_batch {
     size_t cap;
     long long affected; /* the sum of the affected rows */
     bool count_only;
-    bool describing; /* the parameters of the statements are asked for, which do not run */
+    bool describing; /* only the parameter types are asked for; the statements do not run */
     bool parsed;     /* describing: the next result is the description */
     bool active;
     bool by_name; /* after a failure: the statement that failed was prepared before the batch */
@@ -125,26 +127,26 @@ struct pg_group {
 struct pg_machine {
     PGconn *conn;
     struct pg_cache *cache;
-    struct pg_catalog *catalog; /* types that are not built in; the embedder owns it; may be NULL */
+    struct pg_catalog *catalog; /* user-defined types; the embedder owns it; can be NULL */
     /* Tells the owner of a shared group how the group ended: with a result, which the callee takes over, or
      * with an error, whose contents it may move. The callee must not send on this machine. */
     void (*settled)(void *data, void *owner, PGresult *r, struct error *e);
     void *data;
     PGresult *result;        /* of the head of the queue; after PG_DONE, of the last group that was alone */
     struct error failure;    /* the first error of the head */
-    struct pg_end end;       /* BROKEN while nothing was in flight */
+    struct pg_end end;       /* how the connection ended, when nothing was in flight */
     struct error error;      /* after PG_DONE, of the last group that was alone; or why nothing was sent */
     struct pg_cached *entry; /* the cache's entry of the statement that is alone */
     struct pg_batch batch;
     struct pg_group group[PG_MOST_GROUPS]; /* a ring: `owed` groups, from `head` on */
     uint32_t head;
-    uint32_t owed; /* syncs sent - syncs seen */
+    uint32_t owed; /* syncs sent - syncs received */
     enum pg_state state;
     /* of the head of the queue */
     bool failed;
     size_t answered; /* the number of answered statements */
     unsigned ahead;  /* results of DEALLOCATE and PREPARE that come before the statement's own */
-    bool preparing;  /* the last of these results tells that the PREPARE worked */
+    bool preparing;  /* the last of these results says that the PREPARE worked */
     bool separated;  /* the last reply was libpq's NULL */
     bool cancelling; /* a cancel request was sent while the group was the head */
     /* of the group that is alone */
@@ -152,39 +154,38 @@ struct pg_machine {
     bool copy;           /* the caller expects a COPY and transfers its data */
     bool streaming;      /* rows come one by one instead of in one result */
     bool undecided;      /* ... if the result turns out to be large */
-    bool discard;        /* the caller has given up: throw the results away */
-    bool unwanted;       /* it began a COPY that the caller did not expect; TO STDOUT must be cancelled */
-    bool refused;        /* a COPY FROM STDIN failed: the server throws away the data that still comes */
+    bool discard;        /* the caller has abandoned the group: discard the results */
+    bool unwanted;       /* it began an unexpected COPY; COPY TO STDOUT must be cancelled */
+    bool refused;        /* a COPY FROM STDIN failed: the server discards further data */
     bool forgotten;      /* the server has dropped its prepared statements (DISCARD ALL) */
     bool in_transaction; /* a transaction was open when the group began */
-    bool in_failed;      /* ... and had failed; false behind the first statement */
+    bool in_failed;      /* ... and had failed; false after the first statement */
     bool hopeless;       /* that statement is a COMMIT: the server will roll back */
-    bool more;           /* ... and others stand behind it, which may be committed */
+    bool more;           /* ... and other statements follow it, which may be committed */
     bool guessed;    /* binary results were asked for because the statement's columns allowed it last time */
     unsigned effect; /* enum pg_effect of its statements */
     size_t may_commit; /* the number of its first statement that may commit before it fails; 0: none */
     bool committed;    /* a COMMIT or PREPARE TRANSACTION in it has succeeded */
     bool unread;       /* guarded: the scanner cannot read its text */
     bool rolled_back;  /* a ROLLBACK in it has succeeded, perhaps to a savepoint */
-    bool mending;      /* behind it the settings are put back that values depend on */
-    bool unmended;     /* ... in vain */
+    bool mending;      /* the settings on which values depend are being restored after it */
+    bool unmended;     /* ... but could not be restored */
     /* of the connection */
     enum pg_guard guard;
-    bool discarded; /* DISCARD ALL has run: the session is as new; the embedder clears this */
+    bool discarded; /* DISCARD ALL has run: the session has been reset; the embedder clears this */
     bool shared;    /* PIPE: groups of many callers */
-    bool doomed;    /* libpq took a group in part: the next step breaks the connection */
+    bool doomed;    /* libpq accepted only a part of a group: the next step breaks the connection */
     bool flushing;  /* bytes are queued that the socket has not taken yet */
     bool row_mode;  /* a statement since the last pipeline was in single-row mode */
     bool text_only; /* results in text even where binary could be read */
     bool in_doubt;  /* an open transaction has named a setting that values depend on */
-    bool verbatim;  /* set by the embedder: statements find the settings as those before have left them */
-    bool bare;      /* set by the embedder: the settings that values depend on are not the session's
-                       defaults */
-    int encoding;   /* libpq's number of client_encoding */
+    bool verbatim;  /* set by the embedder: settings stay as the statements leave them */
+    bool bare; /* set by the embedder: the session's defaults are not the settings on which values depend */
+    int encoding; /* libpq's number of client_encoding */
     /* When the cache's entries are out of date. The embedder sets the first two after pg_machine_init. */
     uint64_t cache_age;     /* ns from the server's parse; 0 = no limit */
     uint64_t *schema_epoch; /* raised by each committed DDL; shared by the connections of a program */
-    uint64_t session_epoch; /* raised by each change of the session, and by its own DDL at once */
+    uint64_t session_epoch; /* raised by each change of the session; its own DDL raises it at once */
     uint64_t
         reported; /* a hash of the settings that the server reports and that change a statement's meaning */
     unsigned pending;  /* what the open transaction has changed so far: enum pg_effect */
@@ -195,37 +196,41 @@ struct pg_machine {
 /* A hash of the number and the types of the parameters: a prepared statement takes only these. */
 uint64_t pg_params_fingerprint(const struct pg_params *p);
 
-/* ---- machine.c: opening, closing, questions ---- */
+/* ---- machine.c: opening, closing, queries about the state ---- */
 
-/* Takes over an established connection. `cache_limit` 0 = unnamed statements only. False when memory is out;
- * then the caller still owns the connection. */
+/* Takes over an established connection. `cache_limit` 0 = unnamed statements only. False when out of memory;
+ * the caller then still owns the connection. */
 bool pg_machine_init(struct pg_machine *m, PGconn *conn, uint32_t cache_limit,
                      void (*forget)(void *data, int ref), void *data);
-/* Shared groups must have been settled (pg_machine_break) or abandoned before: this tells no owner. */
+/* Shared groups must have been settled (pg_machine_break) or abandoned before, because this informs no
+ * owner. */
 void pg_machine_close(struct pg_machine *m);
 /* Closes the machine and hands the connection over to the caller. The machine must be idle. */
 PGconn *pg_machine_detach(struct pg_machine *m);
 int pg_machine_fd(const struct pg_machine *m);
 
-/* In a transaction block, healthy or failed? */
+/* True in a transaction block, also in a failed one. */
 static inline bool pg_machine_in_transaction(const struct pg_machine *m)
 {
     PGTransactionStatusType t = PQtransactionStatus(m->conn);
     return t == PQTRANS_INTRANS || t == PQTRANS_INERROR;
 }
-/* Does the scanner (scan.h) find the ends of this text's strings? It takes a backslash in '...' for itself;
- * with standard_conforming_strings off it escapes. */
+/* True when the scanner (scan.h) finds the ends of this text's strings. It reads a backslash in '...' as an
+ * ordinary character, but with standard_conforming_strings off a backslash escapes. */
 bool pg_machine_is_scanned_right(const struct pg_machine *m, const char *sql, size_t len);
-/* The caller gives the connection back: what it has switched on (the guard, `verbatim`) ends with it. */
+/* Called when the caller returns the connection: switches off what the caller has switched on (the guard,
+ * `verbatim`). */
 void pg_machine_given_back(struct pg_machine *m);
-/* Can another caller use the connection? It is idle and in no transaction. */
+/* True when another caller can use the connection: it is idle and in no transaction. */
 bool pg_machine_is_clean(const struct pg_machine *m);
-/* Is a group in flight? */
+/* True while a group is in flight. */
 bool pg_machine_is_busy(const struct pg_machine *m);
-/* May a cancel request be sent for the sake of no caller (abandoned groups, an unwanted COPY)? It cancels
- * what runs when it arrives: so only while no caller waits for a group in flight, and once for each head. */
+/* True when a cancel request may be sent for work that no caller waits for (abandoned groups, an unexpected
+ * COPY). The request cancels whatever runs when it arrives: so it is allowed only while no caller waits for a
+ * group in flight, and once for each head. */
 bool pg_machine_may_cancel(const struct pg_machine *m);
-/* The server ends the session while nothing is in flight: libpq takes its error for a notice. */
+/* Called when the server ends the session while nothing is in flight: libpq then reports the server's error
+ * as a notice. */
 void pg_machine_note_end(struct pg_machine *m, const PGresult *r);
 /* Notes that a cancel request is on its way. */
 void pg_machine_cancel_sent(struct pg_machine *m);
@@ -236,7 +241,7 @@ PGresult *pg_machine_take(struct pg_machine *m);
 
 /* ---- machine_guard.c ---- */
 
-/* Guards the transaction that is open, or ends the guard. */
+/* Guards the open transaction, or ends the guard. */
 void pg_machine_guard(struct pg_machine *m, bool on);
 /* Sets m->error and returns false when the guard refuses this text. */
 bool pg_machine_guard_allows(struct pg_machine *m, const char *sql);
@@ -247,18 +252,19 @@ bool pg_machine_guard_allows(struct pg_machine *m, const char *sql);
  * prepared when it runs again with the same parameter types; from then on its result comes in binary if all
  * its columns can be read so. The texts are copied before the call returns. */
 bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p);
-/* Will the server refuse to run the statement if its columns are not those of its last result? Then they need
- * not be asked for. */
+/* True when the server will refuse the statement if its columns differ from those of its last result. The
+ * columns then need not be asked for. */
 bool pg_machine_knows_columns(const struct pg_machine *m, const struct pg_cached *e);
-/* Are the parameters of this text where it was rewritten for `:name`? False: m->error says what to write. */
+/* True when the server finds the parameters of this text where `:name` was rewritten. False: m->error says
+ * what to write instead. */
 bool pg_machine_knows_parameters(struct pg_machine *m, const char *sql, size_t len, int n);
-/* Asks for the columns of a statement without running it: the result has them, and no rows. */
+/* Asks for the columns of a statement without running it: the result has the columns and no rows. */
 bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_params *p);
-/* The same for a statement of the cache that is prepared, as it was when it was prepared. */
+/* The same for a prepared statement of the cache: its columns as they were when it was prepared. */
 bool pg_machine_describe_prepared(struct pg_machine *m, const struct pg_cached *e);
 /* One or several statements without parameters (simple protocol). A COPY among them is refused. */
 bool pg_machine_simple(struct pg_machine *m, const char *sql);
-/* An empty text: the server only answers. */
+/* Sends an empty text, which the server only answers. */
 bool pg_machine_ping(struct pg_machine *m);
 /* One COPY: when its data can be transferred, step returns PG_DONE and the state is PG_COPY_IN or
  * PG_COPY_OUT. */
@@ -274,13 +280,13 @@ void pg_machine_stream_large(struct pg_machine *m);
  * with NULL as SQL runs the last SQL again with other parameters; the server parses it only once. After `add`
  * or `end` returned false the connection is broken; m->error says why.
  *
- * A statement that ran before is prepared, and from then on runs by its name, like one that is alone. Results
- * are texts. `unnamed`: nothing is prepared, and no name is used. */
+ * A statement that ran before is prepared, and runs by its name from then on, as outside a batch. Results are
+ * in text. `unnamed`: no statement is prepared or run by name. */
 bool pg_machine_batch_begin(struct pg_machine *m, bool count_only, bool unnamed);
 bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg_params *p);
 bool pg_machine_batch_end(struct pg_machine *m);
-/* The batch has failed, with the error in m->error. Is it undone with all that it did, so that it may run
- * again? A name is used only where that is so, or in a transaction. */
+/* After a batch failed with m->error: true when everything it did is undone, so that it can run again.
+ * Statements run by name only where this holds, or in a transaction. */
 bool pg_machine_batch_is_undone(const struct pg_machine *m);
 /* Instead of `add`: the statement does not run; its result in m->batch.list has the types of its parameters
  * (PQparamtype). A batch either runs or describes its statements. */
@@ -288,22 +294,22 @@ bool pg_machine_batch_describe(struct pg_machine *m, const char *sql, const stru
 
 /* ---- machine_share.c: groups of many callers ---- */
 
-/* The entry of the statement if it can join others on this connection, else NULL. It must be prepared there,
- * and all its column types must be built in, so that none has to be looked up. */
+/* The entry of the statement if it can share this connection, else NULL. The statement must be prepared
+ * there, and all its column types must be built in, so that no type has to be looked up. */
 struct pg_cached *pg_machine_shareable(struct pg_machine *m, const char *sql, size_t len,
                                        const struct pg_params *p);
-/* Sends a group of one statement: the first, or one more behind others that were sent since the last step and
- * of which none was cancelled; at most PG_MOST_GROUPS. m->settled tells `owner` how it ended, exactly once,
- * unless the group is abandoned first. False: the group does not count as sent; the next step breaks the
- * connection and settles what is in flight. */
+/* Sends a group of one statement: the first group, or one more after groups that were sent since the last
+ * step and not cancelled; at most PG_MOST_GROUPS. m->settled reports the end of the group to `owner` exactly
+ * once, unless the group is abandoned first. False: the group does not count as sent; the next step breaks
+ * the connection and settles what is in flight. */
 bool pg_machine_share(struct pg_machine *m, const struct pg_cached *e, const struct pg_params *p,
                       void *owner);
-/* The owner does not wait for its group any more: the reply is thrown away when it comes. */
+/* Called when the owner no longer waits for its group: the reply is discarded when it comes. */
 void pg_machine_abandon(struct pg_machine *m, const void *owner);
 
 /* ---- machine_end.c ---- */
 
-/* Gives the connection up and settles everything in flight; m->error tells how a group that was alone ended.
+/* Abandons the connection and settles everything in flight; m->error says how a group that was alone ended.
  * Never waits. */
 void pg_machine_break(struct pg_machine *m);
 
@@ -311,13 +317,13 @@ void pg_machine_break(struct pg_machine *m);
 
 /* Sends and reads what is possible now. `ready`: what the socket is ready for. */
 unsigned pg_machine_step(struct pg_machine *m, unsigned ready);
-/* The caller of the group that is alone gives up: its results are thrown away as they come, and a COPY FROM
- * STDIN is made to fail. */
+/* Abandons the group that is alone: its results are discarded as they come, and a COPY FROM STDIN is made to
+ * fail. */
 void pg_machine_discard(struct pg_machine *m);
 
 /* ---- machine_copy.c ---- */
 
-/* COPY FROM STDIN. put: 1 = sent (or thrown away, once m->refused is set); 0 = queued: step until PG_DONE
+/* COPY FROM STDIN. put: 1 = sent (or discarded, once m->refused is set); 0 = queued: step until PG_DONE
  * before the next put; -1 = not sent: end the COPY with a failure, the reply says why. end: `failure` NULL =
  * the data is complete, else the COPY fails with this text; then step to PG_DONE, also after m->refused. */
 int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len);

@@ -6,7 +6,7 @@
 
 /* ---- names ---- */
 
-/* Closes the names that the cache has given up: they come before the statements of the batch. */
+/* Closes the names of evicted statements, before the statements of the batch. */
 static bool close_names(struct pg_machine *m)
 {
     char name[40];
@@ -23,8 +23,8 @@ static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t
     struct pg_batch_names *names = &m->batch.names;
     unsigned before = m->effect;
     char evicted[40];
-    /* A new entry may take the place of the one that was not used for the longest time: of none that this
-     * batch has used, as long as these are fewer than the cache keeps. */
+    /* A new entry can evict the least recently used one. No entry of this batch is evicted as long as the
+     * batch uses fewer entries than the cache keeps. */
     if (names->off || (names->distinct >= pg_cache_limit(m->cache) && !pg_cache_find(m->cache, sql, len))) {
         *effect = pg_machine_effect_of(m, sql, len);
         return NULL;
@@ -42,7 +42,7 @@ static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t
     return e;
 }
 
-/* Keeps that the next statement runs by the entry's name; false when memory is out. */
+/* Records that the next statement runs by the entry's name; false when out of memory. */
 static bool use(struct pg_machine *m, struct pg_cached *e)
 {
     struct pg_batch_names *names = &m->batch.names;
@@ -72,15 +72,15 @@ static bool parse(struct pg_machine *m, struct pg_cached *e, const char *sql, co
     if (e && !e->prepared) {
         pg_machine_note_parse(m, e, p);
         e->seen = true;
-        e->prepared = by_name; /* unless the batch fails before it */
+        e->prepared = by_name; /* unless the batch fails before this statement */
     }
     names->sent++;
     return PQsendPrepare(m->conn, by_name ? e->name : "", sql, p->n, p->types);
 }
 
-/* Behind a statement that changes what a name means, or undoes such a change, the rest is parsed anew. And a
- * name may turn out to be out of date, so that the batch runs again: none is used behind a statement that
- * cannot be undone, a BEGIN among them. */
+/* After a statement that changes the meaning of names, or undoes such a change, the rest of the batch is
+ * parsed anew. And if a name turns out to be out of date, the batch runs again: so no name is used after a
+ * statement that cannot be undone, such as BEGIN. */
 static void look_ahead(struct pg_batch_names *names, unsigned effect)
 {
     enum { CHANGES = PG_CHANGES_SCHEMA | PG_CHANGES_SESSION | PG_ENDS };
@@ -122,12 +122,12 @@ bool pg_machine_batch_begin(struct pg_machine *m, bool count_only, bool unnamed)
     m->batch.names.off = unnamed || PQtransactionStatus(m->conn) == PQTRANS_INERROR;
     m->batch.names.inside = m->in_transaction;
     m->batches++;
-    pg_machine_set_state(m, PG_PIPE); /* now, so that a batch that is never ended is not taken for idle */
+    pg_machine_set_state(m, PG_PIPE); /* now, so that a batch that is never ended does not count as idle */
     pg_machine_push(m, 0, NULL);
     return m->batch.names.off || close_names(m) || pg_machine_not_sent(m, true);
 }
 
-/* The statement, or with NULL the one before again. */
+/* The statement; with NULL the previous one again. */
 static bool parse_next(struct pg_machine *m, const char *sql, const struct pg_params *p)
 {
     struct pg_batch_names *names = &m->batch.names;

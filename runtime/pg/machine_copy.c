@@ -5,8 +5,8 @@
 
 enum { LARGEST_PART = 1 << 26 }; /* libpq takes the length as an int, and copies the data */
 
-/* Does an ErrorResponse begin here? 'E', a length below 64 KiB, then the field 'S'. No other message that
- * comes during a COPY contains two NUL bytes in a row, so these bytes cannot be the middle of one. */
+/* True when an ErrorResponse begins here: 'E', a length below 64 KiB, then the field 'S'. No other message
+ * during a COPY contains two NUL bytes in a row, so these bytes cannot be the middle of one. */
 static bool is_error_message(const char *p, ssize_t n)
 {
     return n >= 6 && p[0] == 'E' && p[1] == 0 && p[2] == 0 && p[5] == 'S';
@@ -34,7 +34,7 @@ int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len)
         data += part;
         len -= (size_t)part;
     }
-    /* libpq's buffer grows without limit: so the caller waits until the socket has taken all of it. */
+    /* libpq's buffer grows without limit: so the caller must wait until the socket has taken all of it. */
     int flush = PQflush(m->conn);
     if (flush < 0)
         return -1;

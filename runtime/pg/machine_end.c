@@ -6,10 +6,10 @@
 
 /* ---- settling ---- */
 
-/* The sync of the group that is alone has come: the caller may take its result or error. */
+/* At the sync of the group that is alone: the caller can now take its result or error. */
 static void settle_alone(struct pg_machine *m)
 {
-    if (m->mending) { /* the result and the error of the group before stay */
+    if (m->mending) { /* the result and the error of the previous group stay */
         error_clear(&m->failure);
         return;
     }
@@ -33,7 +33,7 @@ static void settle_alone(struct pg_machine *m)
     }
 }
 
-/* Tells the owner last, when the machine has no more to do with the group. */
+/* Informs the owner last, when the machine has finished with the group. */
 static void settle_shared(struct pg_machine *m, void *owner)
 {
     PGresult *r = m->result;
@@ -89,16 +89,16 @@ PGresult *pg_machine_next_result(struct pg_machine *m)
     return PQgetResult(m->conn);
 }
 
-/* Does this error tell why the connection ended, and not only why one of several groups failed? */
+/* True when this error says why the connection ended, and not only why one of several groups failed. */
 static bool is_for_all(const struct pg_machine *m, const PGresult *r)
 {
     return pg_error_ends_session(r) || (m->owed == 1 && PQresultErrorField(r, PG_DIAG_SQLSTATE));
 }
 
 /* Sets `e` to the error with which the server ended the connection, or to libpq's reason if the server sent
- * none. Once libpq has dropped a connection, it does not know any more which statement the replies in its
- * buffer belong to and returns them with wrong types: so only errors count here. Two NULLs in a row mean that
- * no reply is left. */
+ * none. Once libpq has dropped a connection, it no longer knows which statement the replies in its buffer
+ * belong to and returns them with wrong types: so only errors count here. Two NULLs in a row mean that no
+ * reply is left. */
 static void last_words(struct pg_machine *m, struct error *e)
 {
     if (m->state == PG_COPY_IN) /* libpq returns no other reply before the COPY has ended */

@@ -1,4 +1,4 @@
-/* Which entry of the cache a statement has, and what is known of the statement. */
+/* The cache entry of a statement, and what the entry says about it. */
 #include "base/deadline.h"
 #include "base/number.h"
 #include "pg/machine_impl.h"

@@ -1,4 +1,4 @@
-/* When the prepared statements of a connection are out of date. */
+/* Decides when the prepared statements of a connection are out of date. */
 #include "base/deadline.h"
 #include "pg/effect.h"
 #include "pg/machine_impl.h"
@@ -18,8 +18,8 @@ bool pg_machine_knows_columns(const struct pg_machine *m, const struct pg_cached
 
 /* ---- what a group has changed ---- */
 
-/* Has the server reported another value of a setting that changes what a statement means? libpq keeps the
- * values but tells no one. */
+/* True when the server has reported another value of a setting that changes the meaning of statements. libpq
+ * stores the values but reports no change. */
 static bool has_reported(struct pg_machine *m)
 {
     static const char *const names[] = {"TimeZone",
@@ -47,8 +47,8 @@ static void raise_schema(struct pg_machine *m)
         pg_catalog_expire(m->catalog);
 }
 
-/* The transaction has ended, or a part of it was undone: what it changed holds for others now, or holds no
- * longer. */
+/* Called when the transaction has ended or was partly undone: its changes are now visible to others, or
+ * gone. */
 static void end_pending(struct pg_machine *m)
 {
     m->session_epoch++;

@@ -1,7 +1,7 @@
 /*
- * The guard of a transaction that its owner alone ends: what the script runs inside of it must not. A text
- * that would end it is not sent. The scanner may be wrong about a text (the server decides what is a string),
- * so the command tags and the state of the transaction are looked at as well.
+ * The guard of a transaction that only its owner may end, not the statements that the script runs inside. A
+ * text that would end the transaction is not sent. The scanner can misread a text (the server decides what is
+ * a string), so the command tags and the state of the transaction are checked as well.
  */
 #include "base/number.h"
 #include "pg/machine_impl.h"
@@ -52,8 +52,8 @@ bool pg_machine_guard_allows(struct pg_machine *m, const char *sql)
     return false;
 }
 
-/* Only the first statement can find the transaction failed: behind a ROLLBACK TO it goes on, behind all else
- * that succeeds it has ended. */
+/* Only the first statement can find the transaction failed: a later one runs only after a ROLLBACK TO, which
+ * repairs the transaction, or after a statement that ended it. */
 void pg_machine_guard_commit(struct pg_machine *m, const char *sql)
 {
     const char *first = m->in_failed ? sql_first_word(sql) : "";
@@ -90,8 +90,8 @@ void pg_machine_guard_tag(struct pg_machine *m, const char *tag)
         m->rolled_back = true;
 }
 
-/* Has the group in flight ended the transaction? ROLLBACK is the tag of ROLLBACK TO, too: the scanner has
- * told them apart if it could. */
+/* True when the group in flight has ended the transaction. ROLLBACK TO has the tag ROLLBACK, too: only the
+ * scanner can tell them apart, so after a text that it cannot read, a ROLLBACK counts as the end. */
 static bool has_ended(const struct pg_machine *m)
 {
     if (m->state == PG_BROKEN)

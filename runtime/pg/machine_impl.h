@@ -11,20 +11,19 @@
 
 /* Adds a group to the queue. */
 void pg_machine_push(struct pg_machine *m, size_t statements, void *owner);
-/* Removes the head and returns its owner: the next group is the head. */
+/* Removes the head and returns its owner; the next group becomes the head. */
 void *pg_machine_pop(struct pg_machine *m);
-/* Sets m->error when libpq could not send. With `half` a part of a pipeline was queued, which cannot be taken
- * back: the connection breaks. Returns false, for the caller to return. */
+/* Sets m->error when libpq could not send. With `half`, a part of a pipeline was queued and cannot be
+ * withdrawn: the connection breaks. Returns false, for the caller to return. */
 bool pg_machine_not_sent(struct pg_machine *m, bool half);
-/* Enters libpq's pipeline mode, without the single-row mode of the statement before. */
+/* Enters libpq's pipeline mode, and clears the single-row mode of the previous statement. */
 bool pg_machine_enter_pipeline(struct pg_machine *m);
 
 /* ---- machine_epoch.c ---- */
 
-/* Has nothing changed that is known to change the meaning of the entry's prepared statement, and is it young
- * enough? */
+/* True when the entry's prepared statement is young enough and no known change affects its meaning. */
 bool pg_machine_is_current(const struct pg_machine *m, const struct pg_cached *e);
-/* What the statements of a group that has ended have changed: raises the epochs. */
+/* Raises the epochs for what the statements of an ended group have changed. */
 void pg_machine_raise_epochs(struct pg_machine *m);
 void pg_machine_begin_epochs(struct pg_machine *m);
 
@@ -32,66 +31,67 @@ void pg_machine_begin_epochs(struct pg_machine *m);
 
 /* Notes whether the scanner can read a text. */
 void pg_machine_guard_read(struct pg_machine *m, const char *sql);
-/* Looks for a COMMIT of a transaction that has failed: the server answers it with ROLLBACK, and no error. */
+/* Notes a COMMIT of a failed transaction: the server answers it with ROLLBACK and no error. */
 void pg_machine_guard_commit(struct pg_machine *m, const char *sql);
-/* At the sync of a group that is alone, with such a COMMIT: m->failure says so. */
+/* At the sync of a group that is alone: sets m->failure for such a COMMIT. */
 void pg_machine_guard_commit_settle(struct pg_machine *m);
 /* Notes the command tag of a result. */
 void pg_machine_guard_tag(struct pg_machine *m, const char *tag);
-/* At the sync of a group that is alone: has it ended a guarded transaction? Then m->failure says so. */
+/* At the sync of a group that is alone: sets m->failure if the group has ended a guarded transaction. */
 void pg_machine_guard_settle(struct pg_machine *m);
 
 /* ---- machine_mend.c ---- */
 
-/* Call it once for each statement of a group, when m->effect is known: does it name a setting that values
- * depend on? `sql` NULL: the one before, with other parameters. */
+/* Notes whether a statement names a setting on which values depend. Call it once for each statement of a
+ * group, when m->effect is known. `sql` NULL: the previous statement, with other parameters. */
 void pg_machine_note_format(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p);
-/* Was the group a prepared SELECT or its like, without set_config? It hardly ever changes a setting. */
+/* True when the group was a prepared SELECT, INSERT or the like without set_config, which hardly ever changes
+ * a setting. */
 static inline bool pg_machine_was_usual(const struct pg_machine *m)
 {
     return m->effect == PG_HAS_PLAN && !m->in_doubt && !m->mending && m->entry && m->entry->prepared &&
            !m->preparing;
 }
-/* Another group that was alone has ended: puts the settings back. Returns what step returns. */
+/* Called when any other group that was alone has ended: restores the settings. Returns what step returns. */
 unsigned pg_machine_mend(struct pg_machine *m);
-/* The text that the server sends is not UTF-8 any more: the head has failed, and the connection must break.
- */
+/* Called when the server's text is no longer UTF-8: the head has failed, and the connection must break. */
 void pg_machine_refuse_encoding(struct pg_machine *m);
 
 /* ---- machine_entry.c ---- */
 
-/* What a text does to the statements that are prepared: enum pg_effect. */
+/* How a text affects prepared statements: enum pg_effect. */
 unsigned pg_machine_effect_of(const struct pg_machine *m, const char *sql, size_t len);
 /* The cache's entry for this statement; NULL: run it without the cache. `evicted` gets the name of a prepared
- * statement to close, or "": in a transaction only when there are many, because behind a pooler that loses
- * prepared statements, or renames them, that is an error. */
+ * statement to close, or "". In a transaction a name is closed only when there are many: with a pooler that
+ * loses or renames prepared statements, closing is an error. */
 struct pg_cached *pg_machine_entry_for(struct pg_machine *m, const char *sql, size_t len,
                                        const struct pg_params *p, char evicted[40]);
-/* The server parses the statement now. */
+/* Notes that the server parses the statement now. */
 void pg_machine_note_parse(const struct pg_machine *m, struct pg_cached *e, const struct pg_params *p);
 
 /* ---- machine_send.c ---- */
 
-/* Before a group that is alone: clears what belongs to the group before. False: nothing can be sent now, and
- * m->error says why. */
+/* Call it before a group that is alone: clears what belongs to the previous group. False: nothing can be sent
+ * now, and m->error says why. */
 bool pg_machine_begin(struct pg_machine *m);
 /* In a pipeline, before the statements: closes a prepared statement of the server. False: libpq refuses. */
 bool pg_machine_close_name(struct pg_machine *m, const char *name);
-/* The first part of the answer has come, and was not read yet: will the result be large? */
+/* Decides whether the result will be large, when the first part of the answer has come and was not read
+ * yet. */
 void pg_machine_decide(struct pg_machine *m);
 
 /* ---- machine_batch.c ---- */
 
-/* At the sync of a batch, or when its connection is given up: which of its PREPAREs have worked. */
+/* At the sync of a batch, or when its connection is abandoned: notes which of its PREPAREs have worked. */
 void pg_machine_batch_settle(struct pg_machine *m);
 
 /* ---- machine_end.c ---- */
 
-/* The next result of the server: there is no other place that asks libpq for it. */
+/* The next result of the server. All results are read through this function. */
 PGresult *pg_machine_next_result(struct pg_machine *m);
-/* Throws away the rows of a COPY TO STDOUT; true at its end. */
+/* Discards the rows of a COPY TO STDOUT; true at its end. */
 bool pg_machine_throw_copy_away(struct pg_machine *m);
-/* Removes the head of the queue and hands its result or error on. */
+/* Removes the head of the queue and passes on its result or error. */
 void pg_machine_settle(struct pg_machine *m);
 /* Takes over `words`, the reason. Settles every group in flight: the head with its error if it had failed,
  * else with the reason and an unknown outcome. */
@@ -118,7 +118,7 @@ static inline void pg_machine_set_state(struct pg_machine *m, enum pg_state to)
     m->state = to;
 }
 
-/* Clears everything that belongs to the statement before. */
+/* Clears everything that belongs to the previous statement. */
 static inline void pg_machine_renew(struct pg_machine *m)
 {
     PQclear(m->result);

@@ -1,4 +1,4 @@
-/* Puts the settings back that values depend on, behind a group that changed them. */
+/* Restores the settings on which values depend, after a group that changed them. */
 #include "pg/machine_impl.h"
 #include "pg/settings.h"
 
@@ -15,9 +15,8 @@ void pg_machine_note_format(struct pg_machine *m, const char *sql, size_t len, c
             m->effect |= PG_CHANGES_FORMAT;
 }
 
-/* What has to be sent; "" = nothing. In a transaction the change may hold until its end, or be what the
- * transaction leaves behind: so there the settings are put back for the transaction now, and once more behind
- * it. */
+/* Writes the statements to send; "" = nothing. In a transaction the change can be local to it or outlast it:
+ * so the settings are restored for the transaction now, and again after it. */
 static void find_wrong(struct pg_machine *m, char sql[PG_SETTINGS_SQL])
 {
     PGTransactionStatusType t = PQtransactionStatus(m->conn);
@@ -71,7 +70,7 @@ void pg_machine_refuse_encoding(struct pg_machine *m)
     error_set_field(&m->failure, ERROR_HINT,
                     "Leave client_encoding alone. COPY takes an ENCODING of its own; convert_to() and "
                     "convert_from() convert single values.");
-    /* SET alone has done nothing else. */
+    /* A single SET has no other effect. */
     bool undone = m->in_transaction || pg_machine_in_transaction(m) ||
                   !(m->effect & ~(unsigned)(PG_CHANGES_SESSION | PG_CHANGES_FORMAT));
     m->failure.outcome = undone ? OUTCOME_FAILED : OUTCOME_UNKNOWN;

@@ -12,7 +12,7 @@ enum { MOST_PARAMS = 65535 }; /* the protocol's Bind message has 16 bits for the
 
 bool pg_machine_begin(struct pg_machine *m)
 {
-    if (m->state != PG_IDLE && m->state != PG_BROKEN) { /* do not touch the statement in flight */
+    if (m->state != PG_IDLE && m->state != PG_BROKEN) { /* leave the statement in flight alone */
         error_set(&m->error, ERROR_USAGE, "this connection is busy with another statement");
         m->error.outcome = OUTCOME_NOT_SENT;
         return false;
@@ -27,7 +27,7 @@ bool pg_machine_begin(struct pg_machine *m)
     return true;
 }
 
-/* The group that is alone was sent, with this number of statements. */
+/* Called when the group that is alone was sent, with this number of statements. */
 static bool sent(struct pg_machine *m, enum pg_state state, size_t statements)
 {
     if (m->state != state)
@@ -37,9 +37,9 @@ static bool sent(struct pg_machine *m, enum pg_state state, size_t statements)
     return true;
 }
 
-/* Binary when the columns can be read so; that they are still those of the last result, the server guarantees
- * only for a prepared statement that has answered. Else only a statement that may run again, should they not
- * be. */
+/* Binary when the last result's columns can be read in binary. Only for a prepared statement that has
+ * answered does the server guarantee that the columns are unchanged. Other statements ask for binary only if
+ * they can be run again, should the columns differ. */
 static int result_format(struct pg_machine *m, const struct pg_cached *e, const struct pg_params *p)
 {
     if (!e || !e->binary || m->text_only || p->as_text)
@@ -86,7 +86,7 @@ static bool too_many(struct pg_machine *m, int n)
     return false;
 }
 
-/* The names were found without asking the session how it reads strings. */
+/* The :names were found without knowing whether the session reads a backslash in '...' as an escape. */
 bool pg_machine_knows_parameters(struct pg_machine *m, const char *sql, size_t len, int n)
 {
     if (n == 0 || pg_machine_is_scanned_right(m, sql, len) || pg_named_is_sure(sql, len, n))
@@ -180,8 +180,8 @@ static bool is_end(const char *p)
     return p[0] == 'Z' && p[1] == 0 && p[2] == 0 && p[3] == 0 && p[4] == 5 && p[5] && strchr("ITE", p[5]);
 }
 
-/* libpq takes the mode only before it has seen a part of the result. But a server sends when it has 8 KiB, or
- * when the statement has ended: so what has come shows whether that is all. */
+/* libpq accepts the mode only before it has seen a part of the result. But a server sends when it has 8 KiB
+ * or the statement has ended: so the first bytes show whether the result is complete. */
 void pg_machine_decide(struct pg_machine *m)
 {
     enum { END = 6 };
@@ -210,7 +210,7 @@ bool pg_machine_simple(struct pg_machine *m, const char *sql)
         return false;
     pg_machine_guard_commit(m, sql);
     m->effect = pg_machine_effect_of(m, sql, strlen(sql));
-    /* Several statements are a transaction block, in which the server lets none of them commit. */
+    /* Several statements form a transaction block, in which the server lets no CALL or DO commit. */
     m->may_commit = m->effect & PG_MAY_COMMIT && !sql_is_several(sql) ? 1 : 0;
     pg_machine_note_format(m, sql, strlen(sql), &(struct pg_params){.n = 0});
     return send_simple(m, sql);

@@ -1,4 +1,4 @@
-/* Groups of many callers in flight on one connection. */
+/* Sends groups of many callers on one connection. */
 #include "pg/effect.h"
 #include "pg/machine_impl.h"
 

@@ -14,8 +14,8 @@ static unsigned lost(struct pg_machine *m)
     return PG_DONE;
 }
 
-/* The server violates the protocol, or the machine and libpq disagree about which reply is next: no reply can
- * be trusted any more. `what` names the reply. */
+/* The server violates the protocol, or the machine and libpq disagree about which reply is next: later
+ * replies cannot be trusted. `what` names the reply. */
 static unsigned out_of_step(struct pg_machine *m, const char *what)
 {
     struct error e = {0};
@@ -26,16 +26,16 @@ static unsigned out_of_step(struct pg_machine *m, const char *what)
 
 /* ---- errors ---- */
 
-/* Did the server end the session after it had answered the statements? Then it may have committed them. */
+/* True when the server ended the session after it had answered the statements. It may have committed them. */
 static bool may_have_committed(struct pg_machine *m, const PGresult *r)
 {
     return pg_error_ends_session(r) && m->answered > 0 &&
            (m->simple || m->answered == pg_machine_head(m)->statements);
 }
 
-/* Is it an error in a statement itself, found before it runs? It has a position in it, or is of the class of
- * syntax and access and from no function. Any other may come from what ran, as that of a deferred constraint.
- */
+/* True for an error in a statement's text, found before it runs: the error has a position, or is of the class
+ * of syntax and access and from no function. Other errors can come from what ran, for example from a deferred
+ * constraint. */
 static bool is_of_text(const PGresult *r)
 {
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
@@ -43,7 +43,7 @@ static bool is_of_text(const PGresult *r)
            (state && strncmp(state, "42", 2) == 0 && !PQresultErrorField(r, PG_DIAG_CONTEXT));
 }
 
-/* Did a statement run, in whole or in part, that may have committed? */
+/* True when a statement that can commit ran in whole or in part. */
 static bool has_run_what_commits(struct pg_machine *m, const PGresult *r)
 {
     if (m->may_commit == 0 || m->in_transaction || m->answered + 1 < m->may_commit)
@@ -51,7 +51,7 @@ static bool has_run_what_commits(struct pg_machine *m, const PGresult *r)
     return m->answered >= m->may_commit || !is_of_text(r);
 }
 
-/* libpq cannot read a message: it does not know any more which statement the next reply belongs to. */
+/* Called when libpq cannot read a message: it no longer knows which statement the next reply belongs to. */
 static void take_nonsense(struct pg_machine *m, const PGresult *r)
 {
     struct error e = {0};
@@ -59,8 +59,8 @@ static void take_nonsense(struct pg_machine *m, const PGresult *r)
     pg_machine_break_with(m, &e);
 }
 
-/* An error behind the answers of all statements is one of the COMMIT that comes with the sync. (A text of the
- * simple protocol may have more statements than answers so far.) */
+/* An error after the answers of all statements comes from the COMMIT at the sync. (A text of the simple
+ * protocol may have more statements than answers so far.) */
 static void tell_commit(struct pg_machine *m)
 {
     size_t n = pg_machine_head(m)->statements;
@@ -166,8 +166,8 @@ static const char *take_answer(struct pg_machine *m, PGresult *r)
         PQclear(r);
         return NULL;
     }
-    /* In a batch the results of PREPAREs come between those of the statements; they have no command tag. Nor
-     * has a description, which follows each PREPARE of a batch that describes. */
+    /* In a batch the results of PREPAREs come between those of the statements; they have no command tag.
+     * Descriptions, which follow each PREPARE of a describing batch, have none either. */
     bool is_parse = m->batch.active && PQresultStatus(r) == PGRES_COMMAND_OK && PQcmdStatus(r)[0] == '\0';
     if (m->batch.describing)
         is_parse = m->batch.parsed = !m->batch.parsed;
@@ -205,8 +205,8 @@ static const char *take_row(struct pg_machine *m, PGresult *r)
     return NULL;
 }
 
-/* Ends a COPY that the caller gave up or did not expect: FROM STDIN is made to fail; the rows of TO STDOUT
- * are thrown away until it ends or is cancelled. */
+/* Ends a COPY that the caller abandoned or did not expect: FROM STDIN is made to fail; the rows of TO STDOUT
+ * are discarded until it ends or is cancelled. */
 static void end_copy(struct pg_machine *m, bool in, const char *why)
 {
     pg_machine_set_state(m, in ? PG_COPY_IN : PG_COPY_OUT);
@@ -233,7 +233,7 @@ static const char *take_copy(struct pg_machine *m, bool in)
         m->unwanted = m->failed = true;
         error_set(&m->failure, ERROR_USAGE, PG_NO_COPY);
         error_set_field(&m->failure, ERROR_HINT, PG_NO_COPY_HINT);
-        /* FROM STDIN fails in any case; TO STDOUT only when the cancel request arrives before its end. */
+        /* FROM STDIN always fails; TO STDOUT fails only when the cancel request arrives before its end. */
         m->failure.outcome = in ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
         end_copy(m, in, "COPY FROM STDIN cannot be run as a statement");
     }
@@ -251,7 +251,7 @@ static const char *leave_pipeline(const struct pg_machine *m)
     return NULL;
 }
 
-/* Is the text that the server sends still UTF-8? */
+/* True while the server's text is UTF-8. */
 static bool is_readable(const struct pg_machine *m)
 {
     return PQclientEncoding(m->conn) == m->encoding;
@@ -263,8 +263,8 @@ static const char *refuse_encoding(struct pg_machine *m)
     return "text in another client_encoding";
 }
 
-/* The sync of the head. libpq knows only at the last sync whether a transaction is open; a group in a
- * transaction that was never ended must not be settled as if it had been committed. */
+/* At the sync of the head. libpq knows only at the last sync whether a transaction is open; a group in a
+ * transaction that was never ended must not be settled as committed. */
 static const char *take_sync(struct pg_machine *m)
 {
     bool all = m->answered == pg_machine_head(m)->statements && m->ahead == 0;
@@ -284,8 +284,8 @@ static const char *take_sync(struct pg_machine *m)
     return NULL;
 }
 
-/* In a pipeline NULL ends a statement, and may come after an error at the sync; outside of a pipeline it
- * stands for the sync. */
+/* In a pipeline NULL ends a statement, and can come after an error at the sync; outside a pipeline it stands
+ * for the sync. */
 static const char *take_null(struct pg_machine *m)
 {
     if (m->state == PG_PIPE) {
@@ -307,7 +307,7 @@ static const char *take_null(struct pg_machine *m)
 
 /* ---- the switch ---- */
 
-/* What the next result does to the head of the queue. Returns NULL, or the name of an unexpected reply. */
+/* Applies the next result to the head of the queue. Returns NULL, or the name of an unexpected reply. */
 static const char *take(struct pg_machine *m, PGresult *r, ExecStatusType status)
 {
     if (!r)
@@ -365,7 +365,7 @@ static unsigned take_all(struct pg_machine *m)
             return want;
         if (PQisBusy(m->conn))
             return want;
-        if (m->state == PG_PIPE && is_lost(m)) /* libpq may take a reply for that of another statement */
+        if (m->state == PG_PIPE && is_lost(m)) /* libpq may assign a reply to the wrong statement */
             return lost(m);
         PGresult *r = pg_machine_next_result(m);
         if (!r && is_lost(m))

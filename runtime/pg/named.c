@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The number of a name, which is added when it is new; 0 when memory is out. */
+/* The number of a name; adds a new name; 0 when out of memory. */
 static size_t number_of(struct pg_names *names, const char *sql, size_t at, size_t len)
 {
     for (size_t i = 0; i < names->n; i++)
@@ -23,7 +23,7 @@ static size_t number_of(struct pg_names *names, const char *sql, size_t at, size
     return names->n;
 }
 
-/* At a colon: the byte before it tells a slice ("a[1:n]") from a parameter. */
+/* At a colon: the byte before it distinguishes a slice ("a[1:n]") from a parameter. */
 static bool is_parameter(const char *sql, size_t len, size_t colon)
 {
     int before = colon > 0 ? (unsigned char)sql[colon - 1] : -1;
@@ -31,7 +31,7 @@ static bool is_parameter(const char *sql, size_t len, size_t colon)
            !sql_continues_name(before) && before != ']' && before != ')' && before != '"';
 }
 
-/* Writes the name at `at` as its number, and returns where it ends; 0 when memory is out. */
+/* Writes the name at `at` as its number, and returns where the name ends; 0 when out of memory. */
 static size_t rewrite_parameter(const char *sql, size_t len, size_t at, struct buf *out,
                                 struct pg_names *names)
 {
@@ -45,7 +45,7 @@ static size_t rewrite_parameter(const char *sql, size_t len, size_t at, struct b
 bool pg_named_rewrite(const char *sql, size_t len, struct buf *out, struct pg_names *names)
 {
     struct sql_scan x = {.sql = sql, .len = len};
-    size_t written = 0; /* of the SQL */
+    size_t written = 0; /* bytes of the SQL copied so far */
     for (;;) {
         size_t from = x.at;
         enum sql_kind kind = sql_next(&x);
@@ -74,7 +74,8 @@ static size_t next_number(struct sql_scan *x)
     }
 }
 
-/* In SQL that was rewritten each number up to `n` is a parameter, and no other. */
+/* Rewritten SQL has exactly the parameters $1 to $n. With another highest number the SQL was not rewritten,
+ * and the answer is true. */
 bool pg_named_is_sure(const char *sql, size_t len, int n)
 {
     struct sql_scan plain = {.sql = sql, .len = len};

@@ -39,7 +39,7 @@ static bool is_before_value(const char *word, size_t len)
     return false;
 }
 
-/* Does a value end here, so that what follows is an operator? */
+/* True when a value ends here, so that what follows is an operator. */
 static bool is_operand(const char *sql, const struct piece *p)
 {
     switch (p->kind) {
@@ -91,8 +91,8 @@ static size_t word_end(const char *sql, size_t len, size_t at)
     return end;
 }
 
-/* The end of the parameter that begins with the sign at p->from; p->from when it is none. `next`: where the
- * next piece begins. */
+/* The end of the parameter that begins with the sign at p->from; p->from when there is none. `next`: where
+ * the next piece begins. */
 static size_t foreign_end(const char *sql, size_t len, const struct piece *before, const struct piece *p,
                           size_t next)
 {
@@ -136,7 +136,7 @@ enum pg_placeholder pg_placeholder_find(const char *sql, size_t len, char *out, 
     return PG_PLACE_NONE;
 }
 
-/* ---- telling ---- */
+/* ---- the hint ---- */
 
 void pg_placeholder_hint(enum pg_placeholder kind, const char *found, char *out, size_t size)
 {
@@ -150,7 +150,7 @@ void pg_placeholder_hint(enum pg_placeholder kind, const char *found, char *out,
                  found);
 }
 
-/* Syntax errors, unknown columns, operators and types, and a wrong number of parameters. */
+/* True for syntax errors, unknown columns, operators and types, and a wrong number of parameters. */
 static bool may_be_placeholder(const char *state)
 {
     static const char *const states[] = {"42601", "42703", "42883", "42P18", "42725", "42P02", "08P01"};
@@ -160,12 +160,12 @@ static bool may_be_placeholder(const char *state)
     return false;
 }
 
-/* ---- $1, $2 ... where the server does not expect them, and values for which there is none ---- */
+/* ---- $1, $2 ... in wrong places, and values without a parameter ---- */
 
 /* The parameters of a text. */
 struct numbers {
     int64_t last;   /* the highest number; 0: there is none */
-    bool has_asked; /* the one asked for is among them */
+    bool has_asked; /* the number that was asked for is among them */
 };
 
 static struct numbers numbers_of(const char *sql, int64_t asked)
@@ -180,7 +180,7 @@ static struct numbers numbers_of(const char *sql, int64_t asked)
     return found;
 }
 
-/* The number behind the first `sign` and a digit in the server's message, whatever its language; else 0. */
+/* The number after the first `sign` that a digit follows, in the server's message of any language; else 0. */
 static int64_t number_behind(const char *message, const char *sign)
 {
     const char *at = strstr(message, sign);

@@ -9,16 +9,16 @@
 
 #include <stddef.h>
 
-/* What a text has where a value must stand. */
+/* What a text has in the place of a value. */
 enum pg_placeholder {
     PG_PLACE_NONE,
-    PG_PLACE_FOREIGN, /* a parameter as another library writes it */
-    PG_PLACE_NAMED    /* :name, which is one only when a table of values is given */
+    PG_PLACE_FOREIGN, /* a parameter in the notation of another library */
+    PG_PLACE_NAMED    /* :name, a parameter only when a table of values is given */
 };
 
-/* The first one outside of strings, quoted identifiers and comments; writes it, shortened, to `out`. */
+/* Finds the first one outside strings, quoted identifiers and comments; writes it, shortened, to `out`. */
 enum pg_placeholder pg_placeholder_find(const char *sql, size_t len, char *out, size_t size);
-/* The hint for what was found; `size` bytes are enough for every one. */
+/* Writes the hint for what was found; PG_PLACE_HINT bytes are enough for each hint. */
 enum { PG_PLACE_HINT = 192 };
 void pg_placeholder_hint(enum pg_placeholder kind, const char *found, char *out, size_t size);
 

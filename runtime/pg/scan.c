@@ -27,7 +27,7 @@ bool sql_continues_name(int c)
     return sql_starts_name(c) || is_digit(c);
 }
 
-/* Each skip_ function moves behind its piece. */
+/* Each skip_ function moves past its piece. */
 
 static void skip_quoted(struct sql_scan *x, int quote, bool backslash)
 {
@@ -100,7 +100,7 @@ static enum sql_kind skip_dollar(struct sql_scan *x)
     return SQL_DOLLAR;
 }
 
-/* A string goes on in the next line's quotes, under the same rules: then moves to them. */
+/* If the string is continued by quotes on a later line, moves there; the same rules apply. */
 static bool string_goes_on(struct sql_scan *x)
 {
     struct sql_scan y = *x;
@@ -129,7 +129,7 @@ static void skip_string(struct sql_scan *x, bool backslash)
     while (!x->open && string_goes_on(x));
 }
 
-/* Is the quote at x->at that of B'..', X'..' or U&'..'? These never have escapes. */
+/* True when the quote at x->at is that of B'..', X'..' or U&'..', which never have escapes. */
 static bool has_prefix(const struct sql_scan *x)
 {
     size_t at = x->at;
@@ -252,7 +252,7 @@ enum sql_kind sql_next_piece(struct sql_scan *x, size_t *from)
     return kind;
 }
 
-/* ---- questions about a statement ---- */
+/* ---- queries about a statement ---- */
 
 const char *sql_first_word(const char *sql)
 {
@@ -271,7 +271,7 @@ bool sql_is_several(const char *sql)
     while (sql_next_piece(&x, &from) != SQL_END) {
         if (ended && sql[from] != ';')
             return true;
-        ended = ended || sql[from] == ';'; /* no other piece begins with one */
+        ended = ended || sql[from] == ';'; /* no other piece begins with a semicolon */
     }
     return false;
 }

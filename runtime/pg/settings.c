@@ -31,7 +31,7 @@ void pg_settings_mend(const PGconn *conn, bool unreported, bool local, char sql[
     const char *set = local ? "SET LOCAL" : "SET";
     int n = 0;
     sql[0] = '\0';
-    if (!is_iso(conn)) /* the order of day and month stays */
+    if (!is_iso(conn)) /* keeps the order of day and month */
         n = snprintf(sql, PG_SETTINGS_SQL, "%s datestyle = ISO;", set);
     if (unreported)
         snprintf(sql + n, PG_SETTINGS_SQL - (size_t)n, "%s extra_float_digits = 3;%s array_nulls = on;", set,
@@ -47,8 +47,8 @@ static bool contains(const char *sql, size_t len, const char *word)
     return false;
 }
 
-/* Both names have their first '_' behind five letters, which is looked for: that is many times quicker on a
- * long text than a look at each letter. */
+/* Both names have their first '_' after five letters: searching for '_' is many times faster on a long text
+ * than looking at each letter. */
 static bool names_setting(const char *sql, size_t len)
 {
     static const char *const words[] = {"extra_float_digits", "array_nulls"};

@@ -23,7 +23,7 @@ static bool has_fields(const struct pg_catalog *c, Oid type, int depth)
     return t->kind == PG_KIND_COMPOSITE;
 }
 
-/* ---- scalars: those whose text tells the type ---- */
+/* ---- scalars whose text shows the type ---- */
 
 static bool is_float(const char *text, size_t len)
 {
@@ -65,7 +65,7 @@ static bool scalar_fits(const struct pg_type *t, const char *text, size_t len)
 
 /* ---- arrays and composites ---- */
 
-/* Takes one value from between delimiters into `out`, without its quotes. False when it does not end. */
+/* Copies the value between two delimiters into `out`, without its quotes. False when the value has no end. */
 static bool take_value(struct text *x, const char *stops, struct buf *out, bool *quoted)
 {
     bool inside = false;

@@ -188,7 +188,7 @@ static bool get_fraction(const char **p, int64_t *usec)
         *usec += (**p - '0') * unit;
         unit /= 10;
     }
-    return true; /* a seventh digit, which the server rounds, is left over */
+    return true; /* leaves a seventh digit, which the server would round */
 }
 
 /* "+02", "-03:30", "+05:53:28", "Z" or nothing: seconds east of UTC. */

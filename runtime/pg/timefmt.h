@@ -24,7 +24,7 @@ size_t timefmt_timestamp(char out[TIMEFMT_MAX], int64_t usec, bool utc);
  * exists in its month, nor the ranges of hours, minutes and seconds. */
 bool timefmt_parse_timestamp(const char *text, int64_t *usec);
 
-/* Is it a date as the server prints it with DateStyle ISO? Dates reach further than timestamps. */
+/* True for a date as the server prints it with DateStyle ISO. Dates have a larger range than timestamps. */
 bool timefmt_is_date(const char *text);
 
 #endif

@@ -33,7 +33,8 @@ static bool is_sign(const struct reader *r, char c)
     return r->kind == SQL_SIGN && r->x.sql[r->from] == c;
 }
 
-/* Is the word that was read, with those behind it, such an end? Looks ahead; the caller's place stays. */
+/* True when the last word read and the words after it end a transaction. Looks ahead without moving the
+ * caller's place. */
 static bool is_end(const struct reader *from)
 {
     struct reader r = *from;
@@ -48,7 +49,7 @@ static bool is_end(const struct reader *from)
     return !is(&r, "prepared") && !(rollback && is(&r, "to"));
 }
 
-/* A routine's body has statements with semicolons of their own. */
+/* Enters and leaves the body of a routine, whose statements end with semicolons, too. */
 static void look_for_body(struct reader *r)
 {
     bool begun = r->begun;

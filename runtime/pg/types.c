@@ -162,7 +162,7 @@ struct entry {
     struct pg_field *fields; /* type.fields, but not const */
     char *name;
     uint64_t seen_at; /* when the catalog was read, in monotonic nanoseconds */
-    uint64_t round;   /* the last pg_type_is_known that came here */
+    uint64_t round;   /* number of the last pg_type_is_known that visited this type */
 };
 
 struct pg_catalog {
@@ -181,13 +181,14 @@ struct pg_catalog {
 #define NE " operator(pg_catalog.<>) "
 #define GT " operator(pg_catalog.>) "
 
-/* PostgreSQL 13 has no multiranges. A name without a table is looked for in the inner query first: there it
- * is the column of pg_range, or, where that has none, this one, which is no type's. */
+/* PostgreSQL 13 has no multiranges. A column name without a table is resolved in the inner query first: there
+ * it is the column of pg_range, or, where pg_range has none, this column, whose 0 is the OID of no type. */
 #define NO_MULTIRANGES " cross join (values (0::pg_catalog.oid)) none(rngmultitypid)"
 
-/* Gives one row for each attribute of a composite type, in their order, and one row for any other type. Names
- * every schema: a temporary table called oid is a type of that name, which the server finds first. A type of
- * an extension is told by its input function, since anything may be called hstore. */
+/* Gives one row for each attribute of a composite type, in their order, and one row for any other type.
+ * Qualifies every name with its schema, because a temporary table called oid is a type of that name, which
+ * the server would find first. A type of an extension is recognised by its input function, because any type
+ * can be called hstore. */
 const char pg_catalog_sql[] =
     "with recursive need(oid) as ("
     " select pg_catalog.unnest($1::pg_catalog.oid[])"
@@ -439,8 +440,8 @@ const struct pg_type *pg_type_of(const struct pg_catalog *c, Oid oid)
 
 enum { DEEPEST = 1000 };
 
-/* Looks at each type once, however many types contain it: 22 levels of types with two fields each would be
- * 4 million paths. */
+/* Visits each type once, however many types contain it: 22 levels of types with two fields each would be 4
+ * million paths. */
 static bool is_known(struct pg_catalog *c, Oid oid, int depth)
 {
     if (oid == 0 || depth > DEEPEST || find_builtin(oid))

@@ -1,7 +1,7 @@
 /*
  * Which Lua value each PostgreSQL type becomes, and whether it is read in binary. Built-in types are in a
  * table (their OIDs are fixed: src/include/catalog/pg_type.dat); other types (enums, domains, composites,
- * extensions') are looked up in the database's catalog and kept.
+ * types of extensions) are looked up in the database's catalog and kept.
  */
 #ifndef DBRUN_PG_TYPES_H
 #define DBRUN_PG_TYPES_H
@@ -57,12 +57,12 @@ struct pg_catalog;
 
 struct pg_catalog *pg_catalog_new(void);
 void pg_catalog_free(struct pg_catalog *c);
-/* Does the answer to pg_catalog_sql have the columns that pg_catalog_load reads? */
+/* True when the answer to pg_catalog_sql has the columns that pg_catalog_load reads. */
 bool pg_catalog_is_answer(const PGresult *r);
-/* Reads the answer to pg_catalog_sql. False when memory is out. Types that pg_type_of returned before stay
+/* Reads the answer to pg_catalog_sql. False when out of memory. Types that pg_type_of has returned stay
  * valid. */
 bool pg_catalog_load(struct pg_catalog *c, const PGresult *r);
-/* Takes one parameter: an array of OIDs as text. Gives these types and all types that they contain. */
+/* Takes one parameter: an array of OIDs as text. Returns these types and all types that they contain. */
 extern const char pg_catalog_sql[];
 
 /* Never NULL: an unknown type is text, with the name "". `c` may be NULL. */
@@ -70,11 +70,11 @@ const struct pg_type *pg_type_of(const struct pg_catalog *c, Oid oid);
 /* False also for a composite type (or one that contains it) that must be looked up again, because its fields
  * may have changed. */
 bool pg_type_is_known(struct pg_catalog *c, Oid oid);
-/* Makes all composite types be looked up again: their fields may have changed. */
+/* Makes all composite types unknown, because their fields may have changed: they are looked up again. */
 void pg_catalog_expire(struct pg_catalog *c);
-/* Are the types of all columns built in? */
+/* True when the types of all columns are built in. */
 bool pg_types_all_builtin(const PGresult *r);
-/* Can every column of this result (or description) be read in binary? */
+/* True when every column of this result (or description) can be read in binary. */
 bool pg_types_all_binary(const struct pg_catalog *c, const PGresult *r);
 
 #endif
