@@ -35,7 +35,7 @@ void pg_array_mark_set(lua_State *L, const struct pg_array_mark *mark, bool tabl
     lua_setmetatable(L, -2);
 }
 
-/* The metatable is at the top. */
+/* The metatable is on top of the stack. */
 static void read_mark(lua_State *L, struct pg_array_mark *mark)
 {
     lua_getfield(L, -1, "dims");

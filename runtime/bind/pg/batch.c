@@ -1,6 +1,7 @@
 /*
  * Several statements in one round trip: lease:batch(list) for pipelines, lease:batch_many(sql, rows) for one
- * statement with many parameter lists. Each is one implicit transaction (or part of the open one).
+ * statement with many parameter lists. Each batch is one implicit transaction (or part of the open
+ * transaction).
  */
 #include "bind/pg/batch.h"
 #include "base/number.h"
@@ -22,8 +23,8 @@
 #define REPLIES_CLASS "dbrun.pg.replies"
 
 /* Stack during a batch: 1 = lease, 2 = list or SQL, 3 = rows (batch_many), then the box for the replies and
- * the string "n", both made before the checks, because nothing may allocate after them. Above `BASE`: the
- * parameters of the statement that is being added. */
+ * the string "n", both made before the checks, because nothing may allocate after the checks. Above `BASE`:
+ * the parameters of the statement that is being added. */
 enum { REPLIES = 4, N = 5, BASE = 5 };
 
 static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
@@ -41,8 +42,8 @@ static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
     return bind_error_raise(L, link->engine->rt, &e);
 }
 
-/* Pushes the parameters of `row` from index `from` on, and returns their number. The row's field `n`, or else
- * its length, says where it ends: a last parameter may be nil. */
+/* Pushes the parameters of `row` from index `from` on, and returns their number. Their number is the row's
+ * field `n`, if present, because the last parameter may be nil; else the row's length. */
 static int push_params(lua_State *L, struct runtime *rt, int row, int from)
 {
     lua_pushvalue(L, N);
@@ -58,7 +59,7 @@ static int push_params(lua_State *L, struct runtime *rt, int row, int from)
     return count;
 }
 
-/* A COPY would break the pipeline, and the statements that were sent after it. */
+/* Refuses a COPY, which would break the pipeline and fail the statements sent after it. */
 static void check_not_copy(lua_State *L, struct runtime *rt, const char *sql)
 {
     struct error e = {0};
@@ -70,7 +71,7 @@ static void check_not_copy(lua_State *L, struct runtime *rt, const char *sql)
     bind_error_raise(L, rt, &e);
 }
 
-/* A statement that would end a transaction that it must not end. */
+/* Refuses a statement that would end a guarded transaction. */
 static void check_guard(lua_State *L, struct runtime *rt, const char *sql)
 {
     struct error e = {0};
@@ -81,7 +82,7 @@ static void check_guard(lua_State *L, struct runtime *rt, const char *sql)
     bind_error_raise(L, rt, &e);
 }
 
-/* SQL whose parameters the session may read in another way. */
+/* Refuses SQL in which the session may find other parameters than the rewriting of :names. */
 static void check_names(lua_State *L, struct runtime *rt, const char *sql, int count)
 {
     struct error e = {0};
@@ -92,9 +93,9 @@ static void check_names(lua_State *L, struct runtime *rt, const char *sql, int c
     bind_error_raise(L, rt, &e);
 }
 
-/* Checks every value before anything is sent, because half a pipeline cannot be taken back. Between here and
- * the end of add_item Lua allocates nothing and runs no code of the script, so the checked values are those
- * sent. True when a value must be written by its type first (lua/dbrun/db/values.lua). */
+/* Checks every value before anything is sent, because half a pipeline cannot be withdrawn. Between here and
+ * the end of add_item Lua allocates nothing and runs no code of the script, so exactly the checked values are
+ * sent. True when a value must be encoded by its type first (lua/dbrun/db/values.lua). */
 static bool check_all(lua_State *L, struct runtime *rt, int list, int from)
 {
     bool unwritten = false;
@@ -126,9 +127,8 @@ static bool check_all(lua_State *L, struct runtime *rt, int list, int from)
     return unwritten;
 }
 
-/* Adds the statement of item `i`. Cannot raise: check_all has already grown the stack. One statement with
- * many lists is parsed again whenever the stated types (`types`) change: they are those of one list, not of
- * all. */
+/* Adds the statement of item `i`. Cannot raise: check_all has already grown the stack. A statement with many
+ * lists is parsed again whenever the declared types (`types`) change from one list to the next. */
 static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i, int from, uint64_t *types)
 {
     const char *sql = NULL;
@@ -154,8 +154,8 @@ static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i
     return ok;
 }
 
-/* Raises the batch's error if there is one, with the number of the statement; behind the last one it is the
- * error of the COMMIT, which the machine names. */
+/* Raises the batch's error, if any, with the number of the failed statement. An error after the last
+ * statement is that of the COMMIT, which the machine names. */
 static void check_reply(lua_State *L, struct pg_link *link, int list, const char *sql)
 {
     struct error *e = &link->m.error;
@@ -220,7 +220,7 @@ static struct replies *take_replies(lua_State *L, struct pg_link *link)
     return r;
 }
 
-/* The form that the statement of item `i` asks for: fields of the item, beside its SQL and values. */
+/* The form that item `i` asks for, in fields beside its SQL and values. */
 static unsigned form_of(lua_State *L, lua_Integer i)
 {
     static const struct {
@@ -307,8 +307,9 @@ static int many_k(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
-/* Breaks the connection, because half a batch cannot be taken back. The error keeps the reason why it could
- * not be sent. The outcome is unknown: the statements that libpq has already sent may contain a COMMIT. */
+/* Breaks the connection, because half a batch cannot be withdrawn. The error keeps the reason why the batch
+ * could not be sent. The outcome is unknown: the statements that libpq has already sent may contain a
+ * COMMIT. */
 static void give_up(struct pg_link *link)
 {
     struct error why = {0};
@@ -321,8 +322,8 @@ static void give_up(struct pg_link *link)
     error_move(&link->m.error, &why);
 }
 
-/* Returns nothing to Lua, and sends nothing, when the values must be written by their types first. `unnamed`:
- * no statement is prepared (machine.h). */
+/* Sends nothing, and returns nothing to Lua, when values must first be encoded by their types. `unnamed`: no
+ * statement is prepared (machine.h). */
 static int run(lua_State *L, int list, int from, bool written, bool unnamed, lua_KFunction k)
 {
     lua_settop(L, 3);
@@ -357,7 +358,7 @@ static int run(lua_State *L, int list, int from, bool written, bool unnamed, lua
     return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, k);
 }
 
-/* batch({{sql, ...}, ...}, written) -> results in order, or nothing: write the values first */
+/* batch({{sql, ...}, ...}, written) -> results in order, or nothing: encode the values first */
 int pg_lease_batch(lua_State *L)
 {
     bind_self(L, PG_LEASE_CLASS);
@@ -372,8 +373,7 @@ int pg_lease_batch(lua_State *L)
     return run(L, 2, 2, written, false, batch_k);
 }
 
-/* batch_many(sql, {{...}, ...}, written) -> rows affected by all of them, or nothing: write the values first
- */
+/* batch_many(sql, {{...}, ...}, written) -> sum of the affected rows, or nothing: encode the values first */
 int pg_lease_batch_many(lua_State *L)
 {
     bind_self(L, PG_LEASE_CLASS);

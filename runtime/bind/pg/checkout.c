@@ -1,4 +1,4 @@
-/* How a statement gets a connection for itself from the pool. */
+/* How a statement gets its own connection from the pool. */
 #include "base/deadline.h"
 #include "bind/base/error.h"
 #include "bind/pg/mux.h"
@@ -24,7 +24,7 @@ static void abandon_checkout(struct wait *w)
 
 int pg_statement_checkout_failed(lua_State *L, struct pg_statement *st, enum pool_settle result)
 {
-    st->stage = STAGE_REPLY; /* the waiter is in no queue any more: pg_statement_clean must not cancel it */
+    st->stage = STAGE_REPLY; /* the waiter has left the queue: pg_statement_clean must not cancel it */
     if (result == POOL_FAILED)
         error_move(&st->error, &st->waiter.error);
     else
@@ -112,8 +112,8 @@ static int lease_waited(lua_State *L, int status, lua_KContext ctx)
     return result == POOL_GRANTED ? lease_granted(L, lease) : lease_failed(L, lease, result);
 }
 
-/* Leases and rows that were forgotten keep their connections until they are collected. So the pool has not
- * refused before they are: where nothing else runs, nothing else would collect them. */
+/* Forgotten leases and row iterators keep their connections until they are collected. So a refusal of the
+ * pool counts only after a garbage collection: when no other code runs, nothing else would trigger one. */
 static enum pool_settle acquire(lua_State *L, struct pg_engine *e, struct pool_waiter *w)
 {
     enum pool_settle result = pool_acquire(e->pool, w, mono_now());
@@ -128,7 +128,7 @@ int pg_lease_checkout(lua_State *L, struct pg_lease *lease, struct pg_engine *e)
     struct sched *sched = e->rt->sched;
     struct pg_checkout *c = (struct pg_checkout *)(lease + 1);
     *c = (struct pg_checkout){.waiter = {.owner = task_owner(sched), .settled = lease_settled}};
-    pg_engine_ref(e); /* it may be closed while the task waits */
+    pg_engine_ref(e); /* the engine may be closed while the task waits */
     lease->engine = e;
     lease->checkout = c;
     enum pool_settle result = acquire(L, e, &c->waiter);
@@ -199,8 +199,8 @@ int pg_statement_leased(lua_State *L, struct pg_statement *st)
         lua_settop(L, 2);
         return 1;
     }
-    /* Not the task that began the checkout: the script may have yielded in on_connect, in a coroutine that
-     * another task resumed. */
+    /* Can be another task than the one that began the checkout: the script may have yielded in on_connect, in
+     * a coroutine that another task then resumed. */
     st->link->task = task_current(st->engine->rt->sched);
     return pg_statement_send(L, st);
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-/* Does the server start, stop or recover (57P03)? Then connecting is tried again until the deadline. */
+/* True when the server starts, stops or recovers (57P03). Connecting is then retried until the deadline. */
 static bool is_starting(const struct error *e)
 {
     const char *state = error_is_set(e) ? e->field[ERROR_SQLSTATE] : NULL;

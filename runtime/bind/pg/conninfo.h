@@ -3,12 +3,12 @@
 #define DBRUN_BIND_PG_CONNINFO_H
 
 struct pg_conninfo {
-    unsigned refs; /* changed by several threads: a connect may outlive its engine */
+    unsigned refs; /* changed by several threads: a connect can outlive its engine */
     char *target;  /* "host:port" for messages */
-    char *advice;  /* the hint when no server can be reached; NULL: that of pg/errors.h */
+    char *advice;  /* the hint when no server can be reached; NULL: the hint of pg/errors.h */
     char **keywords;
     char **values;
-    char *asked[2]; /* connect/asked.h; NULL: no settings are asked for */
+    char *asked[2]; /* connect/asked.h; NULL: no settings to check */
     int plain;      /* connect/pg.h */
 };
 

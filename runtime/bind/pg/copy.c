@@ -1,7 +1,6 @@
 /*
- * COPY FROM STDIN on a lease: begin, send blocks, end. Sending waits while the socket is full, so that memory
- * never holds more than a block or two. The blocks come from copy_encode.c, or are texts in the COPY's
- * format.
+ * COPY FROM STDIN on a lease: begin, send blocks, end. Sending waits while the socket is full, so that at
+ * most two blocks are in memory. The blocks come from copy_encode.c, or are texts in the COPY's format.
  */
 #include "bind/pg/copy.h"
 
@@ -17,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long a task may send before it must let the loop turn. */
+/* How long a task may send before it must let the loop run. */
 #define TURN_AFTER_NS (5 * NS_PER_MS)
 
 enum { PART = 256 * 1024 }; /* a long text is sent in parts of this size */
@@ -140,15 +139,15 @@ static int turned_k(lua_State *L, int status, lua_KContext ctx)
     struct pg_lease *lease = lua_touserdata(L, 1);
     (void)status;
     if (wait_end(rt->sched) == WAIT_CANCELLED)
-        return task_raise_cancelled_with(L, rt->sched, OUTCOME_FAILED); /* a COPY whose end was not sent */
+        return task_raise_cancelled_with(L, rt->sched, OUTCOME_FAILED); /* the end of the COPY was not sent */
     if (lease->link != link)
         return pg_lease_lost(L, rt);
     link->turned = mono_now();
     return sent(L, link);
 }
 
-/* While the server takes everything at once, this task never waits: without a turn of the loop no other task
- * would run during the COPY, and no deadline would be noticed, not even its own. */
+/* As long as the server takes everything at once, this task never waits. Without a turn of the loop no other
+ * task would run during the COPY, and no deadline would be noticed, not even its own. */
 static int let_turn(lua_State *L, struct pg_link *link)
 {
     struct wait *w = wait_begin(link->engine->rt->sched, mono_now(), turn_abandoned, link);
@@ -157,7 +156,7 @@ static int let_turn(lua_State *L, struct pg_link *link)
 
 /* copy_send(encoder) sends the encoder's block and empties it; copy_send(text, offset) sends the part of a
  * long text that begins at the offset (from 0). Returns the offset of the next part (0 for an encoder), or
- * false when the server has refused the COPY: then only copy_end may follow. */
+ * false when the server has refused the COPY; only copy_end may then follow. */
 int pg_copy_send(lua_State *L)
 {
     struct pg_link *link = pg_lease_link(L);
@@ -182,7 +181,7 @@ int pg_copy_send(lua_State *L)
         return let_turn(L, link);
     if (rc > 0)
         return sent(L, link);
-    if (rc < 0) /* the reply tells the cause */
+    if (rc < 0) /* the reply says why */
         pg_machine_copy_end(&link->m, "the data could not be sent");
     return wait_in(L, link, send_k);
 }
@@ -209,7 +208,7 @@ static int end_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 /* copy_end([failure]) -> rows. With a failure the server undoes the COPY, and its error is raised. Does
- * nothing when the COPY has already ended, because its wait was cut short. */
+ * nothing when the COPY has already ended because a wait timed out or was cancelled. */
 int pg_copy_end(lua_State *L)
 {
     if (!lua_isnoneornil(L, 2))

@@ -1,6 +1,6 @@
 /*
- * What the files of COPY share: copy.c begins, sends and ends COPY FROM STDIN; copy_encode.c makes its rows,
- * copy_value.c their values; copy_out.c reads COPY TO STDOUT.
+ * What the files of COPY share: copy.c begins, sends and ends COPY FROM STDIN; copy_encode.c encodes its
+ * rows, copy_value.c their values; copy_out.c reads COPY TO STDOUT.
  */
 #ifndef DBRUN_BIND_PG_COPY_H
 #define DBRUN_BIND_PG_COPY_H
@@ -9,7 +9,7 @@
 #include "pg/copy_end.h"
 #include "pg/copyfmt.h"
 
-/* Sends the COPY whose SQL (a string) is at 2; then k continues, which calls pg_copy_begun. */
+/* Sends the COPY whose SQL (a string) is at 2; then k continues and calls pg_copy_begun. */
 int pg_copy_start(lua_State *L, struct pg_link *link, const char *shown, lua_KFunction k);
 /* Ends the wait; raises when the machine is not in `state`, PG_COPY_IN or PG_COPY_OUT. */
 void pg_copy_begun(lua_State *L, struct pg_link *link, int status, enum pg_state state);
@@ -25,11 +25,11 @@ struct copy_encoder {
     struct buf out;
     enum copy_format format;
     bool by_name; /* rows by column name instead of by position */
-    bool watched; /* `end` looks at what raw() adds */
+    bool watched; /* `end` scans what raw() adds */
     struct copy_end end;
     lua_Integer rows;
     int ncols;     /* 0 = unknown: each row has as many columns as values */
-    bool *special; /* for each column: any value is written by Lua; behind `types` */
+    bool *special; /* for each column: Lua writes every value; after `types` in the same block */
     const struct pg_type *types[];
 };
 
@@ -38,10 +38,10 @@ struct copy_encoder {
 enum { COPY_NAMES = 1, COPY_WRITE = 2 };
 
 bool pg_copy_is_json(const struct pg_type *t);
-/* Replaces the value at the top, of column `c` (from 0), by what Lua makes of it if it is a table. (In binary
- * a plain list stays: it is written here.) */
+/* If the value on top, of column `c` (from 0), is a table, replaces it by what Lua makes of it. (In binary a
+ * plain list stays: it is written in C.) */
 void pg_copy_prepare(lua_State *L, struct copy_encoder *x, int c);
-/* Appends the value at the top of the stack, prepared. The running function must have runtime and encoder as
+/* Appends the prepared value on top of the stack. The running function must have runtime and encoder as
  * upvalues. */
 enum copyfmt_result pg_copy_text_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t);
 enum copyfmt_result pg_copy_binary_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t);

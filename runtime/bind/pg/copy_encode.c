@@ -1,7 +1,7 @@
 /*
  * Makes rows for COPY FROM STDIN: the encoder collects them in a buffer, in the text, CSV or binary format.
- * It knows the types of the columns, so that it accepts values as query gives them: bytea as raw bytes, JSON
- * and arrays also as tables. lua/dbrun/db/copy.lua adds the rows, and decides when a block is sent.
+ * It knows the types of the columns, so it accepts values as query returns them: bytea as raw bytes, JSON and
+ * arrays also as tables. lua/dbrun/db/copy.lua adds the rows, and decides when a block is sent.
  */
 #include "bind/base/error.h"
 #include "bind/pg/copy.h"
@@ -13,7 +13,7 @@
 
 #define ENCODER_CLASS "dbrun.pg.copy"
 
-/* BLOCK: `add` says that the block is full from this many bytes on. */
+/* BLOCK: `add` reports a full block from this many bytes on. */
 enum { BLOCK = 128 * 1024, WIDEST_NUMBER = 12 };
 
 static const struct pg_type untyped = {0, PG_KIND_TEXT, true, "text", 0, 0, NULL, 0};
@@ -33,7 +33,7 @@ static const char *name_of(const struct pg_type *t)
 
 /* ---- refusing ---- */
 
-/* Pushes a text for messages that shows the value at `at`, or only its type. */
+/* Pushes a text for messages: the value at `at`, or only its type. */
 static void push_shown(lua_State *L, int at)
 {
     size_t len;
@@ -76,7 +76,7 @@ static int refuse(lua_State *L, struct copy_encoder *x, int at, int c, const str
     else
         error_set(&e, ERROR_USAGE, "copy_in: row %lld, column %s: %s is not a valid value for %s",
                   (long long)x->rows + 1, column, shown, name_of(t));
-    if (why != COPYFMT_UNKNOWN) /* the codes with which the server reports the same */
+    if (why != COPYFMT_UNKNOWN) /* the codes that the server uses for the same errors */
         error_set_field(&e, ERROR_SQLSTATE, why == COPYFMT_RANGE ? "22003" : "22P02");
     else
         error_set_field(&e, ERROR_HINT,
@@ -134,8 +134,8 @@ static inline enum copyfmt_result common_value(lua_State *L, struct copy_encoder
     return COPYFMT_UNKNOWN;
 }
 
-/* What was found in a row: the number of its values that are not nil, and where the last one stands (from 1).
- */
+/* What was found in a row: the number of values that are not nil, and the position of the last one (from
+ * 1). */
 struct found {
     int n;
     int last;
@@ -210,7 +210,7 @@ static int row_is_odd(lua_State *L, struct copy_encoder *x)
 
 /* ---- keys that are no columns ---- */
 
-/* Is the key on top one of the columns' names? `names` is the index of their list. */
+/* True when the key on top is a column name. `names` is the index of their list. */
 static bool is_name(lua_State *L, int names)
 {
     bool found = false;
@@ -223,7 +223,7 @@ static bool is_name(lua_State *L, int names)
     return found;
 }
 
-/* Is the key below the value on top a place for a value? table.pack's `n` counts, too. */
+/* True when the key below the value on top is a valid key of a row: a column, or the `n` of table.pack. */
 static bool is_place(lua_State *L, const struct copy_encoder *x, int names)
 {
     if (x->by_name) {
@@ -261,12 +261,12 @@ static int refuse_key(lua_State *L, struct copy_encoder *x, int key, int names)
     return bind_error_raise(L, rt, &e);
 }
 
-/* Raises when the row has a value that was not found, which would be lost. */
+/* Raises when the row has a value under any other key, because the value would be lost. */
 static void check_keys(lua_State *L, struct copy_encoder *x, const struct found *f)
 {
     int n = 0;
     lua_settop(L, 1);
-    if (!x->by_name) { /* behind the last value there is nothing in most rows */
+    if (!x->by_name) { /* most rows have nothing after the last value */
         if (f->last)
             lua_pushinteger(L, f->last);
         else
@@ -309,7 +309,7 @@ static enum copyfmt_result any_row(lua_State *L, struct copy_encoder *x, int *c,
     return n > 0 || end_value(x, true) ? COPYFMT_OK : COPYFMT_OOM;
 }
 
-/* add(row) -> is a block full? Upvalues: runtime, encoder. */
+/* add(row) -> true when a block is full. Upvalues: runtime, encoder. */
 static int add_row(lua_State *L)
 {
     struct copy_encoder *x = lua_touserdata(L, lua_upvalueindex(2));
@@ -344,7 +344,8 @@ struct buf *pg_copy_buffer(lua_State *L, int arg)
     return &x->out;
 }
 
-/* watch(csv, quote, escape): data that the server would not read is an error from now on. */
+/* watch(csv, quote, escape): from now on, data after the end marker, which the server would ignore, is an
+ * error. */
 static int encoder_watch(lua_State *L)
 {
     struct copy_encoder *x = check_encoder(L);
@@ -373,7 +374,7 @@ static int raise_unread(lua_State *L, const struct copy_encoder *x)
     return bind_error_raise(L, bind_runtime(L), &e);
 }
 
-/* look(text): text that is sent past the encoder */
+/* look(text): scans text that is sent without the encoder */
 static int encoder_look(lua_State *L)
 {
     size_t len;
@@ -382,7 +383,7 @@ static int encoder_look(lua_State *L)
     return !x->watched || copy_end_feed(&x->end, s, len) ? 0 : raise_unread(L, x);
 }
 
-/* raw(text) -> is a block full? Adds data that is already in the COPY's format. */
+/* raw(text) -> true when a block is full. Adds data that is already in the COPY's format. */
 static int encoder_raw(lua_State *L)
 {
     size_t len;
@@ -456,7 +457,7 @@ static int encoder_new(lua_State *L)
     return 1;
 }
 
-/* Can at least some values of this type be written in binary? */
+/* True when at least some values of this type can be written in binary. */
 static bool has_binary(const struct pg_type *t)
 {
     if (t->kind == PG_KIND_ARRAY)

@@ -1,7 +1,7 @@
 /*
- * COPY TO STDOUT: an iterator over rows (decoded as query decodes them) or over chunks as they come. The
- * iterator has the connection until it ends; it reads the socket only while a task waits for more, so a slow
- * consumer slows the server down. Leaving the loop early cancels the COPY.
+ * COPY TO STDOUT: an iterator over rows (decoded as query decodes them) or over chunks as they arrive. The
+ * iterator keeps the connection until it ends; it reads the socket only while a task waits for more, so a
+ * slow consumer slows the server down. Leaving the loop early cancels the COPY.
  */
 #include "base/deadline.h"
 #include "bind/base/args.h"
@@ -75,7 +75,7 @@ static void push_field(lua_State *L, const struct copy_out *c, struct pg_reading
     lua_rawseti(L, -2, i + 1);
 }
 
-/* Skips the header: signature, flags, and an extension. False when it has not come completely. */
+/* Skips the header: signature, flags, and an extension. False when the header has not arrived completely. */
 static bool skip_header(lua_State *L, struct copy_out *c)
 {
     if (left(c) < COPYFMT_HEADER_LEN)
@@ -90,7 +90,7 @@ static bool skip_header(lua_State *L, struct copy_out *c)
     return true;
 }
 
-/* The length of the next row; 0 when it has not come completely. */
+/* The length of the next row; 0 when it has not arrived completely. */
 static size_t binary_row_length(lua_State *L, const struct copy_out *c)
 {
     size_t at = 2;
@@ -105,8 +105,8 @@ static size_t binary_row_length(lua_State *L, const struct copy_out *c)
     return left(c) < at ? 0 : at;
 }
 
-/* Moves the next `len` bytes into the box: while they become Lua values, a finaliser of the script may read
- * on, which changes `in`, or close the iterator. */
+/* Moves the next `len` bytes into the box, because a finaliser of the script may read the next row, which
+ * changes `in`, or close the iterator while this row becomes Lua values. */
 static struct pg_row_box *take_row(lua_State *L, struct copy_out *c, size_t len)
 {
     struct pg_row_box *box = lua_touserdata(L, BOX);
@@ -241,7 +241,7 @@ static bool push_next(lua_State *L, struct copy_out *c)
 
 /* ---- receiving ---- */
 
-/* Appends the rows that libpq has to `in`, about one chunk at most; false when it has none. */
+/* Appends the rows that libpq has received to `in`, about one chunk at most; false when there are none. */
 static bool collect(lua_State *L, struct copy_out *c)
 {
     struct pg_machine *m = &c->base.link->m;
@@ -348,8 +348,8 @@ static int begun_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 /* copy_out_begin(sql, {raw=, binary=, by_name=, own=, oids=, names=, columns=, shown=}) -> iterator. own: the
- * iterator takes the connection from the lease, and gives it back to the pool at its end. shown: the query
- * without the values that were written into it, for the trace. */
+ * iterator takes the connection from the lease, and returns it to the pool at the end. shown: the query for
+ * the trace, without the values that were written into it. */
 int pg_copy_out_begin(lua_State *L)
 {
     bind_check_type(L, PG_LEASE_CLASS, 2, "the SQL", LUA_TSTRING);
@@ -383,7 +383,7 @@ int pg_copy_out_begin(lua_State *L)
     return pg_copy_start(L, link, shown, begun_k);
 }
 
-/* reads_binary(oids) -> can values of all these types be read in the binary format? */
+/* reads_binary(oids) -> true when values of all these types can be read in the binary format */
 int pg_copy_reads_binary(lua_State *L)
 {
     bind_check_type(L, PG_LEASE_CLASS, 2, "the list", LUA_TTABLE);

@@ -33,7 +33,7 @@ static bool is_to_be_written(lua_State *L, const struct copy_encoder *x, int c)
     if (!lua_istable(L, -1))
         return false;
     bool binary_array = x->format == COPY_BINARY && t->kind == PG_KIND_ARRAY;
-    if (pg_param_is_allowed(L, -1)) /* db.array has a text, and the binary form is made from a list */
+    if (pg_param_is_allowed(L, -1)) /* db.array has a text, but the binary form is made from a list */
         return binary_array;
     return !binary_array || pg_param_is_wrapped(L, lua_gettop(L));
 }
@@ -56,7 +56,8 @@ static bool put_quoted(struct copy_encoder *x, const char *s, size_t len)
     return x->format == COPY_CSV ? copyfmt_csv(&x->out, s, len) : copyfmt_text(&x->out, s, len);
 }
 
-/* A value made by db.bytea, db.json, db.typed or db.array: {text, oid, is the text raw bytes?}. */
+/* Writes a value made by db.bytea, db.json, db.typed or db.array: {text, oid, true when the text is raw
+ * bytes}. */
 static bool put_wrapped(lua_State *L, struct copy_encoder *x, int at)
 {
     size_t len;
@@ -171,7 +172,7 @@ static enum copyfmt_result binary_wrapped(lua_State *L, struct copy_encoder *x, 
     return result;
 }
 
-/* Is the table at the top a list of n values, without holes and other keys? */
+/* True when the table on top is a list of n values, without holes and other keys. */
 static bool is_list_of(lua_State *L, int n)
 {
     int keys = 0;
@@ -215,7 +216,7 @@ static int dimensions(lua_State *L, int sizes[MOST_DIMENSIONS])
     return sizes[0] == 0 ? 0 : n;
 }
 
-/* Does the list at the top have no elements but empty lists? */
+/* True when the list on top has no elements, or only empty lists. */
 static bool is_empty(lua_State *L, int depth)
 {
     bool empty = is_list_of(L, (int)lua_rawlen(L, -1));

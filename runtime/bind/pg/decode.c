@@ -56,7 +56,8 @@ static void expect_end(struct reader *r, const char *what)
         malformed(r, what);
 }
 
-/* Pushes the text up to the closing quote, and moves past that. A quote inside is written as \" or "". */
+/* Pushes the text up to the closing quote, and moves past the quote. A quote inside is written as \" or
+ * "". */
 static void push_quoted(struct reader *r, const char *what)
 {
     luaL_Buffer b;
@@ -168,7 +169,7 @@ static bool is_nested(const struct pg_type *t)
            t->kind == PG_KIND_MULTIRANGE || t->kind == PG_KIND_HSTORE || t->kind == PG_KIND_VECTOR;
 }
 
-/* May the values of the type become tables? */
+/* True when values of the type can become tables. */
 static bool becomes_table(const struct pg_reading *d, const struct pg_type *t)
 {
     return d->by->codecs != LUA_NOREF || is_nested(t) || t->kind == PG_KIND_JSON || t->kind == PG_KIND_JSONB;
@@ -176,7 +177,7 @@ static bool becomes_table(const struct pg_reading *d, const struct pg_type *t)
 
 /* ---- composites ---- */
 
-/* Another program may have altered the type since it was looked up. */
+/* Fails when the field is missing: another program may have altered the type since it was looked up. */
 static void expect_field(struct reader *r, char c, const struct pg_type *t)
 {
     if (!take(r, c))
@@ -397,7 +398,7 @@ static void array_binary(lua_State *L, const struct pg_reading *d, const struct 
     int32_t sizes[PG_MOST_DIMENSIONS];
     struct pg_array_mark mark = {0};
     int32_t ndim = take_int4(&r);
-    take_int4(&r); /* the flag: does the array have NULLs? */
+    take_int4(&r); /* the flag whether the array has NULLs */
     Oid type = (Oid)take_int4(&r);
     if (ndim < 0 || ndim > PG_MOST_DIMENSIONS || type != t->elem)
         malformed(&r, "array (binary form)");
@@ -419,7 +420,7 @@ static void array_binary(lua_State *L, const struct pg_reading *d, const struct 
 
 /* ---- any value ---- */
 
-/* Pushes the value that the script's codec for this type makes; false when there is no codec for it. */
+/* Pushes the value from the script's codec for this type; false when there is no codec. */
 static bool push_by_codec(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                           size_t len)
 {

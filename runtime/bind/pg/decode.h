@@ -1,6 +1,6 @@
 /*
  * Makes Lua values from PostgreSQL's values, in text or in binary: both forms give the same Lua value. Raises
- * when the server sent a malformed value; reads nothing outside of [p, p + len).
+ * when the server sent a malformed value; reads nothing outside [p, p + len).
  */
 #ifndef DBRUN_BIND_PG_DECODE_H
 #define DBRUN_BIND_PG_DECODE_H

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-/* The name of the column; NULL when it is not known. Leaves it on the stack if it comes from there. */
+/* The name of the column; NULL when it is not known. May leave the name on the stack. */
 static const char *column_name(lua_State *L, const struct pg_reading *d)
 {
     if (d->result)

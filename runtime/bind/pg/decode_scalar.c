@@ -67,8 +67,8 @@ static void push_instant(lua_State *L, const struct pg_reading *d, int64_t usec,
         lua_pushnumber(L, (lua_Number)usec / 1e6 + 946684800.0);
 }
 
-/* Reads the text with the numbers that Lua has no integer for as floats, or (exact) strings. False: there are
- * none. */
+/* Parses the JSON text with numbers that do not fit a Lua integer as floats, or (exact) as strings. False:
+ * there are none. */
 static bool read_large(lua_State *L, const struct pg_reading *d, const char *p, size_t len, struct error *e,
                        bool *read)
 {
@@ -98,7 +98,8 @@ static void push_json(lua_State *L, const struct pg_reading *d, const char *p, s
         error_set_field(
             &e, ERROR_HINT,
             "Read the column as text (column::text), or open the engine with numbers = \"exact\".");
-    if (!e.field[ERROR_HINT]) /* not only too large a number or too deep for us */
+    if (!e.field[ERROR_HINT]) /* the text is invalid, and not only nested too deeply or with too large a
+                                 number */
         e.kind = ERROR_PROTOCOL;
     pg_decode_raise(L, d, &e);
 }
@@ -217,8 +218,8 @@ static void push_float(lua_State *L, const char *p)
         lua_pushnumber(L, number_parse(p, NULL));
 }
 
-/* Another DateStyle than ISO is put back behind the statement that set it; what was sent before that cannot
- * be read: 01/02 is January or February. */
+/* A DateStyle other than ISO is reset after the statement that set it. Values sent before that cannot be
+ * read: 01/02 is January or February. */
 static void refuse_style(lua_State *L, const struct pg_reading *d, const char *type)
 {
     pg_decode_fail(L, d,
@@ -281,7 +282,7 @@ void pg_scalar_text(lua_State *L, const struct pg_reading *d, const struct pg_ty
         push_integer(L, d, t, p, len);
         return;
     case PG_KIND_FLOAT4:
-        /* Read as a double it would be another one than the float4, because its text is only as long as
+        /* Read as a double it would differ from the float4, because the text has only the digits that a
          * float4 needs. */
         if (p[0] == 'N' || strchr(p, 'I'))
             push_float(L, p);

@@ -1,7 +1,6 @@
 /*
- * An engine: settings and a pool. Its block outlives the userdata while links, connects or statements are
- * left: it is counted, by its userdata, its pool until that is drained, its links and each statement
- * under way.
+ * An engine: settings and a pool. Its block can outlive the userdata: it is reference-counted, by its
+ * userdata, by its pool until the pool is drained, by its links and by each statement under way.
  */
 #ifndef DBRUN_BIND_PG_ENGINE_H
 #define DBRUN_BIND_PG_ENGINE_H
@@ -32,22 +31,22 @@ struct pg_engine {
     bool exact; /* its pool needs the exact time (pg_engine_now) */
     bool closed;
     bool pre_ping;
-    bool typed_values; /* any parameter may need its type: a codec writes, or timestamps are numbers */
-    bool no_lookups;   /* the catalog refused: types of the database's own stay text */
-    bool cache_off;    /* a pooler between us and the server loses prepared statements */
+    bool typed_values; /* any parameter may need its type: a codec encodes, or timestamps are numbers */
+    bool no_lookups;   /* the catalog refused: values of user-defined types stay text */
+    bool cache_off;    /* a pooler in between loses prepared statements */
     enum pg_reset reset;
     uint32_t cache_limit;
     uint64_t cache_age;     /* ns; 0 = no limit */
     double timeout;         /* seconds, as all below */
     double command_timeout; /* 0 = none */
     double pre_ping_idle;
-    struct pg_catalog *catalog; /* types of the database's own that were looked up */
+    struct pg_catalog *catalog; /* user-defined types that were looked up */
     struct pg_decoder decoder;
     int on_connect; /* the script's functions, in the registry; LUA_NOREF = none */
     int on_notice;
-    int values;                /* a table for the parameters' values, in the registry (param_types.h) */
+    int values;                /* the table for parameter values, in the registry (param_types.h) */
     struct pg_notices notices; /* from shared connections */
-    size_t large_result;       /* a result of that many bytes is logged; 0 = never */
+    size_t large_result;       /* a result of at least this many bytes is logged; 0 = never */
     char name[16];
 };
 
@@ -55,9 +54,10 @@ struct pg_engine_box {
     struct pg_engine *e; /* NULL = closed */
 };
 
-/* The time for taking and giving back a connection. Reading the exact clock takes as long as either, and what
- * it is for is coarser: how long a connection was idle, and who has held it for how long. The sync engine
- * needs it, because no loop watches its idle connections, and so do waiting tasks, whose time is counted. */
+/* The time for a checkout or return. Reading the exact clock costs as much as either, and the time is used
+ * only for coarser figures: how long a connection was idle, and how long it is held. The exact time is needed
+ * on the sync engine, because no loop watches its idle connections, and while tasks wait, because their waits
+ * are measured. */
 static inline uint64_t pg_engine_now(const struct pg_engine *e)
 {
     return e->exact || pool_has_waiter(e->pool) ? mono_now() : mono_coarse();
@@ -66,9 +66,9 @@ static inline uint64_t pg_engine_now(const struct pg_engine *e)
 void pg_engine_ref(struct pg_engine *e);
 void pg_engine_unref(struct pg_engine *e);
 
-/* A reference to an engine on the stack, for code that reads the engine while it makes Lua values: a
- * finaliser of the script may close it meanwhile. Push it empty, check that the engine is there, then take.
- */
+/* A reference to an engine on the stack, for code that reads the engine while it makes Lua values, because a
+ * finaliser of the script may close the engine meanwhile. Push it empty, check that the engine is open, then
+ * take. */
 struct pg_engine_hold {
     struct pg_engine *e;
 };

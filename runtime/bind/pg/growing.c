@@ -21,7 +21,7 @@ bool pg_growing_may(lua_State *L, const struct pg_statement *st)
 
 /* ---- the first row ---- */
 
-/* Is there something that can be known, or done, only when the statement has ended? */
+/* GROW_VALUES, unless something can be known or done only after the statement has ended. */
 static enum pg_grow how_to_grow(const struct pg_statement *st)
 {
     const struct pg_engine *e = st->engine;
@@ -33,10 +33,10 @@ static enum pg_grow how_to_grow(const struct pg_statement *st)
     return unknown ? GROW_COPY : GROW_VALUES;
 }
 
-/* Called by call: the statement is at 1, what was made so far from FIRST on. */
+/* The stack of functions run by `call`: 1 = the statement, from FIRST on what was made so far. */
 enum { FIRST = 2 };
 
-/* The fields that it gets in the end are there from the beginning: the list would be sorted anew for them. */
+/* The list has its final fields from the beginning: adding them later would rehash the whole table. */
 static void push_list(lua_State *L)
 {
     static const char *const fields[] = {"columns", "command", "affected"};
@@ -83,7 +83,7 @@ static int begin_values(lua_State *L)
 
 /* ---- rows ---- */
 
-/* Puts the next row into st->result, in the place of the one before; false when no more has come. */
+/* Replaces st->result by the next row; false when no row has arrived. */
 static bool next_row(struct pg_statement *st)
 {
     struct pg_growing *g = &st->growing;
@@ -104,7 +104,7 @@ static int add_values(lua_State *L)
     bool by_column = st->shape == RESULT_COLUMNS;
     luaL_checkstack(L, plan->ncols + 12, "a result with too many columns");
     plan->meta = FIRST + META;
-    plan->keys = FIRST + MADE; /* by column: the lists stand there */
+    plan->keys = FIRST + MADE; /* by column: the index of the lists */
     for (int c = 1; c <= plan->ncols; c++)
         lua_rawgeti(L, FIRST + (by_column ? VALUES : NAMES), c);
     do {
@@ -131,7 +131,7 @@ static void copy_row(struct pg_growing *g, const PGresult *r)
     g->rows++;
 }
 
-/* Calls a function with the statement and what was made so far. False: it left an error. */
+/* Calls a function with the statement and what was made so far. False: the call failed and left an error. */
 static bool call(lua_State *L, struct pg_statement *st, lua_CFunction fn, int results)
 {
     lua_pushcfunction(L, fn);
@@ -141,7 +141,7 @@ static bool call(lua_State *L, struct pg_statement *st, lua_CFunction fn, int re
     return lua_pcall(L, 1 + MADE, results, 0) == LUA_OK;
 }
 
-/* The error on top of the stack is told when the statement has ended; until then its rows are dropped. */
+/* Keeps the error on top of the stack until the statement has ended; drops the rows until then. */
 static void fail(lua_State *L, struct pg_statement *st)
 {
     lua_replace(L, st->growing.at + PROBLEM);
@@ -208,7 +208,7 @@ static const char *restore_row(PGresult *r, int row, const char *p, bool *ok)
     return p;
 }
 
-/* Row by row costs a fifth more than a whole result, as long as that fits the processor's caches. */
+/* Reading row by row costs a fifth more than reading a whole result that fits the processor's caches. */
 static void note_size(const struct pg_statement *st)
 {
     enum { HUGE = 1 << 20 };
@@ -264,7 +264,7 @@ int pg_growing_push(lua_State *L, struct pg_statement *st)
     return 1;
 }
 
-/* libpq has 16 bytes for each value, and a NUL behind it. */
+/* libpq takes 16 bytes for each value, and a NUL after it. */
 size_t pg_growing_bytes(const struct pg_statement *st)
 {
     const struct pg_growing *g = &st->growing;

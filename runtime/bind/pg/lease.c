@@ -49,7 +49,7 @@ int pg_lease_lost(lua_State *L, struct runtime *rt)
     return bind_error_raise(L, rt, &e);
 }
 
-/* For the trace. */
+/* Records the wait in the trace. */
 static void tell_waited(struct pg_link *link, enum wait_status how)
 {
     struct error e = {.kind = how == WAIT_TIMEOUT ? ERROR_TIMEOUT : ERROR_CANCELLED};

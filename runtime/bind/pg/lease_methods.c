@@ -22,7 +22,7 @@ static int drained_k(lua_State *L, int status, lua_KContext ctx)
     return 0;
 }
 
-/* drained(): waits until a given up statement has ended */
+/* drained(): waits until an abandoned statement has ended */
 static int lease_drained(lua_State *L)
 {
     struct pg_link *link = pg_lease_link(L);
@@ -70,8 +70,8 @@ static int lease_describe(lua_State *L)
     return pg_describe(L, pg_lease_check(L));
 }
 
-/* is_stale(sql, sqlstate, datatype?) -> boolean | nothing: did it fail because its types have changed since
- * this connection prepared it? Then it begins anew. */
+/* is_stale(sql, sqlstate, datatype?) -> boolean | nothing: true when it failed because its types have changed
+ * since this connection prepared it. Its cache entry is then renewed. */
 static int lease_is_stale(lua_State *L)
 {
     return pg_is_stale(L, pg_lease_check(L));
@@ -101,7 +101,7 @@ static int give_back(lua_State *L, struct pg_lease *lease)
     return 0;
 }
 
-/* release(): gives the connection back; a second time is an error. */
+/* release(): returns the connection to the pool; a second call is an error. */
 static int lease_release(lua_State *L)
 {
     return give_back(L, pg_lease_check(L));
@@ -120,12 +120,12 @@ static int lease_gc(lua_State *L)
     struct pg_link *link = lease->link;
     if (lease->checkout && bind_is_collected(L)) /* the task was never resumed */
         pg_lease_end_checkout(lease);
-    if (!link || link->telling) /* its on_notice called __gc by hand */
+    if (!link || link->telling) /* on_notice called __gc explicitly */
         return 0;
     char where[SCRIPT_WHERE] = "?";
     lease->link = NULL;
     script_place_text(&link->place, where, sizeof where);
-    if (link->waiter || link->stream) /* the script called __gc by hand */
+    if (link->waiter || link->stream) /* the script called __gc explicitly */
         pg_link_take_away(link);
     log_write(lease->engine->rt->log, LOG_LEVEL_WARN,
               "postgres: a connection acquired at %s was never released, and is closed now by the garbage "
@@ -155,7 +155,8 @@ static int lease_backend_pid(lua_State *L)
     return 1;
 }
 
-/* certificates() -> seconds that the server's certificate is valid, and the own one; nil: there is none */
+/* certificates() -> remaining validity in seconds of the server's and of the client's certificate; nil:
+ * none */
 static int lease_certificates(lua_State *L)
 {
     return bind_push_certificates(L,
@@ -179,8 +180,8 @@ static int lease_in_transaction(lua_State *L)
     }
 }
 
-/* guard([on]) -> was it on?, was the transaction ended inside of it? While it is on, the script's statements
- * must not end the open transaction. Allocates nothing, so that it is always switched. */
+/* guard([on]) -> whether it was on, whether the transaction was ended inside. While it is on, the script's
+ * statements must not end the open transaction. Allocates nothing, so that switching cannot fail. */
 static int lease_guard(lua_State *L)
 {
     struct pg_machine *m = &pg_lease_check(L)->link->m;
@@ -192,9 +193,9 @@ static int lease_guard(lua_State *L)
     return 2;
 }
 
-/* verbatim(on): while it is on, settings that values depend on (DateStyle) are not put back behind a
- * statement that changed them; texts in another style cannot be read then. The first statement after it puts
- * them back. */
+/* verbatim(on): while it is on, settings on which values depend (DateStyle) are not restored after a
+ * statement that changed them; values in another style then cannot be read. The first statement afterwards
+ * restores them. */
 static int lease_verbatim(lua_State *L)
 {
     struct pg_machine *m = &pg_lease_check(L)->link->m;
@@ -283,11 +284,11 @@ static int lease_index(lua_State *L)
     if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "parameters") == 0)
         return push_parameters(L);
     lua_pushvalue(L, 2);
-    lua_gettable(L, lua_upvalueindex(1)); /* answers for names that are meant */
+    lua_gettable(L, lua_upvalueindex(1)); /* the class answers for unknown names, with a suggestion */
     return 1;
 }
 
-/* values() -> the engine's table for the values of parameters, schema epoch */
+/* values() -> the engine's table for parameter values, schema epoch */
 static int lease_values(lua_State *L)
 {
     struct pg_lease *lease = pg_lease_check(L);

@@ -33,7 +33,7 @@ static bool is_read_only(const PGconn *conn)
     return is_on(conn, "in_hot_standby") || is_on(conn, "default_transaction_read_only");
 }
 
-/* Does the connection's address, environment or service file ask for a server that takes writes? */
+/* True when the connection string, environment or service file asks for a writable server. */
 static bool asks_for_writes(PGconn *conn)
 {
     bool asks = false;
@@ -57,7 +57,7 @@ void pg_link_leave_demoted(const struct pg_link *link, const struct error *e)
         pool_invalidate(link->engine->pool, mono_now());
 }
 
-/* So that errors of statements and lines of the log do not repeat it, wherever libpq found it. */
+/* Registers the password, wherever libpq found it, so that errors and log lines mask it. */
 static bool learn_password(struct secrets *secrets, const PGconn *conn)
 {
     const char *password = PQpass(conn);
@@ -112,7 +112,7 @@ void pg_link_free(struct pg_link *link)
 {
     struct pg_engine *e = link->engine;
     if (link->cancel)
-        link->cancel->link = NULL; /* the worker ends the request */
+        link->cancel->link = NULL; /* the worker finishes the request */
     if (link->user && link->user->detach)
         link->user->detach(link);
     if (link->traced)
@@ -220,7 +220,7 @@ static void idle_ready(struct pg_link *link)
     bool inside = pg_machine_in_transaction(&link->m);
     bool alive = PQconsumeInput(link->m.conn) != 0;
     if (alive) {
-        pg_link_drop_notifications(link); /* also makes libpq parse what came */
+        pg_link_drop_notifications(link); /* also makes libpq parse what has arrived */
         alive = PQstatus(link->m.conn) == CONNECTION_OK;
     }
     if (alive)

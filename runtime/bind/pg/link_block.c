@@ -27,7 +27,7 @@ static void cancel_drop(void *arg)
     PQfreeCancel(arg);
 }
 
-/* Throws the replies away; false when the statement did not end in time. */
+/* Discards the replies; false when the statement did not end in time. */
 static bool drain(struct pg_link *link, uint64_t deadline)
 {
     unsigned want = pg_machine_step(&link->m, 0);
@@ -58,7 +58,7 @@ void pg_link_cancel_blocking(struct pg_link *link, double grace)
     uint64_t deadline = deadline_in(grace);
     pg_machine_discard(&link->m);
     bool ended = false;
-    /* A request that overtakes its statement has no effect: then another one is sent. */
+    /* A request that overtakes its statement has no effect: another one is then sent. */
     while (!ended && mono_now() < deadline && send_cancel(link, deadline)) {
         uint64_t again = deadline_in(PG_CANCEL_AGAIN);
         ended = drain(link, again < deadline ? again : deadline);
@@ -74,7 +74,7 @@ bool pg_link_has_unwanted_copy(const struct pg_link *link)
     return link->m.unwanted && link->m.state == PG_COPY_OUT && pg_machine_may_cancel(&link->m);
 }
 
-/* Seconds to cancel an unwanted COPY: not beyond the statement's deadline. */
+/* Seconds to cancel an unexpected COPY: not beyond the statement's deadline. */
 static double time_to_cancel(uint64_t deadline)
 {
     uint64_t now = mono_now();
@@ -91,7 +91,7 @@ enum io_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint6
             *step = PG_DONE;
             return IO_READY;
         }
-        if (deadline != DEADLINE_NEVER && mono_now() >= deadline) /* the socket may be ready for ever */
+        if (deadline != DEADLINE_NEVER && mono_now() >= deadline) /* the socket may always be ready */
             return IO_TIMEOUT;
         unsigned ready = 0;
         enum io_status status = io_poll(pg_machine_fd(&link->m), *step, deadline, interrupt_of(link), &ready);

@@ -1,5 +1,5 @@
-/* The async engine gives a statement up: the cancel request on a worker, the drain, and the wait for its
- * end. */
+/* Abandoning a statement on the async engine: the cancel request on a worker, the drain, and the wait for the
+ * drain's end. */
 #include "base/deadline.h"
 #include "bind/pg/link.h"
 
@@ -28,8 +28,8 @@ static void cancel_free(struct job *j)
     free(c);
 }
 
-/* The request was answered, and the statement goes on: the server had not begun it yet, or another one is on
- * since. No task waits for anything on the connection, so that it may be cancelled again. */
+/* The request was answered, but a statement still runs: the server had not begun it yet, or has begun another
+ * one since. No task waits for anything on the connection, so another request is safe. */
 static void ask_again(struct sched_timer *t)
 {
     struct pg_link *link = t->data;
@@ -91,7 +91,7 @@ static void drain_stepped(struct pg_link *link, unsigned step)
     drain_settle(link);
 }
 
-/* With a grace: it is over, and the statement has not ended. */
+/* The time limit of a drain: after a grace, cancels the statement; else closes the connection. */
 static void drain_late(struct pg_link *link)
 {
     if (!link->patient) {
@@ -171,8 +171,8 @@ void pg_link_drain_then(struct pg_link *link, void (*next)(struct pg_link *link)
         drain_at_once(link);
 }
 
-/* Begins a drain when the statement has ended and its cancel request is still under way. (Between two blocks
- * of a COPY the link has no user, but the COPY has not ended.) */
+/* Also begins a drain when the statement has ended and its cancel request is still under way. (Between two
+ * blocks of a COPY the link has no user, but the COPY has not ended.) */
 bool pg_link_is_draining(struct pg_link *link)
 {
     if (!link->user && link->cancel && link->m.state == PG_IDLE)
@@ -198,7 +198,7 @@ int pg_link_wait_drained(lua_State *L, struct pg_link *link, lua_KContext ctx, l
 void pg_link_cancel_shared(struct pg_link *link)
 {
     if (!link->in_background)
-        pg_link_begin(link, link->user, PG_DRAIN_LIMIT, true); /* the user stays: its time is limited now */
+        pg_link_begin(link, link->user, PG_DRAIN_LIMIT, true); /* the user stays, now with a time limit */
     pg_link_request_cancel(link);
 }
 

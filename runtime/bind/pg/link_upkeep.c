@@ -6,13 +6,13 @@
 
 #include <string.h>
 
-/* Seconds that a pre-ping and a reset may take before the connection is given up. */
+/* Seconds that a pre-ping or a reset may take before the connection is closed. */
 #define PING_LIMIT  5.0
 #define RESET_LIMIT 5.0
 /* A connection that was idle for less time is not checked. */
 #define LOOK_AFTER_NS (1 * NS_PER_MS)
 
-/* On the sync engine the caller waits for both: no longer than for a statement. */
+/* On the sync engine the caller waits for both, but no longer than for a statement. */
 static uint64_t blocking_limit(const struct pg_link *link, double seconds)
 {
     double timeout = link->engine->command_timeout;
@@ -86,8 +86,7 @@ void pg_link_ping(struct pool_slot *slot)
 
 /* ---- on return ---- */
 
-/* DISCARD ALL has removed what on_connect had set: it runs again, in the task that gets the connection next.
- */
+/* DISCARD ALL has undone on_connect: it runs again, in the task that gets the connection next. */
 static void renew_session(struct pg_link *link)
 {
     if (link->m.discarded)
@@ -190,7 +189,7 @@ static void reset_next(struct pg_link *link)
 static void reset_begin(struct pg_link *link)
 {
     pg_link_begin(link, &reset_user, RESET_LIMIT, true);
-    error_clear(&link->m.error); /* of the last statement, whose task has it */
+    error_clear(&link->m.error); /* the error of the last statement, which its task already has */
     link->statement[0] = '\0';
     reset_next(link);
 }

@@ -8,8 +8,8 @@ static void wake(struct pg_link *link)
     pg_link_wake(link);
 }
 
-/* The statement has ended. Its task is not woken while a cancel request is under way, which could cancel the
- * task's next statement. */
+/* Called when the statement has ended. Does not wake its task while a cancel request is under way, because
+ * the request could cancel the task's next statement. */
 static void settle(struct pg_link *link)
 {
     if (!link->cancel || link->m.state == PG_BROKEN)
@@ -32,7 +32,7 @@ static void going_on(struct pg_link *link)
         pg_link_request_cancel(link);
 }
 
-/* Has the statement not ended yet? The data of a COPY that is being cancelled may still come. */
+/* True when the statement has not ended. Data of a COPY that is being cancelled can still arrive. */
 static bool goes_on(const struct pg_link *link)
 {
     const struct pg_machine *m = &link->m;

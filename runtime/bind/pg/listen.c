@@ -24,7 +24,7 @@ struct feed {
     struct io_watch *io;  /* NULL on the sync engine */
     struct inbox inbox;
     struct wait *exec_wait; /* of the task that runs a statement */
-    bool changing;          /* a task runs a statement, until it goes on */
+    bool changing;          /* a task runs a statement and has not resumed yet */
     bool waits_to_send;     /* its statement is sent when the empty statement of ask() has ended */
 };
 
@@ -81,7 +81,7 @@ static void on_ready(void *data, unsigned events)
     look(f);
 }
 
-/* The sync engine: waits for the socket, and steps. Called only when the listener wants to read or write. */
+/* Sync engine: waits for the socket, and steps. Called only when the listener wants to read or write. */
 static enum io_status poll_once(struct feed *f, uint64_t deadline)
 {
     const struct io_interrupt *intr = f->rt->interrupt.fd >= 0 ? &f->rt->interrupt : NULL;
@@ -110,7 +110,7 @@ static void feed_close(struct feed *f)
 static int feed__gc(lua_State *L)
 {
     struct feed *f = luaL_checkudata(L, 1, FEED_CLASS);
-    f->exec_wait = NULL; /* no task waits any more, or the program ends without resuming its tasks */
+    f->exec_wait = NULL; /* no task waits, or the program ends without resuming its tasks */
     inbox_free(&f->inbox);
     feed_close(f);
     return 0;
@@ -212,7 +212,7 @@ static int next_blocking(lua_State *L, struct feed *f, uint64_t deadline)
 }
 
 /* next(seconds) -> channel, payload, pid; nothing after the time limit, or when the feed was closed. When the
- * connection is lost, first gives the notifications that came before, then raises an error of kind
+ * connection is lost, first returns the notifications that came before, then raises an error of kind
  * `connect`. */
 static int feed__next(lua_State *L)
 {
@@ -287,7 +287,7 @@ static int exec_k(lua_State *L, int status, lua_KContext ctx)
     return begin(f, lua_tostring(L, 2)) ? park_exec(L, f) : executed(L, f);
 }
 
-/* The sync engine: waits until the statement in flight has ended. */
+/* Sync engine: waits until the statement in flight has ended. */
 static int finish_blocking(lua_State *L, struct feed *f, uint64_t deadline)
 {
     while (pg_listener_is_busy(&f->l)) {
@@ -338,7 +338,7 @@ static int feed__ask(lua_State *L)
     return 0;
 }
 
-/* busy() -> is a statement in flight? */
+/* busy() -> true while a statement is in flight */
 static int feed__busy(lua_State *L)
 {
     lua_pushboolean(L, pg_listener_is_busy(&check(L)->l));

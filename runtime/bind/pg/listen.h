@@ -1,10 +1,10 @@
 /*
  * A feed: the connection of a listener, taken out of its pool, and the notifications that the script has not
- * taken yet. When too many wait, the connection is not read any more, so that memory stays bounded and the
+ * taken yet. When too many are queued, the feed stops reading the connection: memory stays bounded, and the
  * server keeps the rest.
  *
  * Who owns what: the feed (a userdata) owns the connection. It is made from a lease, which it releases. A
- * feed never connects again; lua/dbrun/db/listen.lua makes another one.
+ * feed never reconnects; lua/dbrun/db/listen.lua makes a new feed.
  */
 #ifndef DBRUN_BIND_PG_LISTEN_H
 #define DBRUN_BIND_PG_LISTEN_H

@@ -57,7 +57,7 @@ bool pg_lookup_send(struct pg_link *link, PGresult *const *results, size_t n)
     return sent;
 }
 
-/* Is the role not allowed to read the catalog? */
+/* True when the role is not allowed to read the catalog. */
 static bool is_barred(const struct error *e)
 {
     const char *state = e->field ? e->field[ERROR_SQLSTATE] : NULL;

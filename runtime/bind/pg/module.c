@@ -30,7 +30,7 @@
 /* Called when the last reference is dropped: frees what this file has made. */
 static void last(struct pg_engine *e)
 {
-    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->values); /* leases use it behind the engine's close, too */
+    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->values); /* leases still use it after the engine was closed */
     pg_mux_free(e->mux);
 }
 
@@ -138,7 +138,7 @@ static void read_params(lua_State *L, struct pg_conninfo *info, struct secrets *
     lua_pop(L, 1);
 }
 
-/* asked = {sql, sql} | nil: what tells whether the settings that were asked for hold */
+/* asked = {sql, sql} | nil: the queries that check whether the requested settings are in effect */
 static void read_asked(lua_State *L, struct pg_conninfo *info)
 {
     if (lua_getfield(L, 1, "asked") == LUA_TTABLE) {
@@ -151,7 +151,7 @@ static void read_asked(lua_State *L, struct pg_conninfo *info)
     lua_pop(L, 1);
 }
 
-/* A pre-ping after less idle time than this, in seconds, is measured exactly. */
+/* With a pre_ping_idle below this many seconds, idle time is measured with the exact clock. */
 #define EXACT_IDLE 0.1
 
 static void read_settings(lua_State *L, struct pg_engine *e)
@@ -325,7 +325,7 @@ static void force_text(struct pool_slot *slot, void *data)
 }
 
 /* codecs(writes) -> the table {type name = {decode=, encode=}}; from now on results come as text. `writes`:
- * one of them has an encode. */
+ * one of the codecs has an `encode`. */
 static int engine_codecs(lua_State *L)
 {
     bind_self(L, PG_ENGINE_CLASS);
@@ -348,7 +348,7 @@ static int engine_target(lua_State *L)
     return 1;
 }
 
-/* values() -> the engine's table for the values of parameters, schema epoch */
+/* values() -> the engine's table for parameter values, schema epoch */
 static int engine_values(lua_State *L)
 {
     struct pg_engine *e = pg_engine_check(L);
@@ -357,7 +357,7 @@ static int engine_values(lua_State *L)
     return 2;
 }
 
-/* on_values(fn): fn(engine or lease, sql, ...) -> ... writes parameters by their types */
+/* on_values(fn): fn(engine or lease, sql, ...) -> ... encodes parameters by their types */
 static int on_values(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -387,7 +387,7 @@ static int engine_is_sync(lua_State *L)
     return 1;
 }
 
-/* pause(seconds): the sync engine's sleep: blocks the program; a signal ends it */
+/* pause(seconds): the sync engine's sleep: blocks the program until a signal comes */
 static int pause_blocking(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);

@@ -7,7 +7,8 @@
 
 /* Makes the classes, and pushes the module's table. */
 int bind_pg_open(lua_State *L, struct runtime *rt);
-/* The program ends: gives up all connections that are still in use, or being opened, drained or reset. */
+/* At the end of the program: abandons all connections that are still in use, or being opened, drained or
+ * reset. */
 void bind_pg_shutdown(struct runtime *rt);
 
 #endif

@@ -14,7 +14,7 @@ enum {
     MOST_SPARE = 256       /* blocks kept for later statements */
 };
 
-/* A connection that the pool was asked for, or that is shared. */
+/* A connection that was requested from the pool, or is shared. */
 struct pg_mux_conn {
     struct pool_waiter waiter; /* first: waiter_settled casts it back */
     struct pg_mux *mux;
@@ -54,7 +54,7 @@ static size_t stored(const struct pg_params *p, int i)
     return p->formats[i] ? (size_t)p->lengths[i] : strlen(p->values[i]) + 1;
 }
 
-/* Are all parameters texts of unspecified type? Then PQsendQueryPrepared needs only the list of the
+/* True when all parameters are texts of unspecified type. PQsendQueryPrepared then needs only the list of the
  * values. */
 static bool is_plain(const struct pg_params *p)
 {
@@ -166,14 +166,15 @@ static void settled(void *data, void *owner, PGresult *r, struct error *e)
     (void)data;
     s->result = r;
     if (e) {
-        /* Now: the task's next write may be sent on another connection while this one is still busy. */
+        /* At once, because the task's next write may be sent on another connection while this one is still
+         * busy. */
         pg_link_leave_demoted(s->flight, e);
         error_move(&s->error, e);
     }
     wake(s);
 }
 
-/* Gives the connection back: all in flight has ended, or nothing was sent. */
+/* Returns the connection to the pool: all statements in flight have ended, or nothing was sent. */
 static void flight_over(struct pg_mux_conn *c)
 {
     struct pg_mux *mux = c->mux;
@@ -185,16 +186,16 @@ static void flight_over(struct pg_mux_conn *c)
         pg_link_shared_over(link);
         pg_link_rest(link);
     }
-    /* A statement has found that the server takes no writes any more: no other one must lose its write on
-     * another connection to it. */
+    /* A statement has found that the server no longer takes writes: no other statement may lose its write on
+     * another connection to this server. */
     if (pg_link_is_demoted(link))
         pool_invalidate(mux->engine->pool, mono_now());
     pg_link_release(link);
     flush_later(mux);
 }
 
-/* Cancels only when no task waits for a statement in flight: a request that arrives late would cancel the
- * next statement. */
+/* Cancels only when no task waits for a statement in flight, because a late request would cancel the next
+ * statement. */
 static void cancel_unawaited(struct pg_link *link)
 {
     if (!link->cancel && pg_machine_may_cancel(&link->m))
@@ -283,8 +284,8 @@ static void not_sent(struct pg_mux *mux, struct pg_shared *s)
     wake(pop(mux));
 }
 
-/* Sends the first statement of the queue; false when it cannot be shared on this connection, or was not
- * sent. `now` is for the trace; 0: there is none. */
+/* Sends the first statement of the queue; false when it cannot share this connection, or was not sent. `now`
+ * is for the trace; 0: no trace. */
 static bool send_first(struct pg_mux_conn *c, uint64_t now)
 {
     struct pg_mux *mux = c->mux;
@@ -339,7 +340,7 @@ static void send_all(struct pg_mux_conn *c)
         io_watch_want(link->io, want);
 }
 
-/* When the pool gives no connection, all queued statements fail: each would only wait for the same
+/* When the pool refuses a connection, all queued statements fail, because each would only wait for the same
  * failure. */
 static void fail_queue(struct pg_mux_conn *c)
 {

@@ -70,7 +70,7 @@ static void push_cache(lua_State *L)
     lua_setfield(L, LUA_REGISTRYINDEX, cache_key);
 }
 
-/* Of the plan at the top, which is new: finds it by its SQL with $n. */
+/* Stores the new plan on top under its SQL with $n, too. */
 static void keep_names(lua_State *L)
 {
     if (lua_rawlen(L, -1) < 2)
@@ -142,7 +142,7 @@ int pg_named_plan(lua_State *L)
     return 1;
 }
 
-/* The table is the value of $1. */
+/* Uses the table itself as the value of $1. */
 static int value_of_first(lua_State *L, struct runtime *rt)
 {
     size_t len;
@@ -180,8 +180,8 @@ static void raise_no_value(lua_State *L, struct runtime *rt, const char *name)
     bind_error_raise(L, rt, &e);
 }
 
-/* Is the name at the top that of a column of the row at 3, which is NULL there? A result has such columns
- * too, and a row by position: but neither has values by name. */
+/* True when the name on top is a column of the row at 3, whose value is then NULL. Only for rows by column
+ * name: results and rows by position have columns, too, but no values by name. */
 static bool is_null_column(lua_State *L)
 {
     int name = lua_gettop(L);

@@ -1,4 +1,4 @@
-/* Notices of the server that on_notice has not been called for yet (notices.h). */
+/* Notices of the server for which on_notice has not been called yet (notices.h). */
 #ifndef DBRUN_BIND_PG_NOTICE_LIST_H
 #define DBRUN_BIND_PG_NOTICE_LIST_H
 
@@ -11,7 +11,7 @@ struct pg_notices {
     struct pg_notice *last;
     unsigned n;
     size_t bytes;  /* of their texts */
-    unsigned lost; /* number of notices dropped, because the list was full or memory out */
+    unsigned lost; /* number of notices dropped because the list was full or memory ran out */
 };
 
 #endif

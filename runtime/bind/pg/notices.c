@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A statement may bring any number of them, of any size. */
+/* Limits, because a statement can cause any number of notices of any size. */
 enum { MOST_NOTICES = 1000, MOST_BYTES = 8 << 20 };
 
 static const struct {
@@ -90,7 +90,7 @@ void pg_notices_receive(void *data, const PGresult *r)
               message ? message : "");
     pg_machine_note_end(&link->m, r);
     if (link->user && link->user->upkeep)
-        return; /* the pool's own statement: no handler gets its notices */
+        return; /* a statement of the pool: no handler gets its notices */
     if (link->user && link->user->shared && link->engine->on_notice != LUA_NOREF)
         add(&link->engine->notices, r);
     else if (*handler_of(link) != LUA_NOREF)
@@ -136,8 +136,8 @@ static struct pg_notice *take_first(struct pg_notices *list)
     return n;
 }
 
-/* Calls the handler for each notice. The statement has ended, so an error of the handler goes to the log;
- * "not enough memory" too, because nothing outside of the protected call allocates. The handler may remove
+/* Calls the handler for each notice. The statement has ended, so an error of the handler goes to the log,
+ * also "not enough memory", because nothing outside the protected call allocates. The handler can remove
  * itself or close the engine: so `handler` is read again for each notice. `telling` is set while the handler
  * runs; NULL = not needed. */
 static void tell(lua_State *L, struct runtime *rt, struct pg_notices *list, const int *handler, bool *telling)
@@ -173,7 +173,7 @@ void pg_notices_tell(lua_State *L, struct pg_link *link)
         return;
     if (*handler_of(link) != LUA_NOREF)
         tell(L, link->engine->rt, &link->notices, handler_of(link), &link->telling);
-    pg_notices_clear(&link->notices); /* no handler is left for these */
+    pg_notices_clear(&link->notices); /* these have no handler */
 }
 
 void pg_notices_tell_shared(lua_State *L, struct pg_engine *e)

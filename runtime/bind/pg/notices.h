@@ -1,7 +1,7 @@
 /*
  * on_notice: the script's handler for the server's notices. libpq's callback only copies a notice into a list
  * (no Lua runs there); the task whose statement caused the notices calls the handler before that statement
- * returns. With pipeline= it is the next task whose statement ends.
+ * returns. With pipeline=, the next task whose statement ends calls it.
  */
 #ifndef DBRUN_BIND_PG_NOTICES_H
 #define DBRUN_BIND_PG_NOTICES_H
@@ -22,7 +22,7 @@ void pg_notices_receive(void *data, const PGresult *r);
 void pg_notices_tell(lua_State *L, struct pg_link *link);
 /* Calls the engine's handler for the notices that came on shared connections. */
 void pg_notices_tell_shared(lua_State *L, struct pg_engine *e);
-/* Removes the handler of the lease and its notices, when the link goes back to its pool. */
+/* Removes the lease's handler and notices when the link returns to its pool. */
 void pg_notices_forget(struct pg_link *link);
 
 #endif

@@ -18,7 +18,7 @@ struct pg_lease *pg_connect_event(lua_State *L, struct pg_link **owner)
     return holder;
 }
 
-/* Why the connection cannot be used after on_connect; NULL = it can. */
+/* Says why the connection cannot be used after on_connect; NULL = it can. */
 static const char *not_fit(const struct pg_lease *lease)
 {
     if (!lease->link)

@@ -5,10 +5,10 @@
 #include "bind/pg/lease.h"
 
 /* Pushes on_connect and its argument, a lease that takes the new link over from *owner. The caller calls the
- * function, and then pg_connected with the status. */
+ * function and passes the status to pg_connected. */
 struct pg_lease *pg_connect_event(lua_State *L, struct pg_link **owner);
-/* Takes the link back from the lease. NULL when on_connect failed: then the connection is closed, and the
- * error to raise (an error object, or a message) is at the top of the stack. */
+/* Takes the link back from the lease. NULL when on_connect failed: the connection is then closed, and the
+ * error to raise (an error object, or a message) is on top of the stack. */
 struct pg_link *pg_connected(lua_State *L, struct pg_lease *lease, int status);
 
 #endif

@@ -90,7 +90,7 @@ void pg_values_make(lua_State *L, struct pg_engine *e)
     lua_newtable(L);
     lua_pushboolean(L, e->decoder.epoch);
     lua_setfield(L, -2, "epoch");
-    /* seconds; 0 = no limit; below: nothing is kept */
+    /* seconds; 0 = no limit; negative: nothing is kept */
     lua_pushnumber(L, e->cache_limit == 0 ? -1 : (lua_Number)e->cache_age / 1e9);
     lua_setfield(L, -2, "age");
     e->values = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -155,7 +155,8 @@ static int described_k(lua_State *L, int status, lua_KContext ctx)
     struct pg_batch *b = &link->m.batch;
     if (error_is_set(&link->m.error))
         return fail(L, link, (lua_Integer)b->n + 1);
-    /* Copied first: what follows allocates, and a finaliser of the script may use the connection. */
+    /* Copied first, because the code below allocates, and a finaliser of the script may use the
+     * connection. */
     struct oids *box = lua_touserdata(L, 3);
     size_t n = b->n;
     size_t total = 0;
@@ -203,7 +204,7 @@ static bool add_description(lua_State *L, struct pg_link *link, lua_Integer i, O
     return ok;
 }
 
-/* The first statement of the list at 2 whose parameters the session may read in another way; 0: there is
+/* The index of the first statement in the list at 2 whose parameters the session may read differently; 0:
  * none, or the machine is busy. */
 static lua_Integer find_unsure(lua_State *L, struct pg_link *link, lua_Integer n)
 {
@@ -262,7 +263,7 @@ int pg_lease_parameter_types(lua_State *L)
 
 /* ---- looking them up in the catalog ---- */
 
-/* Does the engine know the types in the list at 2, and all that they contain? */
+/* True when the engine knows the types in the list at 2, and all types that they contain. */
 static bool are_known(lua_State *L, struct pg_link *link)
 {
     bool known = true;
@@ -278,7 +279,7 @@ static bool are_known(lua_State *L, struct pg_link *link)
 /* Stack: lease, list, hold. */
 enum { HOLD = 3 };
 
-/* A finaliser may close the engine while the tables are made. */
+/* The hold keeps the engine, which a finaliser may close while the tables are made. */
 static int push_trees(lua_State *L, struct pg_engine *e)
 {
     struct pg_engine_hold *hold = lua_touserdata(L, HOLD);
@@ -305,7 +306,7 @@ static int loaded_k(lua_State *L, int status, lua_KContext ctx)
     return bind_error_raise(L, link->engine->rt, &e);
 }
 
-/* load_types({oid, ...}) -> {oid = tree}: asks the catalog about those that the engine does not know */
+/* load_types({oid, ...}) -> {oid = tree}: asks the catalog about types that the engine does not know */
 int pg_lease_load_types(lua_State *L)
 {
     bind_check_type(L, PG_LEASE_CLASS, 2, "the list", LUA_TTABLE);
@@ -326,7 +327,7 @@ int pg_lease_load_types(lua_State *L)
     }
     luaL_addchar(&b, '}');
     luaL_pushresult(&b);
-    link = pg_lease_link(L); /* memory was allocated: a finaliser may have used the lease */
+    link = pg_lease_link(L); /* again, since a finaliser may have used the lease: memory was allocated */
     if (!pg_lookup_send_list(link, lua_tostring(L, -1)))
         return loaded_k(L, LUA_OK, (lua_KContext)link);
     return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, loaded_k);

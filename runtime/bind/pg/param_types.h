@@ -1,7 +1,7 @@
 /*
  * The types of parameters: asked for (Parse and Describe, without running the statement), looked up in the
- * catalog, and given to Lua as tables. lua/dbrun/db/types.lua keeps the answers, lua/dbrun/db/values.lua
- * writes values by them.
+ * catalog, and passed to Lua as tables. lua/dbrun/db/types.lua keeps the answers; lua/dbrun/db/values.lua
+ * encodes values by them.
  */
 #ifndef DBRUN_BIND_PG_PARAM_TYPES_H
 #define DBRUN_BIND_PG_PARAM_TYPES_H

@@ -13,7 +13,7 @@
 
 /* ---- checking, before a connection is taken ---- */
 
-/* Where the SQL is known, it stands at 2. */
+/* The SQL, if known, is at 2. */
 static int refuse(lua_State *L, struct runtime *rt, int number, const char *what, const char *hint)
 {
     struct error e = {0};
@@ -42,8 +42,8 @@ static void check_text(lua_State *L, struct runtime *rt, int at, int number)
         refuse(L, rt, number, "is 1 GiB or more, which PostgreSQL does not accept", LARGE_HINT);
 }
 
-/* Is it a parameter that db.bytea, db.json, ... made: {text, oid, binary}? The text is `false` when it is
- * written only once the type is known. */
+/* True for a parameter that db.bytea, db.json, ... made: {text, oid, binary}. The text is `false` when the
+ * value can be encoded only once its type is known. */
 bool pg_param_is_wrapped(lua_State *L, int at)
 {
     if (!lua_getmetatable(L, at))
@@ -54,7 +54,7 @@ bool pg_param_is_wrapped(lua_State *L, int at)
     return same;
 }
 
-/* A table that is no parameter yet: lua/dbrun/db/values.lua writes it by the type that the server expects. */
+/* True for a table that lua/dbrun/db/values.lua must first encode by the type that the server expects. */
 static bool is_unwritten(lua_State *L, int at)
 {
     at = lua_absindex(L, at);
@@ -82,7 +82,7 @@ bool pg_param_is_allowed(lua_State *L, int at)
     }
 }
 
-/* How many bytes a parameter takes in the message; 0 for those that take only a few. */
+/* The bytes that a parameter takes in the message; 0 for parameters that take only a few. */
 static size_t value_size(lua_State *L, int at)
 {
     if (lua_type(L, at) != LUA_TTABLE)
@@ -150,7 +150,7 @@ static void format_float(char out[32], double v)
         strcpy(out, v > 0 ? "Infinity" : "-Infinity");
         return;
     }
-    /* Integer types read no exponent. */
+    /* Integer types accept no exponent. */
     if (v > -0x1p63 && v < 0x1p63 && (double)(int64_t)v == v && (v != 0 || !signbit(v)))
         encode_integer(out, (lua_Integer)v);
     else
@@ -248,8 +248,8 @@ void pg_params_free(struct pg_encoded *enc)
 
 /* ---- wrapping ---- */
 
-/* param(text|nil|false, oid, binary) -> wrapped parameter; false = to be written by its type. The public
- * functions db.bytea, db.json, ... call it. */
+/* param(text|nil|false, oid, binary) -> wrapped parameter; false = encode it by its type later. The public
+ * functions db.bytea, db.json, ... call this. */
 static int param_new(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);

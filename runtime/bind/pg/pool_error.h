@@ -4,7 +4,7 @@
 
 #include "bind/pg/engine.h"
 
-/* Sets `err` for the pool's answer, with the holders of the connections. */
+/* Sets `err` for the pool's answer, and names the holders of the connections. */
 void pg_engine_pool_error(struct pg_engine *e, enum pool_settle result, struct error *err);
 
 #endif

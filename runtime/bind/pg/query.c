@@ -1,6 +1,6 @@
 /*
- * One statement of one task, from checkout to result. It is one C function with one yield: the stages
- * below are where it may be resumed. Stack: 1 = engine or lease, 2 = SQL, 3.. = parameters, then the
+ * One statement of one task, from checkout to result. It is one C function with one yield: the stages below
+ * are the points where it can be resumed. Stack: 1 = engine or lease, 2 = SQL, 3.. = parameters, then the
  * statement.
  *
  *   ACQUIRED  the pool has answered                     -> it is sent, or raises
@@ -47,7 +47,7 @@ static int next_stage(lua_State *L, int status, lua_KContext ctx)
 
 /* ---- entering ---- */
 
-/* The first stage of a statement that has begun. */
+/* The first stage of a statement. */
 static int enter(lua_State *L, struct pg_statement *st)
 {
     if (!st->lease) {
@@ -80,7 +80,7 @@ static void check_sql(lua_State *L, struct runtime *rt, const struct pg_lease *l
         bind_fail(L, rt, ERROR_USAGE, "the SQL is 1 GiB long, which PostgreSQL does not take");
 }
 
-/* The types were checked on entry; a closed engine or a released lease raises. */
+/* Raises for a closed engine or a released lease. Their types were checked on entry. */
 static struct pg_engine *engine_now(lua_State *L, struct pg_lease *lease)
 {
     if (lease)
@@ -89,9 +89,9 @@ static struct pg_engine *engine_now(lua_State *L, struct pg_lease *lease)
     return box->e ? box->e : pg_engine_check(L);
 }
 
-/* May the caller wait, and is the leased connection free? Last of the checks, when all is allocated: code of
- * the script that ran until then (a finaliser, or a parameter's metamethod) may have done anything, closed
- * the engine too. */
+/* Raises unless the caller can wait and the leased connection is free. The last check, after all allocation:
+ * code of the script that ran until then (a finaliser, or a parameter's metamethod) may have done anything,
+ * even closed the engine. */
 static struct pg_engine *check_turn(lua_State *L, struct pg_lease *lease)
 {
     struct pg_engine *e = engine_now(L, lease);
@@ -115,13 +115,13 @@ static struct pg_statement *begin(lua_State *L, struct runtime *rt, struct pg_le
     st->began = pg_statement_is_told(rt) ? mono_now() : 0;
     if (st->began)
         pg_log_begun(st);
-    pg_engine_ref(st->engine); /* it may be closed while the statement waits */
+    pg_engine_ref(st->engine); /* the engine may be closed while the statement waits */
     return st;
 }
 
-/* ---- parameters that are written by their types ---- */
+/* ---- parameters that are encoded by their types ---- */
 
-/* What goes on once they are written. */
+/* What to run once the parameters are encoded. */
 enum { GOAL_LEASE = 16, GOAL_ROWS = 32, GOAL_FORM = 64 };
 
 static int run(lua_State *L, struct runtime *rt, struct pg_lease *lease, int nparams, int goal)
@@ -160,7 +160,7 @@ static int write_values(lua_State *L, int nparams, int goal)
     return written_k(L, LUA_OK, goal);
 }
 
-/* Takes the options that may stand at 2, before the SQL, off the stack. */
+/* Removes the options that may precede the SQL, at 2, from the stack. */
 static int take_form(lua_State *L, const struct pg_lease *lease)
 {
     luaL_checkstack(L, 4, "too many parameters");
@@ -174,7 +174,7 @@ static int take_form(lua_State *L, const struct pg_lease *lease)
     return form * GOAL_FORM;
 }
 
-/* Checks SQL and parameters, which stand from 3 on, and runs the statement. */
+/* Checks the SQL and the parameters from 3 on, and runs the statement. */
 static int check_and_run(lua_State *L, struct pg_lease *lease, int goal)
 {
     struct runtime *rt = bind_runtime(L);

@@ -1,5 +1,5 @@
-/* Where statements of engines and leases come in. Stack: 1 = engine (`lease` is NULL then) or lease, whose
- * type has been checked, 2 = SQL, 3.. = parameters. */
+/* The entry points of statements. Stack: 1 = engine (`lease` is then NULL) or lease, its type already
+ * checked; 2 = SQL; 3.. = parameters. */
 #ifndef DBRUN_BIND_PG_QUERY_H
 #define DBRUN_BIND_PG_QUERY_H
 
@@ -8,12 +8,12 @@
 
 /* Methods of engines and of leases: a statement with parameters ... */
 int pg_query(lua_State *L, struct pg_lease *lease, enum pg_result_shape shape);
-/* ... one or several without (simple protocol) ... */
+/* ... one or more statements without parameters (simple protocol) ... */
 int pg_script(lua_State *L, struct pg_lease *lease);
-/* ... the columns of one, which does not run ... */
+/* ... the columns of a statement, without running it ... */
 int pg_describe(lua_State *L, struct pg_lease *lease);
-/* ... whether one that failed with the SQLSTATE at 3, of the data type at 4, was prepared before its types
- * changed: a boolean, or nothing when the SQLSTATE has other causes ... */
+/* ... whether a statement that failed with the SQLSTATE at 3, for the data type at 4, was prepared before its
+ * types changed: returns a boolean, or nothing when the SQLSTATE has other causes ... */
 int pg_is_stale(lua_State *L, struct pg_lease *lease);
 /* ... a row iterator ... */
 int pg_rows(lua_State *L, struct pg_lease *lease);

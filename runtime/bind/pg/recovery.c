@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-/* Does the server not know a statement that this connection prepared (26000), or already have its name
- * (42P05)? */
+/* True when the server does not know a statement that this connection prepared (26000), or already has its
+ * name (42P05). */
 static bool is_lost_statement(const struct error *e)
 {
     const char *state = e->field[ERROR_SQLSTATE];
@@ -48,15 +48,15 @@ static void switch_cache_off(struct pg_engine *e, struct pg_machine *m)
     pg_cache_disable(m->cache);
 }
 
-/* In a transaction the statement has failed with all that was done before it. */
+/* For a statement in a transaction, which failed with all that was done before it. */
 static void tell_retryable(struct error *e, const char *hint)
 {
     e->retryable = true;
     error_set_field(e, ERROR_HINT, hint);
 }
 
-/* The server has lost a prepared statement. `undone`: nothing has stayed of what failed. Returns whether it
- * may run again. */
+/* For a prepared statement that the server has lost. `undone`: everything that failed is undone. Returns
+ * whether it may run again. */
 static bool again_without_cache(struct pg_engine *engine, struct pg_machine *m, struct error *e, bool undone)
 {
     switch_cache_off(engine, m);
@@ -67,7 +67,7 @@ static bool again_without_cache(struct pg_engine *engine, struct pg_machine *m, 
     return undone;
 }
 
-/* The same where the prepared statement, whose entry this is (or NULL), is out of date. */
+/* The same for a prepared statement that is out of date; `entry` is its cache entry or NULL. */
 static bool again_parsed_anew(struct pg_machine *m, struct pg_cached *entry, struct error *e, bool undone)
 {
     if (entry) {
@@ -115,7 +115,7 @@ bool pg_batch_may_run_again(struct pg_engine *engine, struct pg_machine *m, cons
     return again_parsed_anew(m, entry && entry->prepared ? entry : NULL, e, undone);
 }
 
-/* Can this SQL end a transaction? One of several statements can be a COMMIT. */
+/* True when this SQL can end a transaction. One of several statements can be a COMMIT. */
 static bool may_commit(const struct pg_statement *st, const char *sql)
 {
     const char *word = sql_first_word(sql);
@@ -125,7 +125,7 @@ static bool may_commit(const struct pg_statement *st, const char *sql)
             (sql_is_several(sql) || !pg_machine_is_scanned_right(&st->link->m, sql, strlen(sql))));
 }
 
-/* Does this SQL only begin a transaction? Then nothing is lost with it. */
+/* True when this SQL only begins a transaction, so that nothing is lost with it. */
 static bool only_begins(const struct pg_statement *st, const char *sql)
 {
     const char *word = sql_first_word(sql);
@@ -152,5 +152,5 @@ void pg_statement_complete_error(struct pg_statement *st, const char *sql)
         e->retryable = true;
     if (e->outcome == OUTCOME_FAILED && !e->field[ERROR_SQLSTATE] && e->kind != ERROR_CONNECT &&
         may_commit(st, sql))
-        e->outcome = OUTCOME_UNKNOWN; /* given up while it ran: the COMMIT may have come first */
+        e->outcome = OUTCOME_UNKNOWN; /* abandoned while it ran: the COMMIT may have come first */
 }

@@ -19,14 +19,14 @@ static int raise_lost(lua_State *L, struct pg_statement *st);
 
 /* ---- sending ---- */
 
-/* The first row has come, or the statement has ended without one: the stream takes the connection over.
- * Stack: parameters, stream, statement. */
+/* Called when the first row has arrived, or the statement has ended without one: the stream takes the
+ * connection over. Stack: parameters, stream, statement. */
 static int hand_to_stream(lua_State *L, struct pg_statement *st)
 {
     struct pg_link *link = st->link;
     int index = 3 + st->nparams;
     if (!st->lease)
-        pg_link_note_place(L, link); /* the rows may be read by another task than this */
+        pg_link_note_place(L, link); /* another task than this one may read the rows */
     if (st->began)
         pg_log_statement(L, st);
     if (link->traced) {
@@ -43,7 +43,7 @@ static int hand_to_stream(lua_State *L, struct pg_statement *st)
 }
 
 /* While rows are read one by one the catalog cannot be asked about their types, so rows() asks for the
- * columns first. Not when this connection has prepared the statement and knows its columns. */
+ * columns first, unless this connection has prepared the statement and knows its columns. */
 static bool is_to_be_described(struct pg_statement *st, const char *sql, size_t len)
 {
     if (!st->stream || st->described || st->engine->no_lookups)
@@ -63,7 +63,7 @@ static bool send_with_params(lua_State *L, struct pg_statement *st, const char *
         return false;
     }
     enc.p.as_text = st->form & FORM_TEXT;
-    enc.p.text = st->stream != NULL; /* its rows cannot be read once more in text */
+    enc.p.text = st->stream != NULL; /* its rows cannot be read again in text */
     bool sent = st->describing ? pg_machine_describe(m, sql, &enc.p) : pg_machine_query(m, sql, len, &enc.p);
     pg_params_free(&enc);
     return sent;
@@ -137,15 +137,15 @@ static int send_again(lua_State *L, struct pg_statement *st)
     return pg_statement_send(L, st);
 }
 
-/* The columns came in a binary form that is not read: their types have changed since the statement was
- * described last. */
+/* True when columns came in a binary form without a decoder: their types have changed since the last
+ * description. */
 static bool is_unreadable(const struct pg_statement *st)
 {
     return st->guessed && st->result && PQbinaryTuples(st->result) &&
            !pg_types_all_binary(st->engine->catalog, st->result);
 }
 
-/* Only statements that may run again ask for columns in a form that they may not have. */
+/* Safe, because only statements that may run again guess the form of their columns. */
 static int read_again(lua_State *L, struct pg_statement *st)
 {
     pg_cache_renew(st->link->m.cache, st->entry);
@@ -155,7 +155,7 @@ static int read_again(lua_State *L, struct pg_statement *st)
     return send_again(L, st);
 }
 
-/* The connection goes back; then the result becomes Lua values. */
+/* Returns the connection to the pool, then makes Lua values of the result. */
 static int deliver(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
@@ -197,7 +197,7 @@ static int look_up(lua_State *L, struct pg_statement *st)
     return pg_link_wait(L, st->link, st->engine->command_timeout, (lua_KContext)st, st->k);
 }
 
-/* The catalog has answered. The statement itself has succeeded; that of rows() is sent now. */
+/* Called when the catalog has answered. The statement has already succeeded; that of rows() is sent now. */
 static int looked_up(lua_State *L, struct pg_statement *st)
 {
     st->looking_up = false;
@@ -218,7 +218,7 @@ static int looked_up(lua_State *L, struct pg_statement *st)
     return pg_statement_raise(L, st);
 }
 
-/* The columns of rows() are known: looks their types up if needed, then sends the statement. */
+/* Called when the columns of rows() are known: looks their types up if needed, then sends the statement. */
 static int described(lua_State *L, struct pg_statement *st)
 {
     st->describing = false;
@@ -274,7 +274,7 @@ static int compared(lua_State *L, struct pg_statement *st)
     case PG_STALE_YES:
         return judge(L, st, true);
     case PG_STALE_CANCELLED:
-        st->error.outcome = OUTCOME_FAILED; /* as it had before the comparison */
+        st->error.outcome = OUTCOME_FAILED; /* as before the comparison */
         return fail(L, st);
     case PG_STALE_NO:
         break;
@@ -289,7 +289,7 @@ static int failed(lua_State *L, struct pg_statement *st, struct pg_cached *entry
     if (pg_statement_may_run_again(st, entry))
         return send_again(L, st);
     char **field = st->error.field;
-    /* In a transaction the entry may have gone with the whole cache. */
+    /* In a transaction the whole cache, with this entry, may have been cleared. */
     if (m->in_transaction || st->retried || !entry || !entry->prepared || m->preparing ||
         m->state != PG_IDLE || !pg_stale_is_suspect(field[ERROR_SQLSTATE], field[ERROR_DATATYPE] != NULL))
         return fail(L, st);
@@ -297,7 +297,7 @@ static int failed(lua_State *L, struct pg_statement *st, struct pg_cached *entry
     return ask_whether_stale(L, st);
 }
 
-/* command_timeout has passed. While the types are asked for, the error is known already. */
+/* Called when command_timeout has passed. During a type comparison the statement's error is already known. */
 static int timed_out(lua_State *L, struct pg_statement *st)
 {
     if (st->stale_only)
@@ -321,7 +321,7 @@ static int cancelled(lua_State *L, struct pg_statement *st, bool lost)
 
 /* ---- the statement has ended ---- */
 
-/* The connection goes back to the pool, which rolls the transaction back. */
+/* Returns the connection to the pool, which rolls the transaction back. */
 static int raise_left_open(lua_State *L, struct pg_statement *st)
 {
     error_set(&st->error, ERROR_USAGE,
@@ -335,8 +335,8 @@ static int raise_left_open(lua_State *L, struct pg_statement *st)
     return pg_statement_raise(L, st);
 }
 
-/* Must the catalog be asked before the result is read? Not when the statement's columns are known to be built
- * in. */
+/* True when the catalog must be asked before the result is read. Not when all column types are known to be
+ * built in. */
 static bool has_unknown_types(const struct pg_statement *st)
 {
     const struct pg_cached *e = st->entry;
@@ -374,8 +374,8 @@ static int ended(lua_State *L, struct pg_statement *st)
     return deliver(L, st);
 }
 
-/* A part of a large result has come. While its rows are taken the connection counts as busy: finalisers may
- * run at the end of each part. */
+/* Takes the part of a large result that has arrived. Meanwhile the connection counts as busy, because
+ * finalisers may run at the end of each part. */
 static int grow(lua_State *L, struct pg_statement *st)
 {
     struct pg_link *link = st->link;

@@ -12,7 +12,7 @@
 
 enum { TYPES_INLINE = 64 };
 
-/* Whether names repeat is worth finding out for several rows, if they have not too many columns. */
+/* True when column names repeat, or when there are too many columns to compare. */
 static bool may_repeat(const PGresult *r, int ncols)
 {
     if (ncols > 64)
@@ -68,7 +68,7 @@ static inline void push_value(lua_State *L, struct pg_row_plan *plan, const stru
     pg_decode(L, &plan->reading, t, p, len, plan->binary);
 }
 
-/* Is the value, which has this length, NULL? Asks only for those that may be. */
+/* True when the value, of this length, is NULL. Asks libpq only for empty values. */
 static inline bool is_null(const struct pg_row_plan *plan, int row, int c, size_t len)
 {
     return len == 0 && PQgetisnull(plan->reading.result, row, c);
@@ -128,8 +128,8 @@ void pg_result_push_names(lua_State *L, const PGresult *r)
         lua_pushstring(L, PQfname(r, c));
 }
 
-/* A plan on the C stack, for rows that are pushed before the caller returns. May push a userdata for more
- * types than `few`, and pushes the names. */
+/* Makes a plan on the C stack, for rows that are pushed before the caller returns. Pushes the names, and a
+ * userdata when the types do not fit in `few`. */
 static void plan_at_once(lua_State *L, const struct pg_decoder *d, struct pg_row_plan *plan,
                          const PGresult *r, unsigned form, const struct pg_type *few[TYPES_INLINE])
 {
@@ -195,7 +195,7 @@ void pg_result_complete(lua_State *L, const PGresult *r, int result, int meta)
     lua_setmetatable(L, result);
 }
 
-/* The metatable is at the top of the stack. */
+/* The metatable is on top of the stack. */
 static void push_result(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form)
 {
     struct pg_row_plan plan;
@@ -224,7 +224,7 @@ void pg_result_add_to_columns(lua_State *L, struct pg_row_plan *plan, int row, i
     }
 }
 
-/* Pushes {column = {values}, ...} and the number of rows. NULL is db.null, so that every list has that
+/* Pushes {column = {values}, ...} and the number of rows. NULL becomes db.null, so that every list has this
  * length. */
 static int push_by_column(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form)
 {

@@ -15,7 +15,7 @@ static void abandon_shared(struct wait *w)
     pg_mux_remove(st->engine->mux, st->shared);
 }
 
-/* Copies SQL and parameters; NULL when memory is out. */
+/* Copies SQL and parameters; NULL when out of memory. */
 static struct pg_shared *as_bytes(lua_State *L, const struct pg_statement *st)
 {
     struct pg_encoded enc;
@@ -36,7 +36,7 @@ static int share(lua_State *L, struct pg_statement *st)
     return wait_park(L, st->shared->wait, (lua_KContext)st, st->k);
 }
 
-/* Not before leases and rows that were forgotten are collected (checkout.c). */
+/* Collects forgotten leases and row iterators before it answers true (checkout.c). */
 static bool would_deadlock(lua_State *L, const struct pg_engine *e)
 {
     const void *owner = task_owner(e->rt->sched);
@@ -46,7 +46,7 @@ static bool would_deadlock(lua_State *L, const struct pg_engine *e)
     return pool_would_deadlock(e->pool, owner);
 }
 
-/* In the queue the pool's time limit applies; the statement's own begins when it is sent (mux.c). */
+/* In the queue the pool's time limit applies; the statement's time limit begins when it is sent (mux.c). */
 int pg_statement_share(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
@@ -61,8 +61,8 @@ int pg_statement_share(lua_State *L, struct pg_statement *st)
     return pg_statement_raise(L, st);
 }
 
-/* Runs the statement again, alone on a connection, where reply.c looks whether the statement cache is the
- * cause. The server has undone what the statement did. */
+/* Runs the statement again, alone on a connection, where reply.c finds out whether the statement cache was
+ * the cause. The server has undone what the statement did. */
 static int share_again(lua_State *L, struct pg_statement *st)
 {
     error_clear(&st->shared->error);
@@ -71,8 +71,9 @@ static int share_again(lua_State *L, struct pg_statement *st)
     return share(L, st);
 }
 
-/* Statements share a connection only when they are prepared there. An unknown outcome: the server broke down
- * behind the statement, and may have committed it. */
+/* True when the cache may have caused the error: statements share a connection only when they are prepared
+ * there. Not with an unknown outcome: the server broke down after the statement, and may have committed
+ * it. */
 static bool may_be_stale(const struct error *e)
 {
     if (e->outcome != OUTCOME_FAILED)
@@ -90,7 +91,8 @@ static int shared_failed(lua_State *L, struct pg_statement *st)
     return pg_statement_raise(L, st);
 }
 
-/* The statement has ended, or has got a connection alone, or its wait was cut short. */
+/* Called when the statement has ended or has got a connection alone, or when its wait timed out or was
+ * cancelled. */
 int pg_statement_shared(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;

@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-/* The old type's input function may refuse a value with any SQLSTATE of class 22 (data exception), and with
- * those of class 42 for a text that is parsed or a name that is looked up (tsquery, regclass); a domain with
- * a constraint's. */
+/* The old type's input function can refuse a value with any SQLSTATE of class 22 (data exception), or of
+ * class 42 when it parses the text or looks a name up (tsquery, regclass); a domain refuses with the SQLSTATE
+ * of a constraint. */
 bool pg_stale_is_suspect(const char *state, bool of_datatype)
 {
     static const char *const classes[] = {"22", "42", "3F", "XX"};
@@ -58,8 +58,8 @@ static enum pg_stale answer(struct pg_statement *st, enum pg_stale how)
     return how;
 }
 
-/* Does the description's error tell that the statement means something else now, and not that the description
- * was cancelled, ran into a limit of the server, or needs the types of the parameters? */
+/* True when the description's error shows that the statement's meaning has changed, and not that the
+ * description was cancelled, ran into a limit of the server, or needs the types of the parameters. */
 static bool is_telling(const struct pg_statement *st, const struct error *e)
 {
     const char *state = e->field[ERROR_SQLSTATE];
@@ -69,7 +69,7 @@ static bool is_telling(const struct pg_statement *st, const struct error *e)
                      pg_stale_is_suspect(state, false));
 }
 
-/* Neither description is refused as long as nothing has changed. */
+/* The server refuses neither description as long as nothing has changed. */
 enum pg_stale pg_stale_take(struct pg_statement *st)
 {
     struct pg_machine *m = &st->link->m;

@@ -1,4 +1,4 @@
-/* The life of a statement's block: taken, cleaned, used again. */
+/* The life of a statement's block: taken, cleaned, reused. */
 #include "bind/pg/statement.h"
 #include "bind/base/error.h"
 
@@ -12,7 +12,7 @@
 
 /* ---- the statement ---- */
 
-/* Takes the statement out of the mux. */
+/* Removes the statement from the mux. */
 static void leave_mux(struct pg_statement *st)
 {
     struct pg_shared *s = st->shared;
@@ -63,8 +63,8 @@ void pg_statement_classes(lua_State *L, struct runtime *rt)
     lua_pop(L, 1);
 }
 
-/* The task's block may be in use: a finaliser may query while a result is made into Lua values. Then another
- * block is made. */
+/* Makes another block when the task's block is in use: a finaliser may query while a result becomes Lua
+ * values. */
 struct pg_statement *pg_statement_take(lua_State *L, struct runtime *rt)
 {
     struct pg_statement *st = task_scratch(rt->sched);

@@ -61,7 +61,7 @@ static void put_parameters(lua_State *L, const struct pg_statement *st, struct l
     buf_free(&list);
 }
 
-/* The rows that came, or that the command counted. */
+/* Adds the number of rows that came, or that the command counted. */
 static void put_rows(const struct pg_statement *st, struct log_line *line)
 {
     char text[24];
@@ -87,7 +87,7 @@ static void begin(lua_State *L, const struct pg_statement *st, struct log_line *
     log_text(line, "sql", sql, utf8_cut(sql, len, LONGEST_SQL));
 }
 
-/* Does the log want the statement, or only the trace? */
+/* True when the statement is logged, not only traced. */
 static bool is_for_log(const struct pg_statement *st)
 {
     return st->began && log_wants(st->engine->rt->log, LOG_LEVEL_DEBUG);

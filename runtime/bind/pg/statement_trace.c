@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* Taking a connection that is there is no wait. */
+/* A shorter checkout took an idle connection and is not recorded as a wait. */
 #define SHORT_WAIT_NS (20 * UINT64_C(1000))
 
 static const char waits[] = "wait for a connection";
@@ -16,7 +16,7 @@ void pg_trace_begin(struct pg_statement *st)
     st->span = task_span(st->engine->rt->sched, st->began);
 }
 
-/* The wait for a connection has ended; `e`: in vain. */
+/* Records the wait for a connection; `e`: why none came. */
 static void tell_wait(lua_State *L, struct pg_statement *st, const struct error *e)
 {
     struct script_place place;
@@ -42,14 +42,13 @@ void pg_trace_waited(lua_State *L, struct pg_statement *st, bool parked)
         st->span = task_span(st->engine->rt->sched, mono_now());
 }
 
-/* The connection that the statement ran on: a lease's stays, another may be anybody's by now. */
+/* The connection on which the statement ran. (Outside a lease it may have been returned.) */
 static struct pg_link *link_of(const struct pg_statement *st)
 {
     return st->lease ? st->lease->link : st->link;
 }
 
-/* A statement that was sent on a shared connection waited until one was open and had room; `by`: its event.
- */
+/* Records how long a shared statement waited until a connection was open and had room; `by`: its event. */
 static void tell_queued(struct pg_statement *st, const struct trace_event *by)
 {
     uint64_t sent = st->shared->sent_at;
@@ -72,8 +71,8 @@ static bool begins(const char *sql, const char *word)
     return strncmp(sql, word, strlen(word)) == 0;
 }
 
-/* Names of savepoints and cursors that dbrun makes have a number, so that each text would be another one: it
- * is told without the name. */
+/* The names of dbrun's savepoints and cursors have a number, which would make each text a different one: the
+ * text is recorded without the name. */
 static const char *without_name(const char *sql, size_t *len)
 {
     static const char *const words[] = {"SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT", "CLOSE"};

@@ -5,9 +5,9 @@
 #include "bind/pg/statement.h"
 
 void pg_trace_begin(struct pg_statement *st);
-/* It has a connection; `parked`: its task has waited for it. */
+/* Records that the statement has its connection; `parked`: its task has waited for the connection. */
 void pg_trace_waited(lua_State *L, struct pg_statement *st, bool parked);
-/* It has ended as st->result or st->error says. */
+/* Records the end of the statement, with st->result or st->error. */
 void pg_trace_statement(lua_State *L, struct pg_statement *st);
 void pg_trace_cancelled(lua_State *L, struct pg_statement *st, enum error_outcome outcome);
 

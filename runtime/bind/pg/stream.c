@@ -1,5 +1,5 @@
 /*
- * Rows one by one: `for row in engine:rows(...) do`. The stream has the connection until the last row; it
+ * Rows one by one: `for row in engine:rows(...) do`. The stream keeps the connection until the last row; it
  * reads the socket only while the loop waits for a row, so a slow consumer slows the server down instead of
  * filling the memory. Leaving the loop early cancels the statement.
  */
@@ -43,7 +43,7 @@ struct pg_row_box *pg_row_box_push(lua_State *L)
     struct pg_row_box *box = lua_touserdata(L, -1);
     if (box && !box->engine)
         return box;
-    lua_pop(L, 1); /* a finaliser reads on while a row is being made, or the making of a row has failed */
+    lua_pop(L, 1); /* in use: a finaliser reads the next row while one is made, or making a row has failed */
     box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = (struct pg_row_box){.engine = NULL};
     luaL_setmetatable(L, BOX_CLASS);
@@ -63,7 +63,7 @@ static void box_clear(struct pg_row_box *box)
 
 void pg_row_box_begin(struct pg_row_box *box, struct pg_engine *e)
 {
-    assert(!box->engine); /* pg_row_box_push gave it empty, and one task at a time reads */
+    assert(!box->engine); /* pg_row_box_push pushed it empty, and only one task reads at a time */
     box->engine = e;
     pg_engine_ref(e);
 }
@@ -99,7 +99,8 @@ static void detach(struct pg_stream *s)
     s->link = NULL;
 }
 
-/* Stops reading until the consumer asks for more: so the server cannot send more than the consumer takes. */
+/* Stops reading until the consumer asks for more, so that the server cannot send more than the consumer
+ * takes. */
 static void stepped(struct pg_link *link, unsigned step)
 {
     link->stream_step = step;
@@ -116,7 +117,7 @@ static void taken_away(struct pg_link *link)
     pg_stream_stop(s);
 }
 
-/* The link is freed, or goes back to its pool. */
+/* Called when the link is freed or returns to its pool. */
 static void on_detach(struct pg_link *link)
 {
     detach(link->stream);
@@ -141,7 +142,7 @@ void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own)
     s->first = pg_machine_is_busy(&link->m) ? PG_ROW : PG_DONE;
 }
 
-/* The step that was made before the stream was attached, else one that does not wait. */
+/* What the step before the stream was attached returned; without one, makes a step that does not wait. */
 static unsigned first_step(struct pg_stream *s)
 {
     unsigned step = s->first;
@@ -170,8 +171,8 @@ void pg_stream_finish(struct pg_stream *s)
         pg_link_release(link);
 }
 
-/* Sync engine: reads the rest for at most `grace` seconds, then cancels for at most `cancel` seconds, or as
- * long as a statement may take. */
+/* Sync engine: reads the rest for at most `grace` seconds, then cancels for at most `cancel` seconds, or for
+ * command_timeout if that is shorter. */
 static void drain_blocking(struct pg_link *link, double grace, double cancel)
 {
     double timeout = link->engine->command_timeout;
@@ -193,7 +194,7 @@ static void stop(struct pg_stream *s, double grace, double cancel)
     detach(s);
     if (link->traced)
         pg_traced_work_over(link, NULL);
-    if (link->waiter) { /* another task ends the stream while one waits for its next row */
+    if (link->waiter) { /* this task ends the stream while another one waits for its next row */
         s->lost = true;
         wait_wake(link->waiter);
         link->waiter = NULL;
@@ -218,7 +219,7 @@ void pg_stream_stop(struct pg_stream *s)
 void pg_stream_leave(struct pg_stream *s, bool failed)
 {
     if (s->link && s->link->telling)
-        return; /* the on_notice that end_of_rows calls has closed it; end_of_rows goes on */
+        return; /* on_notice, called by end_of_rows, closes the stream; end_of_rows then finishes it */
     bool goes_on = s->link && !s->own && !failed && s->link->m.in_transaction;
     stop(s, goes_on ? LEFT_GRACE : 0, PG_DRAIN_LIMIT);
 }
@@ -241,7 +242,7 @@ static int stream_close(lua_State *L)
 void pg_stream_collected(struct pg_stream *s)
 {
     struct pg_link *link = s->link;
-    if (!link || link->telling) /* the on_notice of this row called __gc by hand */
+    if (!link || link->telling) /* on_notice called __gc explicitly */
         return;
     if (!link->engine->sync) {
         pg_stream_stop(s);
@@ -277,7 +278,7 @@ static void begin_rows(lua_State *L, const struct pg_decoder *d, const PGresult 
 }
 
 /* Pushes the rows' plan, their metatable, the list of their names, and the names. Returns a copy of the plan
- * for this row: a finaliser may read the next one while it is made. */
+ * for this row, because a finaliser may read the next row while this one is made. */
 static struct pg_row_plan push_plan(lua_State *L, const struct pg_decoder *d, const PGresult *r,
                                     unsigned form)
 {
@@ -382,7 +383,7 @@ static uint64_t deadline_of(const struct pg_link *link)
     return deadline_min(timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER, link->deadline);
 }
 
-/* One limit for the whole row: a server may send a piece of it now and then for ever. */
+/* One limit for the whole row, because a server might send it in small pieces for ever. */
 static uint64_t limit_of_row(struct pg_stream *s)
 {
     if (!s->until)

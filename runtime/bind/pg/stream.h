@@ -3,8 +3,8 @@
  * with it.
  *
  * Who owns what: while a row becomes Lua values, a finaliser of the script may end the stream, release its
- * lease, close its engine, or (sync) read on. So a box on the stack owns the row, and holds a reference to
- * the engine, whose decoder is in use.
+ * lease, close its engine, or (sync) read the next row. So a box on the stack owns the row, and holds a
+ * reference to the engine, whose decoder is in use.
  */
 #ifndef DBRUN_BIND_PG_STREAM_H
 #define DBRUN_BIND_PG_STREAM_H
@@ -14,10 +14,10 @@
 /* An iterator over rows, or over the data of a COPY (copy_out.c). */
 struct pg_stream {
     struct pg_link *link; /* NULL = at the end */
-    bool own;             /* give the connection back to the pool at the end */
-    bool woken;           /* its task was woken by a step and has not taken what it brought yet */
+    bool own;             /* return the connection to the pool at the end */
+    bool woken;           /* a step has woken its task, which has not taken the step's result yet */
     bool lost;            /* the lease was released before the end: asking for more raises */
-    uint64_t until;       /* the time limit of the row that is read; 0 = its reading has not waited yet */
+    uint64_t until;       /* the time limit of the row that is being read; 0 = no wait for this row yet */
     unsigned form;        /* of its rows: FORM_ bits (result.h) */
     unsigned first;       /* the result of the step made before the stream was attached; 0 = none */
 };
@@ -27,11 +27,11 @@ struct pg_row_box {
     struct pg_engine *engine; /* NULL = empty */
     PGresult *row;            /* a row of a statement */
     struct buf buf;           /* a row of a COPY */
-    bool kept;                /* by the stream, for its next row */
+    bool kept;                /* the stream keeps it for its next row */
 };
 
-/* User values of a stream: names of columns, the rows' metatable and their plan, the lease (it must not be
- * collected while its rows are read), and the box of its last row. */
+/* User values of a stream: the column names, the rows' metatable and plan, the lease (which must not be
+ * collected while its rows are read), and the box of the last row. */
 enum {
     PG_STREAM_NAMES = 1,
     PG_STREAM_META,
@@ -45,29 +45,29 @@ enum {
 struct pg_row_box *pg_row_box_push(lua_State *L);
 /* Takes a reference to the engine for a row that is put into the box. */
 void pg_row_box_begin(struct pg_row_box *box, struct pg_engine *e);
-/* The row is made: the box at `index` is empty again, and kept for the next one. */
+/* Empties the box at `index` when its row is made, and keeps it for the next row. */
 void pg_row_box_done(lua_State *L, int index);
 /* Pushes a row iterator without a connection. */
 struct pg_stream *pg_stream_new(lua_State *L);
-/* Gives the link, on which the statement was sent, to the stream. `own`: see struct pg_stream. */
+/* Passes the link, on which the statement was sent, to the stream. `own`: see struct pg_stream. */
 void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own);
 /* The same when the first row is already the machine's result, or the statement has ended. */
 void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own);
-/* Ends a stream that was read to its end: gives the connection back. */
+/* Ends a stream that was read to its end: returns the connection to the pool. */
 void pg_stream_finish(struct pg_stream *s);
-/* Ends a stream before its end: throws the rest away, and cancels the statement if it still runs. */
+/* Ends a stream early: discards the rest, and cancels the statement if it still runs. */
 void pg_stream_stop(struct pg_stream *s);
-/* The loop was left. A transaction that goes on (not `failed`) would be lost by a cancel: there the rest has
- * a few seconds to come. */
+/* For a loop that was left early. In a transaction that goes on (not `failed`), a cancel would fail the
+ * transaction: so the rest has a few seconds to arrive. */
 void pg_stream_leave(struct pg_stream *s, bool failed);
 /* For __gc: ends a stream whose loop never ended. Does not block. */
 void pg_stream_collected(struct pg_stream *s);
 /* Raises while a codec runs, because the stream owns the text that the codec decodes. */
 void pg_stream_check_codec(lua_State *L, const struct pg_stream *s);
-/* Is there more to read? False at the end; raises where the task cannot wait, or when the lease was released
+/* True when there is more to read; raises where the task cannot wait, or when the lease was released
  * meanwhile. */
 bool pg_stream_check_next(lua_State *L, struct pg_stream *s);
-/* Async engine: waits for the socket; then k continues, which calls pg_stream_resumed first (false = at the
+/* Async engine: waits for the socket; then k continues and first calls pg_stream_resumed (false = at the
  * end). */
 int pg_stream_park(lua_State *L, struct pg_stream *s, unsigned want, lua_KFunction k);
 bool pg_stream_resumed(lua_State *L, struct pg_stream *s);

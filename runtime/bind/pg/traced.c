@@ -9,7 +9,7 @@
 void pg_traced_new(struct pg_link *link)
 {
     struct trace *t = link->engine->rt->trace;
-    link->traced = calloc(1, sizeof *link->traced); /* without memory its transactions are not told */
+    link->traced = calloc(1, sizeof *link->traced); /* without memory its transactions are not recorded */
     trace_name_connection(t, link->pid);
 }
 
@@ -113,7 +113,7 @@ void pg_traced_goes_on(struct pg_link *link)
 
 /* ---- several statements at once ---- */
 
-/* Tells statement `i` of the list at stack index 2. */
+/* Records statement `i` of the list at stack index 2. */
 static void tell_piped(lua_State *L, struct pg_link *link, size_t i, struct trace_event event,
                        const struct error *e)
 {
