@@ -127,7 +127,7 @@ const char *redis_code_hint(const char *code)
     return fact ? fact->hint : NULL;
 }
 
-/* ---- what the rest of the text says ---- */
+/* ---- the rest of the text ---- */
 
 static const char *after(const char *text, size_t len, const char *part)
 {
@@ -135,8 +135,8 @@ static const char *after(const char *text, size_t len, const char *part)
     return at ? at + strlen(part) : NULL;
 }
 
-/* Did a script or function raise it? Then the server names the line: "... script: SHA, on @user_script:1."
- * (7.0 and later), or begins so. */
+/* True when a script or function raised the error. The server then names the line: "... script: SHA, on
+ * @user_script:1." (7.0 and later), or begins with a text that says so. */
 static bool is_from_script(const char *text, size_t len)
 {
     const char *at = after(text, len, " script: ");
@@ -144,7 +144,8 @@ static bool is_from_script(const char *text, size_t len)
            (len > 4 && after(text, len, "ERR Error running script (call to ") == text + 34);
 }
 
-/* Errors that a script gets only before its first write, or that end a script that has not written. */
+/* True for errors that a script gets only before its first write, or that end a script that has not
+ * written. */
 static bool precedes_writes(const char *text, size_t len, const char *code)
 {
     static const char *const codes[] = {"MISCONF", "NOREPLICAS", "OOM", "READONLY"};

@@ -7,7 +7,7 @@
 
 enum {
     READ_CHUNK = 32 * 1024,
-    READS_PER_STEP = 64, /* then other connections get a turn; the loop reports the rest again */
+    READS_PER_STEP = 64, /* then other connections get a turn; the loop reports the remaining data again */
 };
 
 struct redisconn {
@@ -19,7 +19,7 @@ struct redisconn {
     struct redis_call *sent_tail;
     uint32_t unanswered;
     enum redisconn_state state;
-    bool closed; /* by the server: why it failed */
+    bool closed; /* it failed because the server closed it */
     uint64_t received;
     uint64_t answered;
     struct resp_reply push;
@@ -244,7 +244,7 @@ static void finish_call(struct redisconn *c)
     c->events->on_done(call, c->data);
 }
 
-/* What the server says unasked, as RESP3 marks it. Without a subscriber nobody wants it. */
+/* Handles an unsolicited message (a RESP3 push). Without a subscriber it is dropped. */
 static void pushed(struct redisconn *c)
 {
     if (c->events->on_push)
@@ -272,7 +272,7 @@ static bool unasked(struct redisconn *c)
     return false;
 }
 
-/* Gives short replies to their calls; returns how many bytes they were. */
+/* Passes short replies to their calls; returns how many bytes they took. */
 static size_t take_short(struct redisconn *c, const char *data, size_t len)
 {
     size_t at = 0;

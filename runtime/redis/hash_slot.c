@@ -17,7 +17,7 @@ static uint16_t crc16(const unsigned char *p, size_t len)
 
 uint16_t redis_hash_slot(const char *key, size_t len)
 {
-    /* Only what stands in the first {...} counts, unless that is empty. */
+    /* Only the part in the first {...} counts, unless it is empty. */
     const char *open = len ? memchr(key, '{', len) : NULL;
     if (open) {
         const char *tag = open + 1;

@@ -35,7 +35,7 @@ void redis_queue_push(struct redis_queue *q, struct redis_call *c, size_t from, 
     append(q, c);
 }
 
-/* Once the first byte of a command is on its way, the rest must follow, or the stream is garbage. */
+/* True when a command's first byte was sent: the rest must then follow, or the stream is garbage. */
 static bool is_leaving(const struct redis_queue *q, size_t at)
 {
     return at < q->written + q->taken;
@@ -96,12 +96,12 @@ void redis_queue_compact(struct redis_queue *q, redis_call_fn *gone, void *data)
         forget_bytes(q);
 }
 
-/* Takes out the calls that the server may run when it has the bytes up to `end`. */
+/* Removes the calls that the server can run when it has the bytes up to `end`. */
 static void sent_until(struct redis_queue *q, size_t end, redis_call_fn *sent, void *data)
 {
     while (q->head) {
         struct redis_call *c = q->head;
-        /* The server answers the first of several commands in a call before it has the last. */
+        /* The server answers the first command of a call with several before it has the last. */
         bool out = c->expect > 1 ? q->start < end : q->start + c->size <= end;
         if (!out)
             break;
@@ -138,8 +138,8 @@ void redis_queue_settle(struct redis_queue *q, redis_call_fn *sent, void *data)
         sent_until(q, q->written + q->taken, sent, data);
 }
 
-/* Those that were on their way when they were dropped are not counted yet: on a new connection none of them
- * is, so they can be taken out. */
+/* Calls that were partly sent when they were dropped are not counted yet. On a new connection no part of them
+ * is sent, so they can be removed. */
 static void count_dropped(struct redis_queue *q)
 {
     size_t at = q->start;
@@ -175,7 +175,7 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
     from->dropped = 0;
     from->dropped_size = 0;
     from->cut = from->cut || cut;
-    if (from->start > from->written) /* the rest of a call that counts as sent is still to be sent */
+    if (from->start > from->written) /* the rest of a call that counts as sent has still to be sent */
         from->out.len = from->start > end ? from->start : end;
     else
         forget_bytes(from);
@@ -185,7 +185,7 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
 bool redis_queue_move_rest(struct redis_queue *to, struct redis_queue *from)
 {
     size_t at = from->start;
-    size_t kept = from->start; /* where the bytes of the next call that stays go */
+    size_t kept = from->start; /* the position for the bytes of the next call that stays */
     struct redis_call **link = &from->head;
     if (!buf_reserve(&to->out, from->out.len - from->start)) {
         to->out.oom = false;
@@ -212,7 +212,7 @@ bool redis_queue_move_rest(struct redis_queue *to, struct redis_queue *from)
     from->out.len = kept;
     if (redis_queue_pending(from) == 0)
         forget_bytes(from);
-    /* A call of which something has left when it is dropped is not counted. */
+    /* A call that was partly sent when it was dropped is not counted. */
     to->dropped += from->dropped;
     to->dropped_size += from->dropped_size;
     from->dropped = 0;
@@ -233,7 +233,7 @@ struct redis_call *redis_queue_pop(struct redis_queue *q)
     struct redis_call *c = q->head;
     if (!c)
         return NULL;
-    /* What a TLS record holds is sent before anything else. */
+    /* Bytes in a TLS record are sent before all others. */
     q->cut = q->cut || q->taken > 0 || q->written != q->start;
     q->head = c->next;
     q->start += c->size;

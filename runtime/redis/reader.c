@@ -5,10 +5,10 @@
 #include <string.h>
 
 enum {
-    KEEP_BUFFER = 1024 * 1024, /* the parser gives back a larger buffer once it is empty */
+    KEEP_BUFFER = 1024 * 1024, /* the parser frees a larger buffer once it is empty */
     MAX_LINE = 1024 * 1024,    /* of a status or error reply */
     MAX_NUMBER = 32,           /* of a number, and of the length before a string or an array */
-    LAST_LEVEL = 7,            /* of the parser's levels, the one that an array may be on */
+    LAST_LEVEL = 7,            /* the last of the parser's levels that an array can use */
 };
 
 /* ---- what differs between the versions of hiredis ---- */
@@ -100,8 +100,8 @@ static struct redis_reader *reader_of(const redisReadTask *task)
     return task->privdata;
 }
 
-/* The parser expects an object, NULL means failure. The tape has no objects: any pointer will do, but the one
- * that says that what was read is an attribute, which the reply is still to follow. */
+/* The parser expects an object; NULL means failure. The tape has no objects, so any pointer will do. The
+ * address of attribute_read says that an attribute was read, and the reply itself has still to follow. */
 static const char attribute_read;
 
 static void *made(struct redis_reader *r, bool ok)
@@ -118,7 +118,7 @@ static const char *too_large(struct redis_reader *r, const char *what)
     return what;
 }
 
-/* Is there room for a value of so many bytes? */
+/* True when a value of this size fits. */
 static bool fits(struct redis_reader *r, uint64_t bytes)
 {
     if (r->reply->len + RESP_VALUE_SIZE + bytes <= REDIS_READER_MAX_REPLY)
@@ -142,7 +142,7 @@ static void *read_string(const redisReadTask *task, char *text, size_t len)
     return made(r, fits(r, len) && resp_put_text(r->reply, type, text + format, len - format));
 }
 
-/* How many values are announced and have not begun, on the levels from the root to the one that is read. */
+/* The number of announced values that have not begun, on all levels from the root to the current one. */
 static uint64_t still_to_come(redisReader *p)
 {
     uint64_t n = 0;
@@ -151,8 +151,8 @@ static uint64_t still_to_come(redisReader *p)
     return n;
 }
 
-/* Memory is taken when the elements arrive, because a server can announce any number: one that cannot fit is
- * refused at once. */
+/* Memory is allocated when the elements arrive, because a server can announce any number. A number that
+ * cannot fit is refused at once. */
 static bool elements_fit(struct redis_reader *r, uint64_t elements)
 {
     if (!fits(r, 0))
@@ -165,11 +165,10 @@ static bool elements_fit(struct redis_reader *r, uint64_t elements)
 }
 
 /*
- * hiredis has one level for each array that is open: 0.14 has nine and refuses more, 1.x makes more as they
- * are needed, up to any depth that a server chooses. The tape is flat, and a level only counts the elements
- * that are still to come. So the last level is used for all arrays below it too: the parser, which is about
- * to go one level down, comes back to it, and finds its elements counted together with those that were left
- * before.
+ * hiredis has one level for each open array: 0.14 has nine and refuses more; 1.x adds levels as needed, to
+ * any depth that a server chooses. The tape is flat, and a level only counts the elements that have still to
+ * come. So all arrays below the last level use the last level, too: the parser, about to go one level down,
+ * stays on it, and finds the new elements added to those that were left.
  */
 static void stay_on_last_level(redisReader *p, element_count elements)
 {
@@ -185,14 +184,14 @@ static void *read_attribute(struct redis_reader *r, element_count values)
 {
     redisReader *p = r->parser;
     if (p->ridx > 0)
-        level(p, p->ridx - 1)->elements++; /* it stands before an element, and is none */
+        level(p, p->ridx - 1)->elements++; /* an attribute precedes an element and is none itself */
     if (!made(r, elements_fit(r, (uint64_t)values) && resp_put_attribute(r->reply, (uint64_t)values)))
         return NULL;
     stay_on_last_level(p, values);
     return (void *)&attribute_read;
 }
 
-/* Also of maps, with a name and a value for each pair. */
+/* Also for maps, with a name and a value for each pair. */
 static void *read_array(const redisReadTask *task, element_count elements)
 {
     struct redis_reader *r = reader_of(task);
@@ -226,7 +225,7 @@ static void *read_nil(const redisReadTask *task)
 
 #if HIREDIS_MAJOR >= 1
 
-/* As RESP2 has it: the text. */
+/* Keeps the text, as in RESP2. */
 static void *read_double(const redisReadTask *task, double v, char *text, size_t len)
 {
     struct redis_reader *r = reader_of(task);
@@ -299,7 +298,7 @@ size_t redis_reader_take(struct redis_reader *r, struct resp_reply *to, const ch
     return resp_take_short(to, data, len);
 }
 
-/* The number between `p` and the end of its line, or a greater one than any limit. */
+/* The number between `p` and the end of its line; above all limits when it is too large. */
 static uint64_t announced(const char *p, const char *end)
 {
     uint64_t n = 0;
@@ -308,7 +307,7 @@ static uint64_t announced(const char *p, const char *end)
     return n;
 }
 
-/* Why a line of this type cannot end within our limits any more, or NULL. */
+/* Why a line of this type cannot end within our limits, or NULL. */
 static const char *endless(int type, size_t have)
 {
     if (!is_short_line(type))
@@ -318,7 +317,8 @@ static const char *endless(int type, size_t have)
     return type == REDIS_REPLY_INTEGER ? "a number without an end" : "a length without an end";
 }
 
-/* The parser waits for more bytes and has no limits: why the reply cannot end within ours, or NULL. */
+/* The parser waits for more bytes without limits. Returns why the reply cannot end within our limits, or
+ * NULL. */
 static const char *cannot_end(struct redis_reader *r)
 {
     redisReader *p = r->parser;
@@ -342,8 +342,7 @@ static const char *cannot_end(struct redis_reader *r)
 
 enum redis_read redis_reader_next(struct redis_reader *r, struct resp_reply *to)
 {
-    while (!redis_reader_is_empty(
-        r)) { /* without bytes, as after most replies, the parser would look for a type */
+    while (!redis_reader_is_empty(r)) { /* without bytes the parser would only look for a type */
         void *object = NULL;
         r->reply = r->pushing ? r->push : to;
         if (redisReaderGetReply(r->parser, &object) != REDIS_OK)

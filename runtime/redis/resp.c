@@ -35,7 +35,7 @@ size_t resp_format_int(int64_t v, char *out)
     return 1 + format_uint(-(uint64_t)v, out + 1);
 }
 
-/* "<sigil><number>\r\n" and `extra` bytes more; returns where those go, or NULL when memory is out. */
+/* "<sigil><number>\r\n" and `extra` bytes more; returns where these go, or NULL when out of memory. */
 static char *add_prefix(struct buf *b, char sigil, uint64_t number, size_t extra)
 {
     if (!buf_reserve(b, 1 + RESP_INT_DIGITS + 2 + extra))
@@ -150,7 +150,7 @@ bool resp_add_double(struct buf *b, double v)
 
 /* ---- replies ---- */
 
-/* The type of an attribute of RESP3, which no reader of the tape sees. */
+/* The type of a RESP3 attribute, which readers of the tape never see. */
 enum { ATTRIBUTE = RESP_ARRAY + 1 };
 
 void resp_reply_clear(struct resp_reply *r)
@@ -191,7 +191,7 @@ void resp_reply_expect(struct resp_reply *r, size_t size)
         (void)grow(r, size);
 }
 
-/* Room for a header and `extra` bytes behind it; NULL when memory is out. */
+/* Makes room for a header and `extra` bytes after it; NULL when out of memory. */
 static inline char *append(struct resp_reply *r, enum resp_type type, uint64_t value, size_t extra)
 {
     if (extra > SIZE_MAX / 4 - r->len)
@@ -238,17 +238,17 @@ bool resp_put_attribute(struct resp_reply *r, uint64_t values)
 
 /* ---- short replies ---- */
 
-/* The longest number that is read here, so that it cannot overflow. */
+/* The longest number that is parsed here, so that it cannot overflow. */
 enum { SHORT_DIGITS = 18 };
 
-/* The bytes behind "<digits>\r\n", NULL when they are not that. As hiredis has it, a number has no zeros
- * before it. */
+/* Returns the position after "<digits>\r\n", or NULL when there is none. As in hiredis, a number has no
+ * leading zeros. */
 static inline const char *take_number(const char *p, const char *end, uint64_t *n)
 {
     const char *first = p;
     uint64_t v = 0;
     for (; p < end && ascii_is_digit(*p); p++)
-        v = v * 10 + (uint64_t)(*p - '0'); /* more digits than are read wrap round, and are refused below */
+        v = v * 10 + (uint64_t)(*p - '0'); /* too many digits wrap around, and are refused below */
     if (p == first || p - first > SHORT_DIGITS || (*first == '0' && p - first > 1))
         return NULL;
     if (end - p < 2 || p[0] != '\r' || p[1] != '\n')
@@ -257,8 +257,8 @@ static inline const char *take_number(const char *p, const char *end, uint64_t *
     return p + 2;
 }
 
-/* Most texts are short: a copy of fixed size takes one step. What it takes too much is in `from`, and is
- * unused in the tape. */
+/* Most texts are short: a copy of fixed size takes one step. The surplus bytes are still inside `from`, and
+ * unused on the tape. */
 static inline bool put_short(struct resp_reply *r, enum resp_type type, const char *from, size_t len,
                              const char *end)
 {
@@ -354,7 +354,7 @@ static inline bool next_node(struct resp_cursor *c, struct resp_item *out)
     return true;
 }
 
-/* The value that an attribute was said about. Without recursion, because attributes may be in attributes. */
+/* The value to which an attribute belongs. Without recursion, because attributes can be nested. */
 static bool after_attribute(struct resp_cursor *c, struct resp_item *out)
 {
     for (uint64_t left = out->size + 1; left > 0;) {

@@ -1,9 +1,9 @@
 /*
  * RESP, the protocol of Redis: writing commands into a buffer, and holding replies.
  *
- * A reply is a tape: its values one after the other in the order in which they arrived, in one block
- * of memory. An array is its header followed by its elements. So a reply of any depth is freed with
- * one call and without recursion, and a short one needs no memory of its own (`small`).
+ * A reply is a tape: its values one after the other in the order in which they arrived, in one block of
+ * memory. An array is its header followed by its elements. So a reply of any depth is freed with one call and
+ * without recursion, and a short one needs no allocation (`small`).
  *
  * Who owns what: a resp_reply belongs to the struct that contains it and must not move while it is in use. A
  * resp_item points into its reply.
@@ -32,7 +32,7 @@ size_t resp_format_int(int64_t v, char *out);
 size_t resp_digits(uint64_t v);
 /* Appends the header of a command of `n` arguments, the name included. */
 bool resp_add_header(struct buf *b, uint64_t n);
-/* Appends one argument. False when memory is out: the buffer's `oom` is set then. */
+/* Appends one argument. False when out of memory; the buffer's `oom` is then set. */
 bool resp_add_arg(struct buf *b, const void *data, size_t len);
 bool resp_add_int(struct buf *b, int64_t v);
 
@@ -40,7 +40,7 @@ struct resp_text {
     const char *data;
     size_t len;
 };
-/* Appends a whole command in one go: its name as it goes over the wire, and `n` arguments. */
+/* Appends a whole command at once: its name in wire format, and `n` arguments. */
 bool resp_add_command(struct buf *b, const char *wire, size_t wire_len, const struct resp_text *args,
                       size_t n);
 /* Appends the shortest decimal form that reads back as the same number; "inf", "-inf", "nan". */
@@ -57,7 +57,7 @@ struct resp_item {
     const char *text; /* not NUL-terminated */
 };
 
-/* What each value takes on the tape; a text takes its bytes besides. */
+/* The bytes that each value takes on the tape; a text takes its own bytes in addition. */
 #define RESP_VALUE_SIZE 16u
 
 enum { RESP_SMALL = 112 };
@@ -76,7 +76,7 @@ static inline void resp_reply_init(struct resp_reply *r)
     r->cap = RESP_SMALL;
 }
 
-/* Empties it and gives back its memory. */
+/* Empties the reply and frees its memory. */
 void resp_reply_clear(struct resp_reply *r);
 /* Makes room for a tape of `size` bytes, so that it need not grow in steps. Lack of memory is ignored
  * here. */
@@ -88,13 +88,12 @@ bool resp_put_nil(struct resp_reply *r);
 bool resp_put_integer(struct resp_reply *r, int64_t v);
 bool resp_put_text(struct resp_reply *r, enum resp_type type, const char *text, size_t len);
 bool resp_put_array(struct resp_reply *r, uint64_t elements);
-/* Something that RESP3 says about the value that follows: `values` values, which are stepped over when the
- * tape is read. */
+/* Appends a RESP3 attribute of the value that follows: `values` values, which reading the tape skips. */
 bool resp_put_attribute(struct resp_reply *r, uint64_t values);
 
-/* Appends the reply at the front of `data`, which begins where a reply begins: how many bytes that was. 0: it
- * is not a status, an integer, a string or a nil in its usual form, or its end is not there, or memory is
- * out; the tape is unchanged then, and the reader has to look. */
+/* Appends the reply at the front of `data`, where a reply must begin; returns how many bytes it took. 0: it
+ * is not a status, an integer, a string or a nil in its usual form, or it is incomplete, or out of memory;
+ * the tape is then unchanged, and the reader must parse the data. */
 size_t resp_take_short(struct resp_reply *r, const char *data, size_t len);
 
 /* Reads a tape from the front. */
@@ -121,9 +120,9 @@ static inline size_t resp_padded(size_t len)
     return (len + 7) & ~(size_t)7;
 }
 
-/* The next value; of an array only its header: the elements come next. False at the end. */
+/* The next value; for an array only its header, which the elements follow. False at the end. */
 bool resp_next(struct resp_cursor *c, struct resp_item *out);
-/* Is the next value a status or a string? Only then the cursor moves. */
+/* True, and the cursor moves, when the next value is a status or a string. */
 static inline bool resp_next_text(struct resp_cursor *c, struct resp_text *out)
 {
     struct resp_node n;
@@ -137,7 +136,7 @@ static inline bool resp_next_text(struct resp_cursor *c, struct resp_text *out)
     c->at = out->data + resp_padded(n.value);
     return true;
 }
-/* Steps over one whole value, elements included. False at the end. */
+/* Skips one whole value, elements included. False at the end. */
 bool resp_skip(struct resp_cursor *c);
 
 #endif

@@ -115,7 +115,7 @@ struct redis_target *redis_target_bare(const struct redis_target *t)
     return bare;
 }
 
-/* Gives a sentinel the server's TLS settings, and its own user and password. */
+/* Sets the server's TLS settings, and the sentinels' own user and password, on a sentinel. */
 static bool seal_sentinel(const struct redis_target *t, struct redis_target *s)
 {
     static const enum redis_text shared[] = {REDIS_CA_FILE,  REDIS_CA_DIR,   REDIS_CERT_FILE,

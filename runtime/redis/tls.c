@@ -13,7 +13,7 @@
 struct redis_tls {
     SSL *ssl;
     BIO_METHOD *method;
-    size_t taken; /* bytes of the record that a write began and must go on with; 0 = none */
+    size_t taken; /* bytes of a record that a write began and the next must continue; 0 = none */
 };
 
 /* ---- a BIO for the socket: OpenSSL's own would raise SIGPIPE ---- */
@@ -72,7 +72,7 @@ static const char *last_reason(void)
 {
     unsigned long code = ERR_peek_last_error();
     const char *reason = code ? ERR_reason_error_string(code) : NULL;
-    /* Errors of the system's calls have no reason string of OpenSSL's own. */
+    /* OpenSSL has no reason string for errors of system calls. */
     if (!reason && code && ERR_SYSTEM_ERROR(code))
         reason = strerror(ERR_GET_REASON(code));
     return reason ? reason : "unknown error";
@@ -280,9 +280,9 @@ enum redis_io redis_tls_read(struct redis_tls *tls, void *data, size_t len, size
 enum redis_io redis_tls_write(struct redis_tls *tls, const void *data, size_t len, size_t *done,
                               unsigned *want, struct error *e)
 {
-    /* One record at a time: SSL_write would go on to the next one, and when that blocks not tell that the
-     * first is sent. After a write that blocked OpenSSL has encrypted the record, and wants the same bytes
-     * again. */
+    /* One record at a time: SSL_write would continue with the next record and, if that blocks, not report
+     * that the first was sent. After a write that blocked, OpenSSL has encrypted the record and needs the
+     * same bytes again. */
     size_t n = len < SSL3_RT_MAX_PLAIN_LENGTH ? len : SSL3_RT_MAX_PLAIN_LENGTH;
     if (tls->taken)
         n = tls->taken;

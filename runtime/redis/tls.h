@@ -2,7 +2,7 @@
  * A TLS session (OpenSSL) over a connected, non-blocking socket: verifies the certificate and the host name
  * in it, sends the name (SNI). Writing never raises SIGPIPE.
  *
- * The descriptor stays the transport's.
+ * The transport still owns the descriptor.
  */
 #ifndef DBRUN_REDIS_TLS_H
 #define DBRUN_REDIS_TLS_H
@@ -18,7 +18,7 @@ enum redis_io redis_tls_read(struct redis_tls *tls, void *data, size_t len, size
                              struct error *e);
 enum redis_io redis_tls_write(struct redis_tls *tls, const void *data, size_t len, size_t *done,
                               unsigned *want, struct error *e);
-/* Bytes that the last write took into a record and could not send: the next one must begin with them. */
+/* The bytes that the last write put into a record but could not send: the next write must begin with them. */
 size_t redis_tls_taken(const struct redis_tls *tls);
 bool redis_tls_pending(const struct redis_tls *tls);
 bool redis_tls_quiet(struct redis_tls *tls);

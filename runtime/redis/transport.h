@@ -42,16 +42,16 @@ enum redis_io redis_transport_read(struct redis_transport *t, void *data, size_t
                                    struct error *e);
 enum redis_io redis_transport_write(struct redis_transport *t, const void *data, size_t len, size_t *done,
                                     struct error *e);
-/* After a write that returned REDIS_IO_AGAIN: so many of its bytes are in a TLS record already, of which a
- * part may be sent. The next write must begin with them. The server can read none of them before it has the
- * whole record. */
+/* After a write that returned REDIS_IO_AGAIN: how many of its bytes are already in a TLS record, which may be
+ * partly sent. The next write must begin with them. The server can read none of them before it has the whole
+ * record. */
 size_t redis_transport_taken(const struct redis_transport *t);
-/* Has OpenSSL bytes that were read from the socket already, so that poll(2) does not report them? */
+/* True when OpenSSL has already read bytes from the socket, which poll(2) does not report. */
 bool redis_transport_pending(const struct redis_transport *t);
-/* On an idle connection: has the server neither closed it nor sent anything? (A TLS session ticket does not
- * count.) */
+/* For an idle connection: true when the server has neither closed it nor sent anything. (A TLS session ticket
+ * does not count.) */
 bool redis_transport_quiet(struct redis_transport *t);
-/* Those of the TLS session; none without TLS. */
+/* The certificates of the TLS session; none without TLS. */
 struct certificates redis_transport_certificates(const struct redis_transport *t);
 void redis_transport_close(struct redis_transport *t);
 
