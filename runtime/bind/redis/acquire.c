@@ -1,4 +1,4 @@
-/* Handles with less time than others: a dedicated connection, and a client for the steps of one call. */
+/* Takes dedicated connections, and makes handles with one deadline for all steps of a call. */
 #include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/redis/command_trace.h"
@@ -22,13 +22,13 @@ static int raise_no_connection(lua_State *L, struct redis_session *s, enum pool_
     return bind_error_raise(L, s->rt, &e);
 }
 
-/* The connection did not come within the time limit of a command, which has waited for it. */
+/* Raises: no connection came within the time limit of the command that waited for it. */
 static int raise_late(lua_State *L, const struct redis_handle *h, double waited, const char *what)
 {
     struct redis_session *s = h->session;
     struct pool_stats stats;
     pool_stats(s->pool->pool, &stats);
-    if (stats.opening == 0) /* all are in use: the error says by whom */
+    if (stats.opening == 0) /* all are in use: the error names the holders */
         return raise_no_connection(L, s, POOL_WAITING, waited);
     s->closed = true;
     redis_session_judge(s);
@@ -48,7 +48,7 @@ static void log_waited(lua_State *L, const struct redis_session *s)
     log_write(s->rt->log, LOG_LEVEL_DEBUG, "redis: waited for a connection at %s", where);
 }
 
-/* Why there is none, for the trace; NULL: there is one. */
+/* The kind of the failure, for the trace; NULL: there is a connection. */
 static const char *kind_of(const struct redis_session *s, enum wait_status how)
 {
     if (how != WAIT_DONE)
@@ -84,7 +84,7 @@ static int acquired(lua_State *L, int status, lua_KContext ctx)
     }
 }
 
-/* For messages: in milliseconds. */
+/* For messages: rounded to milliseconds. */
 static lua_Number seconds_until(uint64_t stop)
 {
     uint64_t now = mono_now();
@@ -93,8 +93,8 @@ static lua_Number seconds_until(uint64_t stop)
     return stop > now ? round((lua_Number)(stop - now) / (lua_Number)NS_PER_MS) / 1000 : 0;
 }
 
-/* 1 = the client, 2 = what needs the connection within the client's time limit for commands, or nil: the
- * program itself does, and the limit is the pool's. */
+/* Stack: 1 = the client; 2 = what needs the connection, within the client's time limit for commands, or nil
+ * for the script itself, within the pool's time limit. */
 static int acquire(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
@@ -160,7 +160,7 @@ static lua_Number seconds_of(uint64_t deadline)
 int redis_acquire__until(lua_State *L)
 {
     bool dedicated = luaL_testudata(L, 1, REDIS_CONN_CLASS);
-    /* A connection that was lost is no error here: the command that follows says so. */
+    /* A lost connection is no error here: the command that follows reports it. */
     struct redis_handle *from = dedicated ? lua_touserdata(L, 1) : redis_check_handle(L, 1);
     uint64_t stop =
         lua_isnoneornil(L, 2) ? redis_handle_deadline(from, -1) : duration_ns(luaL_checknumber(L, 2));

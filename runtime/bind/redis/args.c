@@ -99,14 +99,14 @@ static bool add_table(lua_State *L, int idx, struct buf *out)
     return true;
 }
 
-/* The options of XADD that stand between its key and the ID, and how many arguments follow them. */
+/* The options of XADD between its key and the ID, and the number of arguments that follow each. */
 static const struct {
     const char *word;
     int takes;
 } before_id[] = {{"ACKED", 0}, {"DELREF", 0}, {"IDMP", 2},  {"IDMPAUTO", 1},  {"KEEPREF", 0},
                  {"LIMIT", 1}, {"MAXLEN", 1}, {"MINID", 1}, {"NOMKSTREAM", 0}};
 
-/* -1: the text is no option. */
+/* The number of arguments that follow the option; -1: the text is no option. */
 static int takes_before_id(const char *s, size_t len)
 {
     for (size_t i = 0; i < sizeof before_id / sizeof *before_id; i++)
@@ -115,7 +115,7 @@ static int takes_before_id(const char *s, size_t len)
     return -1;
 }
 
-/* Does the ID of XADD stand before argument `idx`, so that it has fields? Unknown when options are in a
+/* True when the ID of XADD comes before argument `idx`, so that fields follow. Unknown when options are in a
  * table. */
 static bool is_behind_id(lua_State *L, int first, int idx)
 {
@@ -137,7 +137,8 @@ static bool is_behind_id(lua_State *L, int first, int idx)
     return false;
 }
 
-/* Does a list stand where the command takes fields with their values? {"a", "b"} would make the field a. */
+/* True when a list is given where the command takes fields with values: {"a", "b"} would set the field a to
+ * b. */
 static bool is_list_of_fields(lua_State *L, const struct redis_command *cmd, int first, int idx)
 {
     if (!(cmd->fact->flags & COMMAND_FIELDS) || idx == first || lua_rawlen(L, idx) == 0)
@@ -145,7 +146,8 @@ static bool is_list_of_fields(lua_State *L, const struct redis_command *cmd, int
     return cmd->name[0] != 'X' || is_behind_id(L, first, idx);
 }
 
-/* {ada = 1} for ZADD would send the member for the score, and {["7"] = 1} would even do it. */
+/* True for a table such as {ada = 1} for ZADD: it would send the member as the score, and with {["7"] = 1}
+ * the server would even accept it. */
 static bool is_scores_by_name(lua_State *L, const struct redis_command *cmd, int first, int idx)
 {
     if (idx == first || strcmp(cmd->name, "ZADD") != 0 || lua_rawlen(L, idx) > 0)
@@ -229,7 +231,7 @@ bool redis_args_write(lua_State *L, const struct redis_command *cmd, int first, 
     return ok;
 }
 
-enum { FRAME = 16 }; /* a number, or what stands around a string */
+enum { FRAME = 16 }; /* a number, or the frame around a string */
 
 static size_t value_size(lua_State *L, int idx)
 {

@@ -6,7 +6,7 @@
 #include "bind/redis/command.h"
 
 struct redis_args_error {
-    int arg;          /* the number of the argument, from 1; 0 = memory is out */
+    int arg;          /* the number of the argument, from 1; 0 = out of memory */
     const char *what; /* why it cannot be sent */
 };
 
@@ -15,10 +15,11 @@ struct redis_args_error {
  * buffer unchanged, and `e` says which argument cannot be sent. */
 bool redis_args_write(lua_State *L, const struct redis_command *cmd, int first, struct buf *out,
                       struct redis_args_error *e);
-/* The same for a few strings and integers, which most commands have. False also for others that can be sent.
- */
+/* The same for a few strings and integers, the usual case. False also for other arguments that could be
+ * sent. */
 bool redis_args_write_few(lua_State *L, const struct redis_command *cmd, int first, struct buf *out);
-/* How many bytes that appends, to within a few for each argument. False: they cannot be sent. */
+/* The bytes that redis_args_write would append, to within a few for each argument. False: the arguments
+ * cannot be sent. */
 bool redis_args_size(lua_State *L, const struct redis_command *cmd, int first, size_t *size,
                      struct redis_args_error *e);
 /* Raises the usage error for `e`, or "not enough memory". */

@@ -17,7 +17,8 @@
 #define ASKING "*1\r\n$6\r\nASKING\r\n"
 #define EXEC   "*1\r\n$4\r\nEXEC\r\n"
 
-/* The last replies; what it was made by; the commands that are answered and not sent, in a list. */
+/* User values: the last replies; the handle that made the pipeline; the list of commands that are answered
+ * without being sent. */
 enum { USER_REPLIES = 1, USER_HANDLE, USER_TOLD, USER_VALUES = USER_TOLD };
 
 enum {
@@ -33,9 +34,8 @@ struct redis_batch {
     struct buf out;
     struct buf shapes; /* one byte per command */
     uint32_t count;
-    uint32_t told; /* of them are not sent */
-    double
-        block; /* seconds that its commands may block, one after the other; < 0: none does, 0: without end */
+    uint32_t told; /* how many of them are not sent */
+    double block;  /* seconds that its commands can block in total; < 0: none does, 0: without limit */
     bool transaction;
     bool asking; /* a transaction: ASKING before MULTI, which holds until EXEC */
     bool running;
@@ -54,7 +54,7 @@ static int batch__gc(lua_State *L)
     return 0;
 }
 
-/* A finaliser of the script may call after the pipeline's own has run. */
+/* A finaliser of the script may use the pipeline after the pipeline's own finaliser has run. */
 static void check_open(lua_State *L, const struct redis_batch *b)
 {
     if (!b->session)
@@ -92,7 +92,7 @@ int redis_batch_new(lua_State *L)
 
 /* ---- queueing ---- */
 
-/* Makes room for the shape of one more command; those of the last execution are kept until then. */
+/* Makes room for the shape of one more command, and drops those of the last execution, kept until now. */
 static bool reserve_shape(struct redis_batch *b)
 {
     if (b->count == 0)
@@ -102,7 +102,7 @@ static bool reserve_shape(struct redis_batch *b)
     return ok;
 }
 
-/* A command was queued: room for its shape was reserved before. */
+/* Counts a queued command; room for its shape was reserved before. */
 static void count_command(struct redis_batch *b, redis_shape_id shape)
 {
     b->shapes.data[b->shapes.len++] = (char)shape;
@@ -153,7 +153,7 @@ static int reading_told(lua_State *L, int status, lua_KContext ctx)
     bool only_reads = lua_toboolean(L, -1);
     (void)status;
     lua_pop(L, 1);
-    cmd = cmd ? cmd : lua_touserdata(L, 2); /* of p:call */
+    cmd = cmd ? cmd : lua_touserdata(L, 2); /* for p:call */
     if (!only_reads)
         return redis_refuse_write(L, bind_runtime(L), cmd, (int)ctx);
     return queue_command(L, check_batch(L), cmd, (int)ctx, true);
@@ -215,7 +215,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
     return 1;
 }
 
-/* Queues most commands of most programs; allocates nothing in Lua. False: look closer. */
+/* The fast path for most commands; allocates nothing in Lua. False: use the general path. */
 static inline bool queue_usual(lua_State *L, struct redis_batch *b, const struct redis_command *cmd)
 {
     if (cmd->flags || b->session->rt->redis_writes != REDIS_WRITES_SENT)
@@ -303,14 +303,14 @@ static void forget(struct redis_batch *b)
     buf_clear(&b->shapes);
 }
 
-/* Pushes the list of the `n` replies at the cursor, and of what was not sent among them. */
+/* Pushes the list of the `n` replies at the cursor, with the answers of unsent commands among them. */
 static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_cursor *cur, uint64_t n)
 {
     lua_getiuservalue(L, 1, USER_TOLD);
     redis_reply_list_push(L, bind_runtime(L), cur, n, &b->shapes);
 }
 
-/* What errors call it: the fourth argument of send. */
+/* The name for errors: the fourth argument of send. */
 static const char *name_of(lua_State *L)
 {
     return luaL_optstring(L, 4, "the pipeline");
@@ -382,7 +382,7 @@ static void check_usable(lua_State *L, const struct redis_batch *b)
     if (s->closed)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: the client of this pipeline is closed");
     if (b->transaction && s->link && !s->shared)
-        redis_link_look(s->link); /* what WATCH began must not end in the unknown without need */
+        redis_link_look(s->link); /* a loss found after sending would make the outcome unknown */
     if (!s->shared && !s->link)
         redis_raise_lost(L, s);
 }
@@ -410,7 +410,7 @@ static int execute(lua_State *L, struct redis_batch *b, const struct redis_batch
     size_t expected = (size_t)r.expect * BYTES_A_REPLY;
     resp_reply_expect(&r.call->call.reply, expected < MOST_EXPECTED ? expected : MOST_EXPECTED);
     b->running = true;
-    forget_commands(b); /* the server may run them from now on: the next execution must not send them again */
+    forget_commands(b); /* the server may run them from now on: they must not be sent again */
     return redis_park(L, s, &r, b->transaction ? transaction_done : batch_done);
 }
 
@@ -434,7 +434,8 @@ static int answer_told(lua_State *L, struct redis_batch *b)
     return 1;
 }
 
-/* told() -> the list of the queued commands that are not sent | nil, how many are sent, what made it */
+/* told() -> the list of queued commands that are not sent | nil, the number of commands to send, the
+ * handle */
 static int batch_told(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
@@ -447,10 +448,9 @@ static int batch_told(lua_State *L)
     return 3;
 }
 
-/* send([undo [, stop [, name]]]): `undo` is a pipeline that is sent right behind this one when the task gives
- * up waiting; the deadline is the client's or `stop`, on the clock of task.now(), whichever comes first;
- * `name` stands in errors.
- */
+/* send([undo [, stop [, name]]]): `undo` is a pipeline that is sent right after this one when the task stops
+ * waiting; the deadline is the client's or `stop`, on the clock of task.now(), whichever comes first; `name`
+ * is for errors. */
 static int batch_execute(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
@@ -478,7 +478,7 @@ static int batch_execute(lua_State *L)
     return execute(L, b, undo, &terms);
 }
 
-/* post() -> sent: runs the queued commands in the background; they must be harmless when they run twice. */
+/* post() -> sent: sends the queued commands in the background; they must be harmless when they run twice. */
 static int batch_post(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);

@@ -26,8 +26,8 @@ int redis_park(lua_State *L, struct redis_session *s, const struct redis_request
     return wait_park(L, w, (lua_KContext)w, k);
 }
 
-/* Why nothing was sent: what the server says to new connections, or why the last attempt to open one failed.
- */
+/* Adds why nothing was sent: the server's reply to new connections, or why the last attempt to connect
+ * failed. */
 static void explain_not_sent(struct error *e, const struct redis_session *s, const char *what)
 {
     const char *label = s->pool->target->label, *code = s->link ? NULL : s->pool->target->waits_for;
@@ -140,7 +140,7 @@ struct redis_terms redis_room_given(lua_State *L, struct redis_session *s, lua_K
 
 /* ---- the answer ---- */
 
-/* `first`: where the command's arguments begin; 0: there are none that the log could show. */
+/* `first`: index of the command's first argument; 0: no arguments for the log. */
 static struct session_call *answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what,
                                    int first)
 {
@@ -160,9 +160,9 @@ static struct session_call *answer(lua_State *L, struct redis_session *s, lua_KC
     if (c->failed)
         raise_failed(L, rt, c, what);
     s->answered = c->answered;
-    /* From here on making Lua values may raise: then the session frees this reply when the next one is
-     * converted. (Outside of tasks a finaliser can wait for a command while this reply is converted: there
-     * the session keeps the reply until it ends.) */
+    /* From here on making Lua values can raise: the session then frees this reply when the next one is
+     * converted. (Outside tasks a finaliser can wait for a command while this reply is converted: there the
+     * session keeps the reply until the session ends.) */
     if (!task_current(rt->sched))
         return c;
     if (s->converting)
@@ -185,7 +185,8 @@ void redis_taken(struct session_call *c)
 
 /* ---- one command ---- */
 
-/* Pushes the hint about a command that the server does not know; NULL, and nothing, when there is none. */
+/* Pushes and returns the hint about a command that the server does not know; NULL, and pushes nothing,
+ * without a hint. */
 static const char *push_hint(lua_State *L, const struct resp_item *item, const char *name)
 {
     static const char unknown[] = "ERR unknown command";
@@ -218,7 +219,7 @@ static int raise_reply(lua_State *L, struct runtime *rt, struct session_call *c,
     return bind_error_raise(L, rt, &e);
 }
 
-/* The command: upvalue 2 of the closures; r:call puts it at stack index 2. */
+/* The running command: upvalue 2 of the closures; r:call puts it at stack index 2. */
 static const struct redis_command *running(lua_State *L)
 {
     const struct redis_command *cmd = lua_touserdata(L, lua_upvalueindex(2));
@@ -245,7 +246,7 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
 struct plan {
     redis_shape_id shape;
     bool blocks;
-    bool only_reads; /* the server, or who judges writes, has said so */
+    bool only_reads; /* the server, or the function that judges writes, has said so */
     bool raw;
     double block; /* for redis_handle_deadline */
 };
@@ -285,7 +286,7 @@ static int room_given(lua_State *L, int status, lua_KContext ctx)
     return write_command(L, h, cmd, first, &terms);
 }
 
-/* The same when the client is closed, or much is queued on its connection. */
+/* As above, when the client is closed, or much is queued on its connection. */
 static int send_unusual(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
                         const struct redis_terms *terms)
 {
@@ -327,7 +328,7 @@ void redis_push_until(lua_State *L, const struct redis_handle *from, uint64_t st
     h->session = redis_session_ref(from->session);
 }
 
-/* The question and the command have one deadline. */
+/* Sets one deadline for the question and the command. */
 static void bound_handle(lua_State *L)
 {
     const struct redis_handle *h = redis_check_handle(L, 1);
@@ -389,7 +390,7 @@ static int send_command(lua_State *L, struct redis_handle *h, const struct redis
     if (redis_is_over(h))
         return redis_raise_over(L, h->session, cmd->name);
     struct redis_terms terms = {redis_handle_deadline(h, plan->block), plan->shape, plan->blocks};
-    if (!redis_is_usual(h)) /* a finaliser of the script may have closed it; nothing allocates from here on */
+    if (!redis_is_usual(h)) /* a finaliser of the script may have closed it; nothing below allocates */
         return send_unusual(L, h, cmd, first, &terms);
     return write_command(L, h, cmd, first, &terms);
 }
@@ -412,7 +413,7 @@ static int returned(lua_State *L, int status, lua_KContext ctx)
     return lua_gettop(L) - (int)ctx;
 }
 
-/* A command on a client that cannot share its connection: a handler in Lua runs it on another one. */
+/* For a command that cannot use the client's shared connection: a handler in Lua runs it on another one. */
 static int hand_over(lua_State *L, const struct redis_command *cmd, int first, const char *handler)
 {
     int top = lua_gettop(L);
@@ -427,7 +428,7 @@ static int hand_over(lua_State *L, const struct redis_command *cmd, int first, c
     return returned(L, LUA_OK, top);
 }
 
-/* Commands whose arguments decide the shape, the time limit or whether they may run. */
+/* For commands whose arguments decide the shape, the time limit or whether they may run. */
 static int send_special(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
                         bool only_reads)
 {

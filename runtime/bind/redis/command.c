@@ -74,7 +74,7 @@ static int compare(const void *key, const void *item)
     return strcmp(key, ((const struct refused *)item)->name);
 }
 
-/* What to use instead of a command that is refused; NULL: it is not. */
+/* What to use instead of a refused command; NULL: it is not refused. */
 static const char *instead_of(const char *name)
 {
     const struct refused *r =

@@ -25,7 +25,7 @@ static void log_arguments(lua_State *L, struct log_line *line, int first, int to
     buf_free(&list);
 }
 
-/* May its arguments be passwords: of a login, a user, a setting, another server? */
+/* True when its arguments can be passwords: of a login, a user, a setting, another server. */
 static bool carries_secrets(const char *name)
 {
     static const char *const names[] = {"AUTH", "HELLO", "ACL", "CONFIG", "MIGRATE", "SENTINEL"};
@@ -35,7 +35,7 @@ static bool carries_secrets(const char *name)
     return false;
 }
 
-/* The length of an error reply without the arguments, which the server repeats of a command that it does not
+/* The length of an error reply without arguments, which the server repeats for a command that it does not
  * know. */
 static size_t without_arguments(const char *text, size_t size)
 {

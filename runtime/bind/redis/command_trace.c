@@ -13,7 +13,7 @@ static struct trace_event begin(lua_State *L, struct runtime *rt, enum trace_cat
         .cat = cat, .file = place->file, .line = place->line, .task = task_id(task_current(rt->sched))};
 }
 
-/* The code of an error reply, such as WRONGTYPE; empty when the reply is none. */
+/* The code of an error reply, such as WRONGTYPE; empty when the reply is no error. */
 static void read_code(const struct session_call *c, char *code)
 {
     struct resp_cursor cur = resp_cursor(&c->call.reply);

@@ -41,7 +41,7 @@ static int raise_aborted(lua_State *L, struct session_call *c, const struct resp
     return bind_error_raise(L, bind_runtime(L), &e);
 }
 
-/* Without MULTI the server takes the commands one by one. */
+/* Raises when MULTI failed: the server then took the commands one by one. */
 static int raise_not_begun(lua_State *L, struct session_call *c, const struct redis_queued *queued)
 {
     struct error e = {0};
@@ -57,7 +57,8 @@ static int raise_not_begun(lua_State *L, struct session_call *c, const struct re
     return bind_error_raise(L, bind_runtime(L), &e);
 }
 
-/* Did a command whose reply is this error change nothing? A script may have written before it failed. */
+/* True when a command with this error reply has changed nothing. A script may have written before it
+ * failed. */
 static bool is_refusal(const struct resp_item *item)
 {
     struct error e = {0};
@@ -83,7 +84,7 @@ struct redis_queued redis_queued_read(struct resp_cursor *cur, uint32_t n, uint3
     return q;
 }
 
-/* No server answers so: what became of the commands is not known. */
+/* Raises for a reply that no server sends: the outcome of the commands is unknown. */
 static int raise_no_list(lua_State *L, struct session_call *c, uint32_t commands)
 {
     struct error e = {0};

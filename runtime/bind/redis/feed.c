@@ -65,7 +65,7 @@ static void on_push(struct resp_reply *r, void *data)
     s->link->paused = f->inbox.full;
 }
 
-/* A posted command ends here. */
+/* Called when a posted command has ended. */
 static void on_done(struct redis_call *c, void *data)
 {
     const struct redis_session *s = data;
@@ -97,12 +97,13 @@ int redis_feed__listen(lua_State *L)
     f->session = s;
     f->inbox.free = free_item;
     s->subscription = &f->base;
-    s->link->spoilt = true; /* messages still come: no other session may use the connection */
+    s->link->spoilt = true; /* messages can still come: no other session may use the connection */
     redisconn_listen(s->link->conn, &feed_events, s);
     return 0;
 }
 
-/* [P|S][UN]SUBSCRIBE: what --read-only and a dry run have not seen may do nothing else. */
+/* True for [P|S][UN]SUBSCRIBE, the only commands allowed here, because --read-only and a dry run do not check
+ * what is posted. */
 static bool is_subscription(const struct redis_command *cmd)
 {
     const char *at = strstr(cmd->name, "SUBSCRIBE");

@@ -1,6 +1,6 @@
 /*
- * A feed keeps the messages of a subscription until the script takes them. When too many wait, the connection
- * is not read any more, so that memory stays bounded; if the server then drops the connection, the script
+ * A feed keeps the messages of a subscription until the script takes them. When too many are queued, it stops
+ * reading the connection, so that memory stays bounded; if the server then drops the connection, the script
  * gets an error.
  *
  * Who owns what: a dedicated session owns its feed, as its subscription, and frees it.

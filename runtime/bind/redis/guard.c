@@ -10,7 +10,8 @@
 
 /* ---- how long ---- */
 
-/* Notes whether the connection has answered; returns since when its oldest command waits, 0 = it has none. */
+/* Notes whether the connection has answered; returns since when its oldest command has waited, 0 = none
+ * waits. */
 static uint64_t waits_since(struct redis_link *l, uint64_t now)
 {
     uint64_t answered = redisconn_answered(l->conn);
@@ -33,7 +34,7 @@ static uint64_t waits_since(struct redis_link *l, uint64_t now)
 struct view {
     uint64_t now;
     uint64_t since; /* the oldest command; UINT64_MAX = none */
-    bool busy;      /* something is under way */
+    bool busy;      /* something is in flight */
     bool hold;      /* hold the silent connections */
 };
 
@@ -52,8 +53,8 @@ static void look_at_link(struct view *v, struct redis_link *l)
         redis_link_hold(l);
 }
 
-/* Does the server keep a session from getting its connection? (Waiting for a place in a full pool says
- * nothing about the server.) */
+/* True when a session waits for its connection because of the server. (Waiting for a place in a full pool
+ * says nothing about the server.) */
 static bool is_connecting(const struct redis_session *s)
 {
     struct pool_stats stats;
@@ -141,7 +142,7 @@ static int guard_watch(lua_State *L)
         lua_setfield(L, -2, "__gc");
     }
     lua_setmetatable(L, -2);
-    if (p->guard.watcher) /* that of a task which ended because the pool had no clients */
+    if (p->guard.watcher) /* the watcher of a task that ended because the pool had no clients */
         p->guard.watcher->pool = NULL;
     w->pool = p;
     p->guard.watcher = w;
@@ -153,7 +154,7 @@ static int guard_watch(lua_State *L)
     return 1;
 }
 
-/* The pool of a watcher (NULL when it is gone), or that of a pool's handle. */
+/* The pool of a watcher (NULL when it is gone), or of a pool's handle. */
 static struct redis_pool *check(lua_State *L)
 {
     const struct redis_watcher *w = luaL_testudata(L, 1, WATCHER_CLASS);
@@ -335,7 +336,8 @@ static void break_pinging(struct redis_pool *p, const struct error *why)
     } while (slot);
 }
 
-/* Commands wait for the new primary, and do not wait for the pause before the next connect to pass. */
+/* Makes commands wait for the new primary, and connects at once, without the pause before the next
+ * attempt. */
 static void hurry(struct redis_pool *p, uint64_t now)
 {
     for (struct redis_session *s = p->sessions; s; s = s->next)
@@ -358,7 +360,7 @@ static void condemn(struct redis_pool *p, const struct address *at, const struct
     while ((l = find_elsewhere(p, at)))
         redis_link_break(l, why);
     error_copy(&later, why);
-    later.retryable = true; /* a connect that is given up is tried again */
+    later.retryable = true; /* an abandoned connect is tried again */
     connector_abandon(&p->connector, &later);
     error_clear(&later);
     if (!p->guard.leaving)

@@ -1,7 +1,7 @@
 /*
- * Notices that a server is silent: the oldest command that may not block waits for its reply for longer than
- * a second. A task (lua/dbrun/redis/failover.lua) waits for that, asks others where the primary is, and says
- * what becomes of the pool's connections.
+ * Notices a silent server: the oldest command, of those that do not block, has waited for its reply for
+ * longer than a second. A task (lua/dbrun/redis/failover.lua) waits for this, asks other servers where the
+ * primary is, and decides what to do with the pool's connections.
  *
  *   in flight ---answered---> (nothing to do)
  *       | 1 s
@@ -10,32 +10,31 @@
  *       |-- it is the primary still --> release: what has arrived is read
  *       +-- it is not, or it is dead --> condemn: what was sent is `unknown`, the rest moves on or fails
  *
- * While nothing is in flight no timer runs; while something is, it looks at each connection ten times a
- * second. A command pays for one branch.
+ * A timer runs only while commands are in flight; it looks at each connection ten times a second. A command
+ * costs one branch.
  */
 #ifndef DBRUN_BIND_REDIS_GUARD_H
 #define DBRUN_BIND_REDIS_GUARD_H
 
 #include "bind/redis/pool.h"
 
-/* Pushes core.redis.guard. All functions but the first take a watcher; it does not keep the pool, and when
- * the pool is gone nothing is in use or in flight. All but `stalled` take the pool as well.
+/* Pushes core.redis.guard. All functions except the first take a watcher, which does not keep the pool alive;
+ * when the pool is gone, nothing is in use or in flight. All except `stalled` also take the pool.
  *
- *   watch(pool, holds)    -> the watcher; `holds`: others know who is the primary
- *   stalled(w, seconds)   waits -> the seconds that the oldest command waits, once they are more than one, or
- *                         when the time of `due` has come | nil after `seconds`
- *   silence(w)            -> the seconds now; 0 = none waits
- *   in_use(w)             -> has the pool open clients or connections?
- *   elsewhere(w, host, port)  -> does a connection go to another address?
+ *   watch(pool, holds)    -> the watcher; `holds`: other servers know the primary
+ *   stalled(w, seconds)   waits -> seconds that the oldest command has waited, once above one second, or
+ *                         at the time of `due` | nil after `seconds`
+ *   silence(w)            -> seconds that the oldest command has waited until now; 0 = none waits
+ *   in_use(w)             -> true when the pool has open clients or connections
+ *   elsewhere(w, host, port)  -> true when a connection goes to another address
  *   address(w)            -> host, port where its connections go | nil
  *   hold(w)               neither reads nor writes on its connections until release
- *   release(w, all)       reads what has arrived on those that are held; `all`: and goes on with all
+ *   release(w, all)       resumes and reads the held connections that have received something, or `all`
  *   condemn(w, {reason=, hint=, host=, port=, sentinel=, leaving=})
- *                         closes the connections that do not go to this address (without one: all), and gives
- *                         up the connects under way. `sentinel` is the one to ask first; `leaving`: what was
- *                         not sent fails instead of waiting for the next connection
- *   due(w, seconds | nil) when to decide although all commands under way may block
- */
+ *                         closes the connections that do not go to this address (without one: all), and
+ *                         abandons connects under way. `sentinel`: ask this one first; `leaving`: unsent
+ *                         commands fail instead of waiting for the next connection
+ *   due(w, seconds | nil) when to decide although all commands under way can block */
 void redis_guard_open(lua_State *L, struct runtime *rt);
 
 #endif

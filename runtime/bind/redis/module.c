@@ -61,7 +61,7 @@ static int handle__gc(lua_State *L)
 {
     struct redis_handle *h = any_handle(L);
     struct redis_session *s = h->session;
-    if (s && !bind_is_collected(L)) { /* a task that waits still uses the session */
+    if (s && !bind_is_collected(L)) { /* a waiting task still uses the session */
         redis_session_close(s);
         return 0;
     }
@@ -78,7 +78,7 @@ static int handle__gc(lua_State *L)
     return 0;
 }
 
-/* Keeps the session until the handle is collected: tasks that were waiting still use it. */
+/* Keeps the session until the handle is collected, because waiting tasks still use it. */
 static int client_close(lua_State *L)
 {
     struct redis_handle *h = bind_self(L, REDIS_CLIENT_CLASS);
@@ -95,7 +95,7 @@ static int conn_close(lua_State *L)
     return 0;
 }
 
-/* Closes the connection instead of giving it back to the pool. */
+/* Closes the connection instead of returning it to the pool. */
 static int conn_discard(lua_State *L)
 {
     struct redis_handle *h = bind_self(L, REDIS_CONN_CLASS);
@@ -104,7 +104,7 @@ static int conn_discard(lua_State *L)
     return conn_close(L);
 }
 
-/* lost() -> has the connection been lost? */
+/* lost() -> true when the connection was lost */
 static int conn_lost(lua_State *L)
 {
     const struct redis_handle *h = bind_self(L, REDIS_CONN_CLASS);
@@ -112,7 +112,8 @@ static int conn_lost(lua_State *L)
     return 1;
 }
 
-/* certificates() -> seconds that the server's certificate is valid, and the own one; nil: there is none */
+/* certificates() -> remaining validity in seconds of the server's and of the client's certificate; nil:
+ * none */
 static int conn_certificates(lua_State *L)
 {
     bind_self(L, REDIS_CONN_CLASS);
@@ -175,8 +176,7 @@ static int on_unknown(lua_State *L)
     return 0;
 }
 
-/* on_reading(fn): fn(client, name, argument) -> boolean: does a command that is not in the table only read?
- */
+/* on_reading(fn): fn(client, name, argument) -> true when a command that is not in the table only reads */
 static int on_reading(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -198,7 +198,7 @@ static int judge_writes(lua_State *L)
     return 0;
 }
 
-/* opened() -> has any client of the script opened a connection? */
+/* opened() -> true when a client of the script has opened a connection */
 static int opened(lua_State *L)
 {
     const struct runtime *rt = bind_runtime(L);
@@ -232,7 +232,7 @@ static bool has_option_keys(const struct redis_fact *f)
     return false;
 }
 
-/* Is the first argument the only key? */
+/* True when the first argument is the only key. */
 static bool has_one_key(const struct redis_fact *f)
 {
     const struct redis_keys *k = f->keys;
@@ -323,7 +323,7 @@ static int slot(lua_State *L)
     return 1;
 }
 
-/* counted(list, n) -> a list of its n elements with that length, also when some of them are nil */
+/* counted(list, n) -> a list of the n elements with the length n, also when some of them are nil */
 static int counted(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -338,7 +338,7 @@ static int counted(lua_State *L)
     return 1;
 }
 
-/* float(text) -> the number that Redis printed so */
+/* float(text) -> the number that Redis printed as this text */
 static int read_float(lua_State *L)
 {
     size_t size;

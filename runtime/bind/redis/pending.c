@@ -1,4 +1,4 @@
-/* The calls of a session: how they are allocated, and how each ends. */
+/* The calls of a session: how they are allocated, and how they end. */
 #include "bind/redis/session.h"
 
 #include <stdlib.h>
@@ -79,7 +79,7 @@ void redis_session_free_calls(struct redis_session *s)
     }
 }
 
-/* ---- where they are ---- */
+/* ---- the queue of a call ---- */
 
 struct redis_queue *redis_session_queue_of(struct redis_session *s, const struct redis_call *call)
 {
@@ -101,7 +101,7 @@ bool redis_session_may_undo(struct redis_link *link)
     return undoes_any(redisconn_oldest(link->conn)) || undoes_any(redisconn_queue(link->conn)->head);
 }
 
-/* ---- the ends of a call ---- */
+/* ---- how a call ends ---- */
 
 static void finish(struct session_call *c)
 {
@@ -111,7 +111,7 @@ static void finish(struct session_call *c)
     wait_wake(w);
 }
 
-/* Was a command refused because the server has become a replica? */
+/* True when a command was refused because the server has become a replica. */
 static bool says_readonly(const struct redis_call *call)
 {
     static const char word[] = "READONLY ";

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* So many connects to one server are under way at once: one that comes back after a failure is not flooded.
- */
+/* The most connects to one server at once, so that a server that comes back after a failure is not
+ * flooded. */
 enum { MOST_OPENING = 4 };
 
 /* ---- links ---- */
@@ -36,7 +36,7 @@ static void link_failed(struct redis_link *l)
         pool_died(l->slot, now);
 }
 
-/* The only function that steps a connection on the loop. It may free the link. */
+/* The only function that steps a connection on the loop. Can free the link. */
 static void link_step(struct redis_link *l, unsigned ready)
 {
     if (l->held)
@@ -187,7 +187,7 @@ static enum pool_check op_check(struct pool_slot *slot, uint64_t idle_ns)
 
 static void pinged(struct redis_call *c, void *data)
 {
-    /* link_step tells the pool after the machine's step, because the pool may close the connection. */
+    /* link_step informs the pool after the machine's step, because the pool may close the connection. */
     struct redis_link *l = data;
     resp_reply_clear(&c->reply);
     l->ponged = true;
@@ -227,7 +227,7 @@ static enum pool_verdict op_judge(struct pool_slot *slot)
     return !l->spoilt && redisconn_is_drained(l->conn) ? POOL_REUSE : POOL_BROKEN;
 }
 
-/* Never called: op_judge never answers that a connection needs a reset. */
+/* Never called: op_judge never asks for a reset. */
 static void op_reset(struct pool_slot *slot)
 {
     pool_reset_done(slot, false, mono_now());
@@ -309,7 +309,7 @@ static void find_pinging(struct pool_slot *slot, void *data)
         *found = slot;
 }
 
-/* Closes the connections whose pre-ping is under way: no task waits for them any more. */
+/* Closes connections during their pre-ping, because no task waits for them any more. */
 static void close_pinging(struct redis_pool *p, uint64_t now)
 {
     struct pool_slot *slot;
@@ -332,7 +332,7 @@ void redis_pool_invalidate(struct redis_pool *p)
 {
     struct redis_link *l;
     pool_invalidate(p->pool, mono_now());
-    do { /* one by one: each changes the list */
+    do { /* one by one, because each changes the list */
         l = NULL;
         pool_each_leased(p->pool, find_outdated, &l);
         if (l)

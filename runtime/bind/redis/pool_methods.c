@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Seconds that commands wait for the server after a connection was lost; their own deadlines still apply. A
- * failover takes as long as the sentinels need to agree. */
+ * failover takes until the sentinels have agreed. */
 #define COMEBACK_TIME 5
 #define FAILOVER_TIME 60
 
@@ -21,7 +21,7 @@ struct pool_handle {
 
 #define TARGET_CLASS "dbrun.redis.target"
 
-/* Lua owns the target while it is filled in; then the pool takes its own reference. */
+/* Lua owns the target while its fields are set; then the pool takes its own reference. */
 struct target_box {
     struct redis_target *target;
 };

@@ -9,11 +9,11 @@
 
 #define ERROR_BOX "dbrun.redis.error"
 
-/* Tables within tables. The functions here call each other for each level, and so do most scripts that read
- * them. */
+/* Limits for nested tables. The functions here recurse for each level, and so do most scripts that read the
+ * tables. */
 enum {
     MAX_DEPTH = 512,
-    STACK_A_TABLE = 16, /* of Lua's stack, for a table and the value that goes into it */
+    STACK_A_TABLE = 16, /* slots of Lua's stack for a table and a value in it */
 };
 
 /* ---- errors ---- */
@@ -81,7 +81,7 @@ void redis_reply_push_float(lua_State *L, const char *s, size_t size)
     }
 }
 
-/* What the functions below work on: they make the values at the cursor. */
+/* The state of the functions below, which make the values at the cursor. */
 struct maker {
     lua_State *L;
     struct runtime *rt;
@@ -93,7 +93,7 @@ struct maker {
 
 static void push_elements(struct maker *m, uint64_t n, const struct redis_shape *shape);
 
-/* What only a reply with types shows: false when it is like any other. */
+/* Pushes an item that is different in a typed reply; false for all other items. */
 static bool push_typed(const struct maker *m, const struct resp_item *item)
 {
     if (item->type == RESP_NIL && m->depth > 0) {
@@ -245,7 +245,7 @@ void redis_reply_count(lua_State *L, uint64_t n)
     lua_setmetatable(L, -2);
 }
 
-/* A list; the first elements have the shapes of the parts. */
+/* Pushes a list; its first elements have the shapes of the parts. */
 static void push_list(struct maker *m, uint64_t n, const struct redis_shape *shape)
 {
     lua_State *L = m->L;
@@ -257,7 +257,7 @@ static void push_list(struct maker *m, uint64_t n, const struct redis_shape *sha
     redis_reply_count(L, n);
 }
 
-/* Do the elements at the cursor come as lists? The server sends some pairs flat, and some as lists. */
+/* True when the elements at the cursor are lists. The server sends some pairs flat, and some as lists. */
 static bool is_nested(const struct resp_cursor *c, uint64_t n)
 {
     struct resp_item item;
@@ -283,7 +283,7 @@ static void set_value(lua_State *L)
         lua_rawset(L, -3);
 }
 
-/* The same for a field, whose value is a string. A field that comes again becomes the list of its values. */
+/* The same for a field with a string value. A repeated field becomes the list of its values. */
 static void set_field(lua_State *L)
 {
     lua_pushvalue(L, -2);
@@ -336,7 +336,7 @@ static void push_map(struct maker *m, uint64_t n, const struct redis_shape *shap
     }
 }
 
-/* RESP3 has a map with a list for each name, where RESP2 has name and values one after the other: VSIM
+/* True for a RESP3 map with a list for each name, where RESP2 has a flat list of names and values: VSIM
  * WITHSCORES WITHATTRIBS. */
 static bool has_lists_by_name(const struct resp_cursor *c, uint64_t n)
 {
@@ -346,7 +346,7 @@ static bool has_lists_by_name(const struct resp_cursor *c, uint64_t n)
            resp_next(&look, &item) && item.type == RESP_ARRAY;
 }
 
-/* The name at the cursor, and the values in the list behind it, as one row. */
+/* Pushes the name at the cursor and the values in the list after it as one row. */
 static void push_named_row(struct maker *m, const struct redis_shape *shape)
 {
     lua_State *L = m->L;
@@ -432,7 +432,7 @@ static void push_elements(struct maker *m, uint64_t n, const struct redis_shape 
         m->depth--;
         return;
     }
-    /* The rest is stepped over: other replies may stand behind it. */
+    /* Skips the rest, because other replies may follow. */
     m->too_deep = true;
     for (uint64_t left = n; left > 0 && resp_skip(m->c);)
         left--;

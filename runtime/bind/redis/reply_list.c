@@ -3,7 +3,7 @@
 #include <endian.h>
 #include <string.h>
 
-/* Pushes the answer of the next command that was not sent; `list`: where the list of them is. */
+/* Pushes the answer of the next command that was not sent; `list`: index of the list of answers. */
 static void push_told(lua_State *L, int list, lua_Integer at)
 {
     if (lua_rawgeti(L, list, at) == LUA_TTABLE) {
@@ -12,13 +12,13 @@ static void push_told(lua_State *L, int list, lua_Integer at)
     }
 }
 
-/* Of a text that is as the one before it, as most statuses are, Lua need not find the string again. */
+/* The previous text: a text that equals it, as most statuses do, need not be interned again. */
 struct last_text {
     struct resp_text text;
-    lua_Integer at; /* in the list of replies; 0: there is none */
+    lua_Integer at; /* index in the list of replies; 0: none */
 };
 
-/* Are both short and the same? Texts on a tape are padded to eight bytes. */
+/* True when both are short and equal. Texts on a tape are padded to eight bytes. */
 static bool is_same_short(const struct resp_text *a, const struct resp_text *b)
 {
     uint64_t x, y;
@@ -48,7 +48,7 @@ void redis_reply_list_push(lua_State *L, struct runtime *rt, struct resp_cursor 
     int list = lua_gettop(L);
     lua_pushlstring(L, noted->len ? noted->data : "", noted->len);
     const char *shapes = lua_tolstring(L, -1, &known);
-    uint64_t size = n > known ? n : known; /* with its size, # is that also when some are nil */
+    uint64_t size = n > known ? n : known; /* allocated in full, so that # counts nils, too */
     lua_createtable(L, size > INT32_MAX ? INT32_MAX : (int)size, 0);
     struct last_text last = {.at = 0};
     struct resp_text text;

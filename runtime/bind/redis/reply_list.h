@@ -5,9 +5,10 @@
 #include "base/buf.h"
 #include "bind/redis/reply.h"
 
-/* Replaces the list on top of the stack, {answer = ...} for each command that was not sent, by the list of
- * the `n` replies at the cursor in the noted shapes, a byte for each command, with those answers among them.
- * Works on a copy of the shapes, because a finaliser of the script may queue commands meanwhile. */
+/* On top of the stack is a list with {answer = ...} for each command that was not sent. Replaces it by the
+ * list of these answers and the `n` replies at the cursor, in the order of the commands. `noted` has the
+ * shape of each command in a byte; it is copied first, because a finaliser of the script may queue commands
+ * meanwhile. */
 void redis_reply_list_push(lua_State *L, struct runtime *rt, struct resp_cursor *cur, uint64_t n,
                            const struct buf *noted);
 

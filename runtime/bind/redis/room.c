@@ -1,8 +1,8 @@
-/* The bound on the bytes that a session queues. A command that finds no room waits, before its bytes are
- * written anywhere, until the server has taken enough of what stands before it. */
+/* The limit on the bytes that a session queues. A command that finds no room waits, before its bytes are
+ * written anywhere, until the server has taken enough of the queue. */
 #include "bind/redis/session.h"
 
-enum { ALWAYS_ROOM = 64 * 1024 }; /* with fewer bytes queued any command goes, however large it is */
+enum { ALWAYS_ROOM = 64 * 1024 }; /* with fewer bytes queued, any command fits, however large */
 
 static size_t queued(struct redis_session *s)
 {
@@ -64,5 +64,5 @@ void redis_session_leave_room(struct wait *w)
     c->wait = NULL;
     s->live--;
     redis_session_give(c);
-    redis_session_admit(s); /* the next one may be smaller */
+    redis_session_admit(s); /* the next command may be smaller */
 }

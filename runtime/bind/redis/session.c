@@ -9,18 +9,18 @@
 
 enum {
     COMPACT_AT = 64 * 1024,
-    COMPACT_CALLS = 64,   /* while there is no connection that would compact at its next write */
+    COMPACT_CALLS = 64,   /* while no connection exists that would compact at its next write */
     FLUSH_AT = 64 * 1024, /* with this many bytes queued, send now and not at the end of the turn */
 };
 
 #define LINGER 1.0
 
-/* ---- giving up ---- */
+/* ---- abandoning ---- */
 
 enum { MOST_RETIRED = 2 };
 
-/* Each retired connection keeps its place in the pool until its last command is given up, and what undoes one
- * is answered. */
+/* Each retired connection keeps its place in the pool until its last command is abandoned, and what undoes a
+ * command is answered. */
 static bool may_retire(const struct redis_session *s)
 {
     int n = 0;
@@ -29,8 +29,8 @@ static bool may_retire(const struct redis_session *s)
     return n < MOST_RETIRED;
 }
 
-/* Removes dropped commands when they are many or large, so that tasks that time out and try again do not fill
- * the memory. */
+/* Removes dropped commands when they are many or large, so that tasks that time out and retry do not fill the
+ * memory. */
 static void abandoned_unsent(struct redis_session *s, struct redis_queue *q)
 {
     bool large = q->dropped_size >= COMPACT_AT && q->dropped_size >= redis_queue_pending(q) / 4;
@@ -41,7 +41,7 @@ static void abandoned_unsent(struct redis_session *s, struct redis_queue *q)
         redis_session_admit(s);
 }
 
-/* Has the server sent nothing since the command was issued, until its deadline? */
+/* True when the server has sent nothing from the command's issue to its deadline. */
 static bool is_silent(const struct redis_session *s, const struct session_call *c)
 {
     return s->link && s->shared && c->received == redisconn_received(s->link->conn) &&
@@ -156,7 +156,7 @@ struct redis_session *redis_session_ref(struct redis_session *s)
 
 /* ---- lingering ---- */
 
-/* Gives back a link that was kept. It may free the session. */
+/* Returns a lingering link to its pool. Can free the session. */
 static void end_linger(struct redis_link *link)
 {
     struct redis_session *s = link->data;
@@ -197,8 +197,8 @@ static void linger_describe(const struct redis_link *link, struct pool_holder *h
 
 static const struct redis_link_user linger_user = {linger_progress, end_linger, NULL, linger_describe};
 
-/* Keeps a link of a closed session until its commands are answered, for a moment: a server that cannot write
- * a reply, because the connection is closed, does not read what else was sent. */
+/* Keeps a link of a closed session for a moment until its commands are answered: a server that cannot write a
+ * reply, because the connection is closed, does not read the commands after it. */
 static void linger(struct redis_session *s, struct redis_link *link)
 {
     link->user = &linger_user;
@@ -206,7 +206,7 @@ static void linger(struct redis_session *s, struct redis_link *link)
     s->lingering = link;
     redis_session_ref(s);
     link->spoilt = true;
-    link->held = false; /* no task waits for what its server says */
+    link->held = false; /* no task waits for its replies */
     redis_link_push(link);
 }
 
@@ -254,8 +254,8 @@ void redis_session_unref(struct redis_session *s)
 {
     if (!s || --s->refs > 0)
         return;
-    /* A task that waits holds a reference. So no task waits now, or the program ends without resuming its
-     * tasks: either way no wait may be touched. */
+    /* A waiting task holds a reference. So either no task waits now, or the program ends without resuming its
+     * tasks: no wait may be touched. */
     s->closed = true;
     redis_session_judge(s);
     if (s->link && !redisconn_is_drained(s->link->conn))

@@ -8,7 +8,7 @@
 
 #define FIRST_PAUSE   0.02
 #define LONGEST_PAUSE 1.0
-/* How long a connection is kept for what undoes a command on it, and how many are. */
+/* How long a connection is kept for what undoes a command on it, and how many connections are kept. */
 #define UNDO_TIME 5.0
 enum { MOST_KEPT = 2 };
 
@@ -20,7 +20,7 @@ static void give_back(struct redis_link *link)
 
 /* ---- losing a connection ---- */
 
-/* Queues a command that was sent once more, when that is allowed. */
+/* Queues a sent command again, if this is allowed. */
 static bool queue_again(struct redis_session *s, struct session_call *c)
 {
     struct redis_queue *q = redis_session_queue(s);
@@ -39,8 +39,8 @@ static bool queue_again(struct redis_session *s, struct session_call *c)
     return true;
 }
 
-/* Commands that were sent: queues those again that may be repeated, and fails the others with an unknown
- * outcome. The one whose reply broke the protocol would get that reply again. */
+/* For the sent commands: queues repeatable ones again, and fails the others with an unknown outcome. A
+ * command whose reply broke the protocol is not repeated, because it would get the same reply. */
 static void settle_sent(struct redis_session *s, struct redis_link *link, const struct error *why)
 {
     struct redis_call *call;
@@ -59,7 +59,7 @@ static void take_unsent(struct redis_session *s, struct redis_link *link, const 
         redis_session_fail_call((struct session_call *)call, why, OUTCOME_NOT_SENT);
 }
 
-/* The queue is another one now: for those that wait for room there may be some. */
+/* Called when the queue has been replaced: there may be room now for waiting tasks. */
 static void go_on(struct redis_session *s)
 {
     if (s->room.head)
@@ -77,7 +77,7 @@ static void lost(struct redis_link *link)
     s->losses++;
     s->lost_at = mono_now();
     settle_sent(s, link, &why);
-    why.retryable = true; /* what was not sent can go on another connection */
+    why.retryable = true; /* unsent commands can use another connection */
     take_unsent(s, link, &why);
     give_back(link);
     if (s->subscription)
@@ -96,7 +96,7 @@ void redis_session_leave(struct redis_session *s)
     redis_pool_invalidate(s->pool);
 }
 
-/* Moves a shared session to a new connection: what was sent is still answered on the old one. */
+/* Moves a shared session to a new connection: sent commands are still answered on the old one. */
 static void outdated(struct redis_link *link)
 {
     struct redis_session *s = link->data;
@@ -143,7 +143,7 @@ void redis_session_yield(struct redis_session *s)
 
 /* ---- retired connections ---- */
 
-/* Takes over what a retired connection has not done. */
+/* Takes over the unfinished commands of a retired connection. */
 static void take_over(struct redis_session *s, struct redis_link *link, const struct error *why)
 {
     settle_sent(s, link, why);
@@ -182,8 +182,9 @@ static void sweep_due(struct sched_timer *t)
     redis_session_sweep(t->data);
 }
 
-/* A server that woke up would run the command, find the connection closed when it replies, and not read what
- * undoes it; and on another connection that may come before the command. */
+/* True while a link must be kept for what undoes its commands. If it were closed, a server that wakes up
+ * would run the command, fail to reply, and never read what undoes it; on another connection, the undo could
+ * come before the command. */
 static bool is_kept(struct redis_session *s, struct redis_link *link, uint64_t now, int *kept)
 {
     if (!redisconn_has_background(link->conn) || ++*kept > MOST_KEPT)
@@ -208,9 +209,9 @@ void redis_session_sweep(struct redis_session *s)
             at = &link->next;
             continue;
         }
-        struct error why = {0}; /* for what is in the background, so nothing is told of it */
+        struct error why = {0}; /* only for background calls, so no task sees it */
         *at = link->next;
-        redisconn_give_up(link->conn, &why); /* it ends no TLS record: what is in one was not sent */
+        redisconn_give_up(link->conn, &why); /* it completes no TLS record, so the record counts as unsent */
         take_over(s, link, &why);
         give_back(link);
         error_clear(&why);
@@ -269,7 +270,7 @@ static void retry(struct sched_timer *t)
         redis_session_connect(s);
 }
 
-/* A long script may run for ever: the next attempt would be told the same. */
+/* True when the server runs a long script, which may never end: the next attempt would get the same reply. */
 static bool is_busy(const struct error *why)
 {
     const char *code = why->field ? why->field[ERROR_CODE] : NULL;
@@ -288,8 +289,8 @@ void redis_session_retry_now(struct redis_session *s)
 static void connect_failed(struct redis_session *s, const struct error *why)
 {
     uint64_t now = mono_now();
-    /* For a while after a connection was lost, commands wait for the server to come back. After that, and
-     * when the server was never reached, they fail at once. */
+    /* For a while after a connection was lost, commands wait for the server to come back. Later, or if the
+     * server was never reached, they fail at once. */
     bool wait = why->retryable && !is_busy(why) && s->lost_at && now - s->lost_at < s->pool->comeback;
     if (!wait) {
         s->wanting_since = 0;

@@ -1,7 +1,7 @@
 /*
- * A command whose effect must not stay when its task gives up (a lock that is taken) has a second one that
- * undoes it. That one follows on the same connection, so that the server runs it behind the first also when
- * both lie in its socket's buffer for a while, or the connection is closed.
+ * A command whose effect must not stay when its task stops waiting (taking a lock) has a second command that
+ * undoes it. The undo follows on the same connection, so that the server runs it after the command even when
+ * both have been in its socket's buffer for a while, or the connection was closed.
  */
 #include "bind/redis/session.h"
 
@@ -41,9 +41,8 @@ static bool post(struct redis_session *s, struct redis_queue *q, const char *byt
     return true;
 }
 
-/* Sends at once, and not at the end of the turn: the task may close the client next. On a link that is held,
- * because its server may not be the primary any more, nothing but this is sent, which does no harm on any
- * server. */
+/* Sends at once, not at the end of the turn, because the task may close the client next. Also sends on a held
+ * link, whose server may no longer be the primary, because an undo does no harm on any server. */
 static bool post_on(struct redis_session *s, struct redis_link *link, const char *bytes, size_t size,
                     uint32_t expect)
 {
@@ -86,7 +85,7 @@ static bool has_call(const struct redis_link *link, const struct redis_call *cal
     return redisconn_has_sent(link->conn, call) || redis_queue_has(redisconn_queue(link->conn), call);
 }
 
-/* The link that a call was sent on, at least in part. NULL: none. */
+/* The link on which a call was sent, at least in part. NULL: none. */
 static struct redis_link *link_of(const struct redis_session *s, const struct redis_call *call)
 {
     struct redis_link *r = s->retired;
@@ -98,7 +97,7 @@ static struct redis_link *link_of(const struct redis_session *s, const struct re
 void redis_undo_call(struct redis_session *s, const struct session_call *c)
 {
     struct redis_link *link = link_of(s, &c->call);
-    /* Behind a part of a command it would be taken for the rest of that. */
+    /* After a part of a command, the server would read it as the rest of that command. */
     if (!link || link == s->link || redisconn_is_cut(link->conn))
         redis_undo_post(s, c->copy, c->undo, c->replies);
     else
@@ -107,7 +106,7 @@ void redis_undo_call(struct redis_session *s, const struct session_call *c)
 
 /* ---- closing ---- */
 
-/* Is there anything that is to be sent before the link is closed, and can it be? */
+/* True when something must and can be sent before the link is closed. */
 static bool is_needed(const struct redis_link *link)
 {
     if (redisconn_is_cut(link->conn))
@@ -121,7 +120,7 @@ static bool is_needed(const struct redis_link *link)
     return false;
 }
 
-/* Gives up a call, which stays in its list, and tells its task so, by another one. */
+/* Abandons a call, which stays in its list, and fails its task's wait through another call. */
 static bool part(struct redis_session *s, struct redis_queue *q, struct session_call *c,
                  const struct error *why)
 {
@@ -153,7 +152,7 @@ static void fail_all(struct redis_link *link, const struct error *why)
 {
     struct redis_call *call;
     while ((call = redis_queue_pop(redisconn_queue(link->conn)))) {
-        link->spoilt = true; /* a part of it may have been sent */
+        link->spoilt = true; /* it may have been sent in part */
         redis_session_fail_call((struct session_call *)call, why, OUTCOME_NOT_SENT);
     }
     while ((call = redisconn_pop_sent(link->conn))) {

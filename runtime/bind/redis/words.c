@@ -40,12 +40,12 @@ bool redis_each_arg_to(lua_State *L, int first, int last, bool (*fn)(lua_State *
 /* Goes through the arguments one by one. */
 struct walk {
     const struct redis_fact *fact;
-    lua_Integer at;                    /* the number of the argument that came last */
-    lua_Integer begin;                 /* options begin after this one */
-    const struct redis_option *option; /* the option that came last, */
-    int values;                        /* and how many of its values are still to come */
+    lua_Integer at;                    /* the number of the last argument read */
+    lua_Integer begin;                 /* options begin after this argument */
+    const struct redis_option *option; /* the last option read */
+    int values;                        /* how many of its values have still to come */
     lua_Integer key;                   /* the argument that is the key of an option; 0: none */
-    lua_Integer rest;                  /* the first of the arguments that an option takes all; 0: none */
+    lua_Integer rest;                  /* the first argument of an option that takes all the rest; 0: none */
     struct redis_words *words;
 };
 
@@ -62,7 +62,7 @@ static const struct redis_option *find_option(lua_State *L, const struct redis_o
     if (lua_type(L, idx) != LUA_TSTRING)
         return NULL;
     const char *s = lua_tolstring(L, idx, &len);
-    char initial = ascii_upper(s[0]); /* tells most words apart */
+    char initial = ascii_upper(s[0]); /* enough to distinguish most words */
     while (o->word && (o->word[0] != initial || !ascii_is_word(s, len, o->word)))
         o++;
     return o->word ? o : NULL;
@@ -92,7 +92,7 @@ static void take_option(struct walk *w, const struct redis_option *o)
     w->words->shape = before != w->fact->shape && w->fact->both ? w->fact->both : o->shape;
 }
 
-/* True: no option can come any more. */
+/* True: no more options can come. */
 static bool step(lua_State *L, int idx, void *data)
 {
     struct walk *w = data;

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-/* SORT and EVAL may write, SORT_RO and EVAL_RO are the same without that. */
+/* Adds the read-only variant to the hint: SORT and EVAL may write, SORT_RO and EVAL_RO cannot. */
 static void add_reading_twin(struct error *e, const struct redis_command *cmd)
 {
     char twin[80], hint[128];

@@ -1,14 +1,14 @@
 /*
- * What becomes of commands that may write: they are sent, refused (--read-only), or judged in Lua (a dry
- * run), which says whether they only read, and what else the answer is.
+ * How commands that may write are treated: sent, refused (--read-only), or judged in Lua (a dry run), which
+ * decides whether to send them, and what to answer instead.
  */
 #ifndef DBRUN_BIND_REDIS_WRITES_H
 #define DBRUN_BIND_REDIS_WRITES_H
 
 #include "bind/redis/command.h"
 
-/* Of a command with arguments from `first` on: may it be sent, does only the server know whether it writes,
- * or is it to be judged? */
+/* For a command with arguments from `first` on: it may be sent, it may write, only the server knows whether
+ * it writes, or it must be judged. */
 enum redis_reading { READING_MAY_SEND, READING_MAY_WRITE, READING_ASK, READING_JUDGE };
 enum redis_reading redis_reading_look(lua_State *L, const struct runtime *rt, const struct redis_command *cmd,
                                       int first);
@@ -22,7 +22,7 @@ int redis_refuse_write(lua_State *L, struct runtime *rt, const struct redis_comm
 /* Asks the server of the handle on top of the stack, which it pops, whether the command only reads; then k(L,
  * status, first) has the answer, a boolean, on top. The arguments are from `first` to below the handle. */
 int redis_ask_reading(lua_State *L, const struct redis_command *cmd, int first, lua_KFunction k);
-/* The registry's key of the function that asks: fn(client, name, argument) -> boolean. */
+/* The registry key of the function that asks: fn(client, name, argument) -> boolean. */
 #define REDIS_ONLY_READS "dbrun.redis.only_reads"
 /* For whom a command is judged. */
 struct redis_judged {
@@ -31,12 +31,11 @@ struct redis_judged {
     bool typed;      /* the reply keeps its type */
 };
 
-/* Has the command judged, whose arguments are from `first` to the top. Then k(L, status, first) has two
- * values on top: whether it is to be sent, and the answer when it is not. Raises when it cannot be answered.
- */
+/* Has the command judged; its arguments are from `first` to the top. k(L, status, first) then has two values
+ * on top: whether to send the command, and the answer when not. Raises when it cannot be answered. */
 int redis_judge(lua_State *L, const struct redis_command *cmd, int first, const struct redis_judged *of,
                 lua_KFunction k);
-/* The registry's key of the function that judges: fn(handle, name, arguments, how, typed) -> send, answer. */
+/* The registry key of the function that judges: fn(handle, name, arguments, how, typed) -> send, answer. */
 #define REDIS_JUDGE "dbrun.redis.judge"
 
 #endif
