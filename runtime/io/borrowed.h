@@ -1,7 +1,7 @@
 /*
- * Waits on the loop for a descriptor that other processes may share, as standard input is. libuv makes what
- * it watches non-blocking, which would be so for all of them; so it watches an epoll descriptor of our own,
- * and the flags of the shared one stay as they are.
+ * Waits on the loop for a descriptor that other processes may share, as standard input is. libuv makes a
+ * watched descriptor non-blocking, which would affect all these processes; so it watches a private epoll
+ * descriptor instead, and the flags of the shared one stay unchanged.
  */
 #ifndef DBRUN_IO_BORROWED_H
 #define DBRUN_IO_BORROWED_H
@@ -11,7 +11,7 @@
 struct io_borrowed;
 
 /* `ready` runs on the loop when `fd` is readable, or its peer has closed; it runs no Lua. NULL: errno says
- * why; EPERM for a descriptor that never makes anybody wait (a regular file). Watches nothing yet. */
+ * why; EPERM for a descriptor on which reads never wait (a regular file). Does not watch yet. */
 struct io_borrowed *io_borrowed_open(uv_loop_t *loop, int fd, void (*ready)(void *data, unsigned events),
                                      void *data);
 void io_borrowed_want(struct io_borrowed *b, bool wanted);

@@ -11,7 +11,7 @@
 #define IO_READ  1u
 #define IO_WRITE 2u
 
-/* How a blocking wait notices that the program is to stop. NULL = it cannot be interrupted. */
+/* How a blocking wait notices that the program must stop. NULL = it cannot be interrupted. */
 struct io_interrupt {
     int fd; /* becomes readable when something may have happened; -1 = none */
     bool (*check)(void *data);
@@ -26,7 +26,7 @@ enum io_status { IO_READY, IO_TIMEOUT, IO_INTERRUPTED, IO_ERROR };
 enum io_status io_poll(int fd, unsigned interest, uint64_t deadline, const struct io_interrupt *intr,
                        unsigned *ready);
 
-/* Is there something to read, or has the peer closed? Never waits. */
+/* True when there is something to read, or the peer has closed. Never waits. */
 bool io_poll_readable(int fd);
 
 #endif

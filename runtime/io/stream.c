@@ -25,7 +25,7 @@ static size_t bytes_ahead(const FILE *file)
     return file->_flags & IN_SECOND_BUFFER ? (size_t)(file->_IO_save_end - file->_IO_save_base) : 0;
 }
 
-/* The length of the line that the FILE has whole; 0 = it has none. */
+/* The length of the line that the FILE's buffer holds completely; 0 = none. */
 static size_t line_ahead(const FILE *file, size_t max)
 {
     size_t n = (size_t)(file->_IO_read_end - file->_IO_read_ptr);
@@ -98,7 +98,7 @@ static enum stream_status fill(struct stream *s)
     return STREAM_NONE;
 }
 
-/* Takes at most `max` bytes of those that the FILE has; `line`: up to the end of a line. */
+/* Takes at most `max` of the bytes that the FILE has; `line`: only up to the end of a line. */
 static enum stream_status take(struct stream *s, size_t max, bool line)
 {
     size_t n = bytes_ahead(s->file);
@@ -120,7 +120,7 @@ static enum stream_status take(struct stream *s, size_t max, bool line)
     return STREAM_DONE;
 }
 
-/* The status of a value that is as long as it can get when no more bytes come. */
+/* The status of the value when no more bytes come. */
 static enum stream_status ended_with(const struct stream *s)
 {
     return s->taken.len > s->start ? STREAM_DONE : STREAM_NONE;
@@ -201,7 +201,7 @@ static void look(struct numeral *n)
     n->c = (unsigned char)s->taken.data[s->seen];
 }
 
-/* Takes the byte that was looked at into the text. */
+/* Appends the byte that was looked at to the text. */
 static bool accept(struct numeral *n)
 {
     if (n->len >= STREAM_NUMERAL) {
@@ -259,7 +259,8 @@ enum stream_status stream_numeral(struct stream *s, char text[STREAM_NUMERAL + 1
 /* A block up to this size is kept for the next read. */
 enum { KEPT = 4096 };
 
-/* Puts back what stands behind the first `keep` bytes. It fits but when memory is out; then it stays. */
+/* Puts back everything after the first `keep` bytes. Only when out of memory it does not fit; the bytes then
+ * stay. */
 static bool put_back(struct stream *s, size_t keep)
 {
     while (s->taken.len > keep && ungetc((unsigned char)s->taken.data[s->taken.len - 1], s->file) != EOF)
@@ -269,7 +270,7 @@ static bool put_back(struct stream *s, size_t keep)
 
 void stream_begin(struct stream *s)
 {
-    clearerr(s->file); /* a terminal goes on after Ctrl-D */
+    clearerr(s->file); /* a terminal can be read again after Ctrl-D */
     s->taken.oom = false;
     s->start = s->seen = 0;
     s->error = 0;

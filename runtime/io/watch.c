@@ -9,7 +9,7 @@ struct io_watch {
     unsigned interest;
     bool stopped; /* libuv has stopped watching, although `interest` is not 0 */
     bool ended; /* the handle is closed: its last callback frees the block if it was released, else the owner
-                 */
+                   does */
     bool released;
 };
 
@@ -41,7 +41,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if (events & UV_WRITABLE)
         ready |= IO_WRITE;
     d->ready(d->data, ready);
-    /* The block is still there after a close: the close callback frees it. */
+    /* The block still exists after a close: the close callback frees it. */
     if (d->stopped && d->interest && !uv_is_closing((uv_handle_t *)poll))
         watch(d);
 }
@@ -54,9 +54,9 @@ static void closed(uv_handle_t *h)
         free(d);
 }
 
-/* Another watch has this descriptor's number: the descriptor that it watched was closed without a word, as
- * libpq does with a connection that broke. Left alone, it would make epoll forget the new descriptor when it
- * stops or ends. */
+/* Another watch has the same descriptor number: its descriptor was closed without io_watch_close, as libpq
+ * does with a broken connection. When that watch stops or ends, it would remove the new descriptor from
+ * epoll. */
 static void forget(uv_handle_t *h, void *fd)
 {
     uv_os_fd_t other;

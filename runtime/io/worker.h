@@ -17,7 +17,7 @@ void workers_close(struct workers *w);
 
 struct job {
     void (*work)(struct job *j); /* on the thread */
-    void (*done)(struct job *j); /* on the loop; the job is the caller's again */
+    void (*done)(struct job *j); /* on the loop; the caller owns the job again */
     /* Called instead of `done` after workers_close, perhaps on the thread; frees the job. */
     void (*drop)(struct job *j);
     struct job *next;

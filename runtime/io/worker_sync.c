@@ -42,7 +42,7 @@ static void *call_main(void *p)
     bool abandoned = c->abandoned;
     if (!abandoned)
         eventfd_write(c->fd, 1);
-    unref_locked(c); /* `c` may be freed now, when the caller gave up before */
+    unref_locked(c); /* `c` may be freed now, if the caller has stopped waiting */
     if (abandoned)
         drop(arg);
     return NULL;
@@ -56,7 +56,7 @@ enum io_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), voi
         return IO_ERROR;
     c->fd = eventfd(0, EFD_CLOEXEC);
     if (c->fd < 0) {
-        free(c); /* leaves errno as it is */
+        free(c); /* leaves errno unchanged */
         return IO_ERROR;
     }
     pthread_mutex_init(&c->lock, NULL);
@@ -74,7 +74,7 @@ enum io_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), voi
     }
     unsigned ready;
     enum io_status status = io_poll(c->fd, IO_READ, deadline, intr, &ready);
-    if (status == IO_ERROR) /* what runs already is not the caller's, as that would say */
+    if (status == IO_ERROR) /* IO_ERROR would say that the function was never started */
         status = IO_TIMEOUT;
     pthread_mutex_lock(&c->lock);
     if (c->done)
