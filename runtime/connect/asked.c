@@ -23,8 +23,8 @@ static void refuse(struct error *err, const PGconn *conn, const PGresult *r, int
     err->outcome = OUTCOME_NOT_SENT;
 }
 
-/* A server that cannot end the statement in time has a time limit of its own; the second statement would not
- * help. */
+/* True when the second statement may succeed. Not after a time limit of the server: it would also end the
+ * second statement. */
 static bool may_ask_otherwise(const struct error *err)
 {
     const char *state = error_is_set(err) ? err->field[ERROR_SQLSTATE] : NULL;

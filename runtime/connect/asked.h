@@ -1,7 +1,7 @@
 /*
- * Does a new session have the settings that were asked for? A pooler may drop them without a word (PgBouncer
- * with ignore_startup_parameters = options). They cannot be set behind it: with the next transaction the
- * session may be another one.
+ * Checks that a new session has the requested settings. A pooler may silently drop them (PgBouncer with
+ * ignore_startup_parameters = options). They cannot be set through it later, because the next transaction may
+ * get another session.
  */
 #ifndef DBRUN_CONNECT_ASKED_H
 #define DBRUN_CONNECT_ASKED_H
@@ -12,9 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* `sql`: two statements that answer with rows (name, present value, value asked for, backend's process); the
- * second one is for a server that refuses the first. False with `err` set when a value is not the one asked
- * for. */
+/* `sql`: two statements that return rows (name, present value, requested value, backend's process); the
+ * second is for a server that refuses the first. False with `err` set when a value is not the requested
+ * one. */
 bool connect_pg_asked(PGconn *conn, char *const sql[2], const char *target, uint64_t deadline,
                       struct error *err);
 

@@ -31,7 +31,7 @@ struct login {
     struct redis_target *target;
     struct redis_call call[STEPS];
     bool asked[STEPS];
-    bool skip[STEPS]; /* when asking again: it was answered */
+    bool skip[STEPS]; /* when asking again: already answered */
 };
 
 static void on_done(struct redis_call *c, void *data)
@@ -133,13 +133,13 @@ bool redis_ask(struct redisconn *c, const char *const *words, size_t n, struct r
     return ok;
 }
 
-/* The empty text is none: a program may have it from a variable of the environment. */
+/* An empty text counts as not given, because it may come from an empty environment variable. */
 static const char *given(const struct redis_target *t, enum redis_text which)
 {
     return t->text[which] && *t->text[which] ? t->text[which] : NULL;
 }
 
-/* What the connection is to be, beside the user's. */
+/* The settings of the connection other than user and database. */
 static void ask_settings(struct login *l, const struct redis_target *t)
 {
     const char *name = given(t, REDIS_CLIENT_NAME);
@@ -168,7 +168,7 @@ static void ask_all(struct login *l, const struct redis_target *t)
 {
     const char *user = given(t, REDIS_USERNAME);
     const char *password = given(t, REDIS_PASSWORD);
-    if (user) /* also one without a password: otherwise the connection would be the default user's */
+    if (user) /* also without a password: otherwise the connection would run as the default user */
         ask(l, STEP_AUTH, (const char *[]){"AUTH", user, password ? password : ""}, 3);
     else if (password)
         ask(l, STEP_AUTH, (const char *[]){"AUTH", password}, 2);
@@ -198,7 +198,7 @@ static bool begins(const char *text, const char *code)
     return redis_code_is(text, strlen(text), code);
 }
 
-/* Who may not come in: the hint of the code says where the server's password is set. */
+/* The hint for a refused user: that of the code only says where the server's password is set. */
 static const char *hint_for_user(const struct redis_target *t, const char *text)
 {
     if (t->is_sentinel)
@@ -212,7 +212,7 @@ static const char *hint_for_user(const struct redis_target *t, const char *text)
     return NULL;
 }
 
-/* What the code alone does not say. */
+/* A hint beyond that of the error code. */
 static const char *hint_for(const struct redis_target *t, const char *text)
 {
     if (begins(text, "NOAUTH") || begins(text, "WRONGPASS") || strstr(text, "invalid password"))
@@ -233,14 +233,15 @@ static const char *hint_for(const struct redis_target *t, const char *text)
     return NULL;
 }
 
-/* A server that refuses new clients does it in place of its first reply, whatever was asked. */
+/* True when the server refuses all new clients: it then does so instead of its first reply, whatever the
+ * command. */
 static bool concerns_all(const char *text)
 {
     return begins(text, "DENIED") || strstr(text, "max number of clients");
 }
 
-/* The code of an error after which the server soon says something else, as a literal; NULL: of none. (A
- * script may run for ever, so BUSY is told at once.) */
+/* The code of a temporary error, as a literal; NULL: the error is not temporary. (BUSY is not, because a
+ * script may run for ever.) */
 static const char *passing(const char *text)
 {
     static const char *const codes[] = {"LOADING", "MASTERDOWN"};
@@ -250,19 +251,19 @@ static const char *passing(const char *text)
     return NULL;
 }
 
-/* Does the connection serve, although the server refused this? */
+/* True when the connection can be used although the server refused this step. */
 static bool is_forgiven(enum step s, const char *text)
 {
-    /* Servers before Redis 7.2 do not know CLIENT SETINFO. It only says who they are talking to, so nothing
-     * that is wrong with it matters, but that the server refuses clients altogether. */
+    /* Servers before Redis 7.2 do not know CLIENT SETINFO. It only names the client, so a failure matters
+     * only when the server refuses all clients. */
     if (s == STEP_LIB_NAME || s == STEP_LIB_VERSION)
         return !concerns_all(text) && !passing(text);
     /* A user whose ACL denies PING or CLIENT is logged in nevertheless. */
     if (begins(text, "NOPERM"))
         return s == STEP_PING || s == STEP_NAME;
     /* The PING is refused by a server that cannot save, as if it were a write, and by one that runs a long
-     * script. The connection is ready for what may be said meanwhile (reads, SCRIPT KILL); to anything else
-     * the server says the same. */
+     * script. The connection is ready for allowed commands (reads, SCRIPT KILL); other commands get the same
+     * error from the server. */
     return s == STEP_PING && (begins(text, "MISCONF") || begins(text, "BUSY"));
 }
 
@@ -312,7 +313,7 @@ static bool await(struct login *l, uint64_t deadline, const struct io_interrupt 
         memcpy(last, text, sizeof last);
         bool ok = drive(l->conn, deadline, intr, e);
         enum step s = refused(l, text);
-        if (!ok && s != STEPS) /* it said why before it closed */
+        if (!ok && s != STEPS) /* the server said why before it closed */
             return refuse(l, s, text, e);
         if (!ok && *last && e->retryable)
             return refuse(l, STEP_PING, last, e);
@@ -330,8 +331,8 @@ static bool await(struct login *l, uint64_t deadline, const struct io_interrupt 
     }
 }
 
-/* Asks for RESP3 where the parser knows it: last, of a server that has let the client in. One that refuses
- * goes on in RESP2, so that its answer need not be looked at. */
+/* Asks for RESP3 if the parser knows it, after the login has succeeded. A server that refuses continues in
+ * RESP2, so its answer need not be checked. */
 static bool say_hello(struct login *l, uint64_t deadline, const struct io_interrupt *intr, struct error *e)
 {
     if (!redis_reader_knows_resp3())

@@ -1,7 +1,7 @@
 /*
  * Login on a new Redis connection: TLS, AUTH, SELECT, CLIENT SETNAME and a PING, in blocking code. Waits for
- * a server that is still loading its data. One that runs a long script refuses SELECT and CLIENT: then the
- * login fails at once with the code BUSY, since the connection would have the wrong database.
+ * a server that is still loading its data. A server that runs a long script refuses SELECT and CLIENT: the
+ * login then fails at once with the code BUSY, because the connection would have the wrong database.
  */
 #ifndef DBRUN_CONNECT_LOGIN_H
 #define DBRUN_CONNECT_LOGIN_H
@@ -9,8 +9,8 @@
 #include "io/poll.h"
 #include "redis/conn.h"
 
-/* `t` is the connection's target, and is told what the login waits for. False: `e` says which layer refused
- * (see redis_connect). */
+/* `t` is the connection's target; the login stores in it what it waits for. False: `e` says which layer
+ * refused (see redis_connect). */
 bool redis_login(struct redisconn *c, struct redis_target *t, uint64_t deadline,
                  const struct io_interrupt *intr, struct error *e);
 

@@ -19,8 +19,8 @@ static void no_notice(void *data, const PGresult *r)
     (void)r;
 }
 
-/* How far the connect had come at its deadline. While libpq waits for the answer to its first packet, the
- * request for TLS, its status is already SSL_STARTUP: only the TLS object shows if the server answered. */
+/* How far the connect had come at its deadline. While libpq waits for the answer to its first packet, the TLS
+ * request, its status is already SSL_STARTUP: only the TLS object shows whether the server has answered. */
 static const char *stage(PGconn *conn, const char **layer)
 {
     switch (PQstatus(conn)) {
@@ -60,7 +60,7 @@ static void set_timeout(struct error *err, PGconn *conn, const char *target)
                     "no firewall on the way drops the packets.");
 }
 
-/* Waits for the socket; false with `err` set when the deadline passed or the program is to stop. */
+/* Waits for the socket; false with `err` set when the deadline passed or the program must stop. */
 static bool wait_for(PGconn *conn, unsigned interest, const char *target, uint64_t deadline,
                      const struct io_interrupt *intr, struct error *err)
 {
@@ -85,8 +85,8 @@ static bool wait_for(PGconn *conn, unsigned interest, const char *target, uint64
     return false;
 }
 
-/* Adds what has arrived to `received`; false when a server sends more than any login takes: libpq keeps all
- * of it. */
+/* Adds what has arrived to `received`; false when a server sends more than any login needs, because libpq
+ * stores all of it. */
 static bool is_login(PGconn *conn, size_t *received, const char *target, struct error *err)
 {
     int n = 0;
@@ -120,7 +120,7 @@ static bool connect_loop(PGconn *conn, const char *target, uint64_t deadline, co
     return true;
 }
 
-/* Runs one statement; its rows, if there are any, are kept in `*rows`, unless that is NULL. */
+/* Runs one statement; stores its rows, if any, in `*rows` unless `rows` is NULL. */
 static bool run(PGconn *conn, const char *sql, uint64_t deadline, const struct io_interrupt *intr,
                 PGresult **rows, struct error *err)
 {
@@ -174,7 +174,7 @@ PGresult *connect_pg_ask(PGconn *conn, const char *sql, uint64_t deadline, struc
 
 /* Each time the socket is full, libpq moves the rest of the message to the front of its buffer. With the
  * small send buffer of a unix socket a message of hundreds of megabytes took minutes that way. TCP enlarges
- * its buffer by itself. */
+ * its buffer itself. */
 static void widen(int fd)
 {
     int domain;
@@ -184,8 +184,8 @@ static void widen(int fd)
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room); /* the system may give less */
 }
 
-/* Makes the session what values need: the settings that a pooler did not take with the startup message, and
- * those that must not be in it (the order of day and month in DateStyle is the user's). */
+/* Sets what values depend on: the settings that a pooler did not take from the startup message, and those
+ * that must not be in it (in DateStyle the order of day and month is the user's choice). */
 static bool make_session(PGconn *conn, uint64_t deadline, const struct io_interrupt *intr, struct error *err)
 {
     char sql[PG_SETTINGS_SQL];
@@ -223,7 +223,7 @@ static PGconn *open_once(const char *const *keywords, const char *const *values,
     return conn;
 }
 
-/* A pooler that takes no options says "unsupported startup parameter: options", or "... in options". */
+/* True for a pooler that takes no options: "unsupported startup parameter: options", or "... in options". */
 static bool refuses_options(const PGconn *conn)
 {
     const char *text = PQerrorMessage(conn);
@@ -252,8 +252,8 @@ static PGconn *open_session(const char *const *keywords, const char *const *valu
     return conn;
 }
 
-/* Masks the passwords of this connection in an error: a server may repeat what it was sent. Only libpq knows
- * a password of a password file, a service file or the environment. */
+/* Masks the passwords of this connection in an error, because a server may repeat what it was sent. Only
+ * libpq knows a password from a password file, a service file or the environment. */
 static void hide_passwords(struct error *err, PGconn *conn)
 {
     struct secrets *secrets = secrets_new();

@@ -21,11 +21,11 @@ enum {
     KEEPALIVE_IDLE_S = 30,
     KEEPALIVE_INTERVAL_S = 10,
     KEEPALIVE_PROBES = 3,
-    USER_TIMEOUT_MS = 30000, /* data unacknowledged for so long means that the peer is gone */
+    USER_TIMEOUT_MS = 30000, /* data unacknowledged for this long means that the peer is gone */
     BACKLOG_PAUSE_MS = 20,
 };
 
-/* An address that has not answered for so long is passed over while the host has others. */
+/* An address that has not answered for this long is skipped while the host has others. */
 #define DEAD_ADDRESS (2 * NS_PER_S)
 
 static const char *hint_for(int err)
@@ -94,7 +94,7 @@ static int connect_to(int fd, const struct sockaddr *addr, socklen_t len, uint64
             return await_connect(fd, deadline, intr);
         if (errno != EAGAIN)
             return errno;
-        /* The backlog of a unix socket is full; poll(2) does not report when that ends. */
+        /* The backlog of a unix socket is full; poll(2) does not report when there is room again. */
         unsigned ready;
         uint64_t pause = deadline_min(deadline, mono_now() + BACKLOG_PAUSE_MS * NS_PER_MS);
         if (io_poll(-1, 0, pause, intr, &ready) == IO_INTERRUPTED)
@@ -144,8 +144,8 @@ static void tune(int fd)
         (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
 }
 
-/* Tries each address with an equal share of the remaining time, and no more than DEAD_ADDRESS while there are
- * others, so that a dead one cannot use it up. */
+/* Tries each address with an equal share of the remaining time, and at most DEAD_ADDRESS while there are
+ * others, so that a dead address cannot use all of it. */
 static int walk(struct addrinfo *list, uint64_t deadline, const struct io_interrupt *intr, int *err)
 {
     uint64_t left = 0;

@@ -3,7 +3,7 @@
  * does the TLS handshake, logs in, selects the database, names the connection and waits for a PING; all under
  * one deadline. With sentinels the server is the master that they name (connect/sentinel.h).
  *
- * (The resolver alone keeps no deadline. The waiter of the job has its own.)
+ * (Only the resolver ignores the deadline. The waiter of the job has its own.)
  */
 #ifndef DBRUN_CONNECT_REDIS_H
 #define DBRUN_CONNECT_REDIS_H

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A sentinel that does not answer for so long is skipped. */
+/* A sentinel that does not answer for this long is skipped. */
 #define SENTINEL_PATIENCE (2 * NS_PER_S)
 
 struct address {
@@ -70,7 +70,7 @@ static enum answer ask(struct redis_target *sentinel, const char *service, struc
     return result;
 }
 
-/* Is the server a master, as the sentinel says? When ROLE is denied, the sentinel is believed. */
+/* True when the server is a master. When ROLE is denied, trusts the sentinel. */
 static bool is_master(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr,
                       struct error *e)
 {

@@ -16,8 +16,8 @@ static const char *value_of(const char *const *keywords, const char *const *valu
     return value && *value ? value : NULL;
 }
 
-/* The `options` that libpq would send; to be freed. Only libpq reads service files, and it does when a
- * connect begins. NULL when memory is out. */
+/* The `options` that libpq would send; the caller frees them. Only libpq reads service files, when a connect
+ * begins. NULL when out of memory. */
 static char *options_of(const char *const *keywords, const char *const *values)
 {
     const char *options = value_of(keywords, values, "options");
