@@ -5,7 +5,7 @@
 
 enum { DAY = 86400 };
 
-/* Seconds until the certificate ends. False: there is none, or its time cannot be read. */
+/* Seconds until the certificate expires. False: there is none, or its time cannot be read. */
 static bool time_left(const X509 *certificate, double *left)
 {
     int days = 0, seconds = 0;
@@ -20,7 +20,7 @@ struct certificates certificates_of(void *ssl)
     struct certificates c = {.has_peer = false};
     if (!ssl)
         return c;
-    X509 *peer = SSL_get_peer_certificate(ssl); /* ours to free */
+    X509 *peer = SSL_get_peer_certificate(ssl); /* must be freed */
     c.has_peer = time_left(peer, &c.peer);
     X509_free(peer);
     c.has_own = time_left(SSL_get_certificate(ssl), &c.own);

@@ -1,5 +1,5 @@
 /*
- * For how long the certificates of a TLS session (OpenSSL) are still valid.
+ * The remaining validity of the certificates of a TLS session (OpenSSL).
  */
 #ifndef DBRUN_BASE_CERTIFICATE_H
 #define DBRUN_BASE_CERTIFICATE_H
@@ -9,7 +9,7 @@
 struct certificates {
     bool has_peer; /* the other side has shown one */
     bool has_own;  /* this side has one */
-    double peer;   /* seconds until it ends; negative: it has ended */
+    double peer;   /* seconds until it expires; negative: it has expired */
     double own;
 };
 

@@ -15,8 +15,8 @@
 
 /* Now, in nanoseconds on CLOCK_MONOTONIC. */
 uint64_t mono_now(void);
-/* The same to within one tick of the kernel's clock (at most 10 ms behind, never ahead), in a quarter of the
- * time. */
+/* The same to within one tick of the kernel's clock (at most 10 ms behind, never ahead), four times as
+ * fast. */
 uint64_t mono_coarse(void);
 
 /* `seconds` in nanoseconds. Negative counts as 0; NaN and more than 272 years as DEADLINE_NEVER. */

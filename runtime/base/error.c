@@ -6,7 +6,7 @@
 #include <string.h>
 
 static char out_of_memory[] = "not enough memory";
-/* Replaces the fields of an error when there is no memory for them; never written to. */
+/* Stands in for the fields of an error when out of memory; never written to. */
 static char *no_fields[ERROR_FIELDS];
 
 void error_clear(struct error *e)
@@ -35,7 +35,7 @@ void error_setv(struct error *e, enum error_kind kind, const char *fmt, va_list 
     if (!e)
         return;
     char *text;
-    /* Format first: the arguments may point into the error that is about to be cleared. */
+    /* Format first: the arguments can point into the error that is about to be cleared. */
     if (vasprintf(&text, fmt, ap) < 0)
         text = out_of_memory;
     error_clear(e);

@@ -1,9 +1,9 @@
 /*
- * The error value of floors 0 to 2: what went wrong, and everything a person needs to repair it. The binding
+ * The error value of floors 0 to 2: what went wrong, and everything a person needs to fix it. The binding
  * turns it into the Lua error object (bind/base/error.h).
  *
- * An error is a plain struct that its owner zero-initialises and clears. Setting never fails: when
- * memory is out, the message is a static text.
+ * An error is a plain struct that its owner zero-initialises and clears. Setting never fails: when out of
+ * memory, the message is a static text.
  */
 #ifndef DBRUN_BASE_ERROR_H
 #define DBRUN_BASE_ERROR_H
@@ -63,14 +63,14 @@ struct error {
     char **field; /* ERROR_FIELDS of them; NULL in an error that is not set */
 };
 
-/* Replaces whatever `e` held. `e` may be NULL: then nothing happens. */
+/* Replaces whatever `e` held. Does nothing when `e` is NULL. */
 void error_set(struct error *e, enum error_kind kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void error_setv(struct error *e, enum error_kind kind, const char *fmt, va_list ap)
     __attribute__((format(printf, 3, 0)));
 /* Sets one field of an error that is set; a copy of `text` is kept. NULL removes it. */
 void error_set_field(struct error *e, enum error_field f, const char *text);
-/* What to do when `err`, an errno, tells of a limit of the system (descriptors, processes); else NULL. */
+/* The hint for an errno that means a system limit (descriptors, processes); else NULL. */
 const char *error_limit_hint(int err);
 /* Moves `from` into `to` (cleared first); `from` is empty afterwards. */
 void error_move(struct error *to, struct error *from);

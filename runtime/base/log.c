@@ -43,7 +43,7 @@ static void json_text(struct buf *out, const char *text, size_t len)
     }
 }
 
-/* Text from a server must neither control the terminal nor look like a log line of its own. */
+/* Text from a server must neither control the terminal nor look like a log line. */
 static void plain_text(struct buf *out, const char *text)
 {
     for (;;) {
@@ -56,7 +56,7 @@ static void plain_text(struct buf *out, const char *text)
     }
 }
 
-/* The letter that a character is written as behind a backslash; 0: it is written otherwise. */
+/* The letter of a character's backslash escape; 0: it has none. */
 static char letter_of(char c)
 {
     switch (c) {
@@ -88,7 +88,7 @@ static void line_text(struct buf *out, const char *text, size_t len)
     printable_add(out, text + from, len - from);
 }
 
-/* Can it stand without quotes? */
+/* True when the text needs no quotes. */
 static bool is_word(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
@@ -126,7 +126,7 @@ static void format_line(const struct log *log, enum log_level level, const char 
 }
 
 /* One write per line keeps the lines of several processes apart; a second write follows only when a pipe took
- * a part. An error on stderr is ignored: it cannot be reported anywhere. */
+ * only a part. An error on stderr is ignored: it cannot be reported anywhere. */
 static void write_out(int fd, const char *data, size_t len)
 {
     while (len) {

@@ -2,7 +2,7 @@
  * The program's log: lines on stderr, as text or JSON, with secrets masked.
  * text:  2026-01-31T12:00:00.123Z WARN  pool: ...
  * json:  {"time":"...","level":"warn","message":"..."}
- * With fields: the message on one line and ` rows=5 name="a b"` behind it; in JSON as members.
+ * With fields: the message on one line, followed by ` rows=5 name="a b"`; in JSON as members.
  */
 #ifndef DBRUN_BASE_LOG_H
 #define DBRUN_BASE_LOG_H

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The C library has this locale ready: nothing is allocated, and the call cannot fail. */
+/* The C library keeps this locale ready: the call allocates nothing and cannot fail. */
 static locale_t c_locale(void)
 {
     return newlocale(LC_ALL_MASK, "C", (locale_t)0);

@@ -1,7 +1,7 @@
 /*
  * Numbers and words of a wire format as text. Always in the "C" locale: a script may set another one
  * (os.setlocale), which changes what strtod, printf and isalpha of the C library read and write. `make lint`
- * keeps these out of the codecs.
+ * forbids these functions in the codecs.
  */
 #ifndef DBRUN_BASE_NUMBER_H
 #define DBRUN_BASE_NUMBER_H
@@ -23,14 +23,14 @@ enum { NUMBER_MAX = 32 };
  * length. The number must be finite. */
 size_t number_format(char out[NUMBER_MAX], double v);
 
-/* Reads "[+-]digits" up to a NUL; false when the text is another one or beyond int64. */
+/* Reads "[+-]digits" up to a NUL; false when the text is different or exceeds int64. */
 bool number_parse_int(const char *text, int64_t *v);
-/* The same, or 0. */
+/* The same; 0 on failure. */
 int64_t number_int(const char *text);
-/* The digits that a text begins with; 0: there are none, or more than nine. */
+/* The number at the beginning of a text; 0: no digits, or more than nine. */
 int64_t number_leading(const char *text);
 
-/* For the calls of a library that uses the locale: the thread is in the "C" locale from begin to end. No Lua
+/* Around calls of a library that uses the locale: the thread is in the "C" locale from begin to end. No Lua
  * error may be raised in between. */
 locale_t number_locale_begin(void);
 void number_locale_end(locale_t before);
@@ -67,9 +67,9 @@ static inline char ascii_upper(char c)
     return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c;
 }
 
-/* Does the text begin with `n` bytes that are those of `word` but for upper and lower case? */
+/* True when the text begins with the first `n` bytes of `word`, in upper or lower case. */
 bool ascii_begins(const char *text, const char *word, size_t n);
-/* Is it this word, in upper or lower case? */
+/* True when the text is this word, in upper or lower case. */
 bool ascii_is_word(const char *text, size_t len, const char *word);
 
 #endif

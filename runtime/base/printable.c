@@ -17,7 +17,7 @@ unsigned printable_control(const char *text, size_t n)
     return is && n < 4 ? code : 0;
 }
 
-/* The bytes at the start of `text` that are printed as they are. */
+/* The number of bytes at the start of `text` that are printed unchanged. */
 static size_t plain_bytes(const char *text, size_t len, bool one_line)
 {
     size_t i = 0;

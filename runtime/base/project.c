@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Is this user, or for root the one who called sudo, the owner? */
+/* True when this user, or for root the user who called sudo, is the owner. */
 static bool is_own(uid_t owner)
 {
     uid_t self = geteuid();
@@ -18,7 +18,7 @@ static bool is_own(uid_t owner)
     return caller != NULL && number_parse_int(caller, &uid) && uid >= 0 && (uint64_t)uid == owner;
 }
 
-/* stat(folder/name); false when it is not there. */
+/* stat(folder/name); false when it does not exist. */
 static bool look(const char *folder, const char *name, struct stat *st)
 {
     char path[PATH_MAX + 32];
@@ -34,7 +34,7 @@ static bool has_project(const char *folder)
            (look(folder, "scripts/migrations", &st) && S_ISDIR(st.st_mode));
 }
 
-/* Is the folder the last one to look at? */
+/* True when the search ends at this folder. */
 static bool is_border(const char *folder, const struct stat *here)
 {
     const char *home = getenv("HOME");

@@ -15,7 +15,7 @@ struct secret {
     size_t len;
 };
 
-/* What can begin with a byte: a secret, in any spelling; a place that holds one. Most texts contain few such
+/* What a byte can begin: a secret, in any spelling, or a place that holds one. Most texts contain few such
  * bytes, which makes masking fast. */
 enum { SECRET = 1, PLACE = 2 };
 static const unsigned char places[256] = {[':'] = PLACE, ['p'] = PLACE, ['P'] = PLACE}; /* "password" */
@@ -85,9 +85,9 @@ static bool is_word(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
-/* ---- secrets that are known ---- */
+/* ---- known secrets ---- */
 
-/* How a text may spell a byte: as it is; as %XX in URLs; after a backslash in keyword strings and JSON; a
+/* How a text can spell a byte: unchanged; as %XX in URLs; after a backslash in keyword strings and JSON; a
  * quote doubled, as in SQL. */
 enum spelling { PLAIN, PERCENT, BACKSLASH, DOUBLED, SPELLINGS };
 
@@ -121,8 +121,8 @@ static size_t matches(const char *text, size_t len, const struct secret *secret,
     return at;
 }
 
-/* A short word of small letters may be part of another word ("test" in "latest"): masking it there makes the
- * text unreadable and hides nothing. */
+/* True for a short lower-case word, which can be part of another word ("test" in "latest"): masking it there
+ * makes the text unreadable and hides nothing. */
 static bool whole_words_only(const struct secret *secret)
 {
     if (secret->len >= SHORT_WORD)
@@ -152,13 +152,13 @@ static size_t known_at(const struct secrets *s, const char *text, size_t len, si
 
 /* ---- places that hold secrets ---- */
 
-/* Does the quote end a value, rather than belong to a password? */
+/* True when the quote ends a value, and is not part of a password. */
 static bool closes(const char *text, size_t len, size_t at)
 {
     return is_quote(text[at]) && (at + 1 == len || !is_word(text[at + 1]));
 }
 
-/* Could text[from..to) be what follows the '@' of a URL? */
+/* True when text[from..to) could be what follows the '@' of a URL. */
 static bool like_host(const char *text, size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++)
@@ -178,9 +178,9 @@ static bool is_port(const char *text, size_t from, size_t to)
     return to > from;
 }
 
-/* After "://": the span of the password in "user:password@". A password that is not %-encoded may contain
- * '@', '/', quotes, even spaces, so it ends at the last '@' of the line that what looks like a host follows.
- * Masking too much is better than too little. */
+/* After "://": the span of the password in "user:password@". A password that is not %-encoded can contain
+ * '@', '/', quotes, even spaces, so it ends at the last '@' of the line that is followed by something like a
+ * host. Masking too much is better than too little. */
 static bool url_password(const char *text, size_t len, size_t *from, size_t *to)
 {
     size_t colon = 0;
@@ -240,7 +240,7 @@ static size_t skip_blanks(const char *text, size_t len, size_t i)
     return i;
 }
 
-/* Past blanks, line ends and comments of SQL. */
+/* Skips blanks, line ends and SQL comments. */
 static size_t skip_sql_gap(const char *text, size_t len, size_t i)
 {
     for (;;) {
@@ -260,7 +260,7 @@ static size_t skip_sql_gap(const char *text, size_t len, size_t i)
     }
 }
 
-/* Length of what begins a string of SQL: E, N, B, X or U& before a quote. */
+/* Length of the prefix of an SQL string: E, N, B, X or U& before a quote. */
 static size_t string_prefix(const char *text, size_t len)
 {
     if (len >= 2 && strchr("EeNnBbXx", text[0]) && text[0] != '\0' && text[1] == '\'')
@@ -279,15 +279,15 @@ static size_t dollar_tag(const char *text, size_t len)
     return i < len && text[i] == '$' ? i + 1 : 0;
 }
 
-/* Length of a value that ends as it begins: between two tags, or between doubled quotes, as in a string of
- * SQL that has a connection string. */
+/* Length of a value that ends as it begins: between two tags, or between doubled quotes, as in an SQL string
+ * that contains a connection string. */
 static size_t between(const char *text, size_t len, size_t tag)
 {
     const char *end = memmem(text + tag, len - tag, text, tag);
     return end ? (size_t)(end - text) + tag : len;
 }
 
-/* At the word "password": where its value begins, in "password = value", "password":"value" and SQL's
+/* At the word "password": the position of its value, in "password = value", "password":"value" and SQL's
  * PASSWORD 'value'; `len` when no value follows. */
 static size_t value_of_password(const char *text, size_t len)
 {
@@ -338,8 +338,8 @@ static bool place_at(const char *text, size_t len, size_t at, size_t *from, size
     return *to > *from;
 }
 
-/* From text[at] on, the first byte that anything can begin with; `len`: there is none. Of a place two bytes
- * are looked at, since many words begin with a p: "pa", ":/". */
+/* The position of the first byte, from text[at] on, that can begin anything; `len`: none. For places two
+ * bytes are compared ("pa", ":/"), because many words begin with p. */
 static size_t next_beginning(const unsigned char begins[256], const char *text, size_t len, size_t at)
 {
     for (; at < len; at++) {

@@ -67,7 +67,7 @@ static void close_on_exec_from(unsigned first)
         fcntl((int)fd, F_SETFD, FD_CLOEXEC);
 }
 
-/* Everything but stdio and exec; also run by spawn_exec. */
+/* All steps except stdio and exec; spawn_exec also runs it. */
 static bool become(const struct spawn *s, pid_t parent, enum step *step)
 {
     *step = STEP_SESSION;
@@ -124,7 +124,8 @@ static _Noreturn void child_main(const struct spawn *s, const int fd[3], int rep
 
 /* ---- ... to here ---- */
 
-/* When a folder of PATH may not be searched, execvp reports EACCES even for a program that does not exist. */
+/* True when a folder of PATH has the program. When a folder of PATH cannot be searched, execvp reports EACCES
+ * even for a program that does not exist. */
 static bool in_path(const char *name)
 {
     const char *path = getenv("PATH");
@@ -173,8 +174,8 @@ static void explain(const struct spawn *s, struct report *r, struct error *e)
     }
 }
 
-/* Descriptors 0 to 2 may be closed in this process: keep ours above them, so that dup2 in the child never
- * overwrites one that is still needed. */
+/* Descriptors 0 to 2 may be closed in this process: moves ours above them, so that dup2 in the child never
+ * overwrites a descriptor that is still needed. */
 static int above_stdio(int fd)
 {
     if (fd < 0 || fd > 2)
@@ -196,7 +197,7 @@ static bool make_pipe(int ends[2])
     return ends[0] >= 0 && ends[1] >= 0;
 }
 
-/* Is it a name for a descriptor of this process? What it writes to is not the child's to truncate. */
+/* True when the path names a descriptor of this process, whose file must not be truncated. */
 static bool is_descriptor(const char *path)
 {
     static const char *const names[] = {"/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/"};
@@ -210,11 +211,11 @@ static bool open_stdio(const struct spawn *s, int i, int *child, int *ours)
 {
     int ends[2] = {-1, -1};
     int flags = (i == 0 ? O_RDONLY : O_WRONLY | O_CREAT) | O_CLOEXEC | O_NOCTTY;
-    /* In either way nothing is overwritten by another one that writes the same file. */
+    /* O_APPEND in both cases, so that two writers of the same file do not overwrite each other. */
     if (i > 0)
         flags |= s->io[i] == SPAWN_APPEND || is_descriptor(s->path[i]) ? O_APPEND : O_APPEND | O_TRUNC;
     /* This process opens the file with its own rights, and the other user may own the folder: do not follow a
-     * link there. */
+     * link. */
     if (s->set_ids)
         flags |= O_NOFOLLOW;
     switch (s->io[i]) {

@@ -1,9 +1,9 @@
 /*
  * Starting a child process: fork, set it up, exec.
  *
- * libuv's uv_spawn is not used: it passes every descriptor without close-on-exec to the child (files that a
- * script opened with io.open among them), keeps ignored signals ignored and cannot ask for a signal on the
- * parent's death. The child here gets descriptors 0, 1 and 2 and nothing else.
+ * libuv's uv_spawn is not used: it passes every descriptor without close-on-exec to the child (including
+ * files that a script opened with io.open), keeps ignored signals ignored and cannot request a signal on the
+ * parent's death. The child here gets only descriptors 0, 1 and 2.
  *
  * Who owns what: the caller owns the pid (it must wait for it) and the pipe ends in `struct spawned`.
  */
@@ -21,7 +21,7 @@ enum spawn_io {
     SPAWN_NULL,
     SPAWN_PIPE,
     SPAWN_FILE,   /* stdin: read from it; the others: written from its beginning, created when missing */
-    SPAWN_APPEND, /* not stdin: written behind what it holds, created when missing */
+    SPAWN_APPEND, /* not stdin: appended to, created when missing */
     SPAWN_STDOUT, /* stderr only: the same as stdout */
 };
 
@@ -30,7 +30,7 @@ struct spawn {
     char *const *envp; /* NULL = the environment of this process */
     const char *cwd;   /* NULL = stay; entered with the rights of the new user */
     enum spawn_io io[3];
-    const char *path[3]; /* for SPAWN_FILE and SPAWN_APPEND; opened by this process; with set_ids never
+    const char *path[3]; /* for SPAWN_FILE and SPAWN_APPEND; opened by this process; with set_ids, never
                             through a link */
     bool new_session;    /* setsid: the terminal and its signals cannot reach it */
     int pdeathsig;       /* sent to the child when this process dies; 0 = none */

@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <string.h>
 
-/* Sets the pointer at `out`, to a function or an object; false: the library has none of this name, and it is
- * NULL. ISO C has no cast from an object pointer to a function pointer; POSIX gives dlsym this meaning. */
+/* Sets the pointer at `out`, to a function or an object; false: the library has no such name, and the pointer
+ * is NULL. ISO C has no cast from an object pointer to a function pointer; POSIX gives dlsym this meaning. */
 static inline bool symbol_find(void *library, const char *name, void *out)
 {
     void *p = dlsym(library, name);

@@ -24,7 +24,7 @@ size_t utf8_len(const char *text, size_t left)
     return len;
 }
 
-/* The length of the ASCII at the beginning, or less: whole words of it. */
+/* The length of the ASCII text at the beginning, rounded down to whole words. */
 static size_t ascii_words(const char *text, size_t len)
 {
     size_t i = 0;

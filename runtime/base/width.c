@@ -25,7 +25,7 @@ static bool is_in(unsigned code, const struct width_range *ranges, size_t n)
 
 #define IS_IN(code, ranges) is_in(code, ranges, ranges##_count)
 
-/* The character that a well-formed sequence of `n` bytes is. */
+/* The character of a well-formed sequence of `n` bytes. */
 static unsigned decode(const char *text, size_t n)
 {
     const unsigned char *s = (const unsigned char *)text;
@@ -50,7 +50,7 @@ static bool is_modifier(unsigned code)
     return code >= 0x1f3fb && code <= 0x1f3ff;
 }
 
-/* Columns of the escape of what cannot be printed at the start of `text`; 0 for what can be. */
+/* Columns of the escape for an unprintable character at the start of `text`; 0 when it is printable. */
 static size_t escape_columns(const char *text, size_t n)
 {
     if (n == 0)
@@ -71,14 +71,14 @@ static size_t columns_of(unsigned code)
     return IS_IN(code, width_zero) ? 0 : IS_IN(code, width_wide) ? 2 : 1;
 }
 
-/* What was read of one character as it is seen. */
+/* The part of one visible character that was read so far. */
 struct seen {
     unsigned last; /* the last character that is not a mark */
-    bool joined;   /* a joiner is before what comes */
+    bool joined;   /* a joiner precedes the next character */
     size_t columns;
 };
 
-/* Does `code` belong to what was read? Adds it if so. */
+/* True when `code` belongs to the visible character; then adds it. */
 static bool joins(struct seen *seen, unsigned code)
 {
     bool joined = seen->joined;

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Writes all of it, also after an interruption by a signal; false with errno when that fails, and then an
- * unknown part is written. Async-signal-safe. */
+/* Writes all of it, also after an interruption by a signal; false with errno on failure, when an unknown part
+ * has been written. Async-signal-safe. */
 bool write_all(int fd, const char *data, size_t len);
 
 #endif
