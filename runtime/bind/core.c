@@ -1,8 +1,8 @@
 #include "bind/core.h"
 
 /*
- * dbrun.core: one sub-table (or function) per binding. Each is opened when it is first asked for, so that
- * starting costs only what the script uses.
+ * dbrun.core: one sub-table (or function) per binding. Each is opened at its first use, so that a start costs
+ * only what the script uses.
  */
 #include "bind/base/error.h"
 #include "bind/data/digest.h"
@@ -24,8 +24,8 @@
 
 /* ---- the runtime ---- */
 
-/* The last of the program's parts to go: everything that refers to it was made later, and Lua
- * finalises in the reverse order. */
+/* Runs after all other finalisers: everything that refers to the runtime was made later, and Lua finalises in
+ * reverse order. */
 static int runtime_gc(lua_State *L)
 {
     struct runtime *rt = lua_touserdata(L, 1);
@@ -47,7 +47,7 @@ struct runtime *bind_open(lua_State *L)
     struct runtime *rt = bind_find(L);
     if (rt)
         return rt;
-    /* The block outlives its finaliser, so the log may go on using what it points to. */
+    /* The block outlives its finaliser, so the log can still use what it points to. */
     rt = lua_newuserdatauv(L, sizeof *rt + sizeof(struct log), 0);
     memset(rt, 0, sizeof *rt + sizeof(struct log));
     rt->log = (struct log *)(rt + 1);
@@ -125,12 +125,12 @@ int bind_core(lua_State *L)
     lua_newtable(L);
     lua_newtable(L);
     lua_setfield(L, -2, "options");
-    lua_pushlightuserdata(L, NULL); /* SQL NULL and JSON null, where nil cannot stand */
+    lua_pushlightuserdata(L, NULL); /* SQL NULL and JSON null, where nil is not possible */
     lua_setfield(L, -2, "null");
     bind_lib(L, rt, meta);
     lua_setmetatable(L, -2);
-    /* The error class must exist before anything can fail, and coroutines be transparent before a
-     * task can park in one. */
+    /* The error class must exist before anything can fail, and coroutines must be transparent before a task
+     * can park in one. */
     lua_getfield(L, -1, "error");
     lua_getfield(L, -2, "task");
     lua_pop(L, 2);

@@ -6,7 +6,7 @@
 
 #include "bind/base/runtime.h"
 
-/* The runtime of this Lua universe, made when there is none yet. */
+/* The runtime of this Lua universe; makes it when there is none yet. */
 struct runtime *bind_open(lua_State *L);
 /* lua_CFunction: pushes the table `dbrun.core` with one sub-table per binding. */
 int bind_core(lua_State *L);

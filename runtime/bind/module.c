@@ -7,7 +7,7 @@
 
 __attribute__((visibility("default"))) int luaopen_dbrun_core(lua_State *L);
 
-/* dbrun's own modules are where package.path finds dbrun.db. */
+/* Registers the folder of dbrun's own modules: where package.path finds dbrun.db. */
 static void note_own_folder(lua_State *L)
 {
     static const char file[] = "db.lua";

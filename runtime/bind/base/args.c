@@ -12,7 +12,7 @@ void bind_class_words(lua_State *L, const char *what, const char *as)
     lua_setfield(L, -2, "as");
 }
 
-/* Pushes the key under which the function stands in the table; false, and nothing, when it does not. */
+/* Pushes the function's key in the table; false, and pushes nothing, when it is not there. */
 static bool push_key_of(lua_State *L, int table, int function)
 {
     lua_pushnil(L);
@@ -25,7 +25,8 @@ static bool push_key_of(lua_State *L, int table, int function)
     return false;
 }
 
-/* Pushes the running function's name in the metatable at `meta` or among its methods; false: nothing. */
+/* Pushes the running function's name in the metatable at `meta` or among its methods; false: pushes
+ * nothing. */
 static bool push_name_in(lua_State *L, int meta)
 {
     lua_Debug ar;
@@ -94,7 +95,7 @@ int bind_wrong_self(lua_State *L, const char *tname, const char *fn)
 {
     struct error e = {0};
     luaL_checkstack(L, 12, "no room for an error object");
-    const char *got = bind_push_got(L, 1); /* before the stack grows: there may be no argument */
+    const char *got = bind_push_got(L, 1); /* before the stack grows, because there may be no argument */
     const char *name = fn ? fn : bind_push_name(L, tname);
     luaL_getmetatable(L, tname);
     int meta = lua_gettop(L);

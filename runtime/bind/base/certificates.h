@@ -8,8 +8,8 @@
 
 #include <lua.h>
 
-/* Pushes two values: seconds until the other side's certificate ends, and until the own one does; nil where
- * there is none. Returns their number. */
+/* Pushes two values: seconds until the server's certificate expires, and until the client's does; nil without
+ * a certificate. Returns their number. */
 int bind_push_certificates(lua_State *L, struct certificates certificates);
 
 #endif

@@ -1,7 +1,7 @@
 #include "bind/base/collector.h"
 
-/* lua_gc(LUA_GCSTEP, n) adds n KiB to what the collector takes for allocated since its last run; a negative
- * number is as good. (LUA_GCSTOP and LUA_GCRESTART would forget what had been allocated before.) */
+/* lua_gc(LUA_GCSTEP, n) adds n KiB to the amount that the collector counts as allocated since its last run; n
+ * can be negative. (LUA_GCSTOP and LUA_GCRESTART would reset this amount.) */
 enum { PAUSE = sizeof(ptrdiff_t) > 4 ? 1 << 30 : 1 << 20, STOPPED = -1 };
 
 void collector_settle(lua_State *L, struct runtime *rt)
@@ -14,7 +14,7 @@ void collector_settle(lua_State *L, struct runtime *rt)
 
 int collector_pause(lua_State *L)
 {
-    if (lua_gc(L, LUA_GCISRUNNING) != 1) /* the script has stopped it, or this is a finaliser */
+    if (lua_gc(L, LUA_GCISRUNNING) != 1) /* the script has stopped the collector, or this is a finaliser */
         return STOPPED;
     lua_gc(L, LUA_GCSTEP, -PAUSE);
     return lua_gc(L, LUA_GCCOUNT);

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A connect watches its deadline itself. One that has not ended this long after the deadline, or after so
- * much of its time, is stuck in name resolution or key derivation, which know no deadline. */
+/* A connect watches its deadline itself. If it has not ended GRACE after the deadline, or after MOST_LATE
+ * times its time, it is stuck in name resolution or key derivation, which have no time limit. */
 #define GRACE     (200 * NS_PER_MS)
 #define MOST_LATE 1.1
 
@@ -19,12 +19,12 @@ struct connecting {
     struct connector *connector; /* NULL: abandoned */
     struct pool_slot *slot;
     struct connecting *next;
-    struct connecting **link; /* the pointer that points to this one */
+    struct connecting **link; /* the pointer to this connect in the list */
     void *target;
     struct trace *trace; /* NULL: none */
     uint64_t began;      /* for the trace */
     uint64_t deadline;
-    uint64_t given_up;       /* a little later */
+    uint64_t given_up;       /* when the caller stops waiting: a little after the deadline */
     struct sched_timer late; /* on the loop */
     void *conn;
     struct error error;
@@ -76,7 +76,7 @@ static void list(struct connecting *c)
     cr->first = c;
 }
 
-/* Takes it out of the list, and stops its timer. */
+/* Removes the connect from the list, and stops its timer. */
 static void unlist(struct connecting *c)
 {
     sched_timer_stop(c->connector->rt->sched, &c->late);
@@ -88,7 +88,7 @@ static void unlist(struct connecting *c)
 
 /* ---- how it ends ---- */
 
-/* Each of these calls the pool, which may free itself, and the connector with it. */
+/* Each of these functions calls the pool, which can free itself, and the connector with it. */
 
 static void fail(struct pool_slot *slot, struct error *e)
 {
@@ -204,7 +204,7 @@ static void job_done(struct job *j)
     deliver(c);
 }
 
-/* The pool does not wait for it any more; the thread ends it and throws its result away. */
+/* Called when the pool no longer waits for the connect; the thread finishes it and discards the result. */
 static void abandon(struct connecting *c)
 {
     unlist(c);
@@ -243,7 +243,7 @@ void connector_abandon(struct connector *cr, const struct error *why)
     struct connecting *c;
     for (c = cr->first; c; c = c->next)
         c->abandoned = true;
-    while ((c = find_abandoned(cr))) { /* each time from the beginning: the pool may have begun others */
+    while ((c = find_abandoned(cr))) { /* each time anew: the pool may have begun others */
         struct pool_slot *slot = c->slot;
         struct error e = {0};
         abandon(c);

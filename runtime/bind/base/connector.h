@@ -8,8 +8,8 @@
  *   key derivation know no limit)
  *   the pool closes               the pool gets an error; the result is thrown away when it comes
  *
- * Who owns what: an engine or a Redis pool embeds the connector, and calls connector_forget before it goes. A
- * connect holds its target; the thread owns the connect until it has ended.
+ * Who owns what: an engine or a Redis pool embeds the connector, and calls connector_forget before it is
+ * freed. A connect holds its target; the thread owns the connect until the connect has ended.
  */
 #ifndef DBRUN_BIND_CONNECTOR_H
 #define DBRUN_BIND_CONNECTOR_H
@@ -23,9 +23,9 @@ struct connecting;
 struct connector_ops {
     const char *server;   /* for messages: "PostgreSQL" */
     const char *variable; /* for messages: the environment variable that names the host */
-    unsigned trace_pid;   /* of the trace */
-    /* Reference counting of the target (the address and login); threads share the target: only its count
-     * changes, atomically. */
+    unsigned trace_pid;   /* its pid in the trace */
+    /* Reference counting of the target (address and login). Threads share the target; only its count changes,
+     * atomically. */
     void (*hold)(void *target);
     void (*let_go)(void *target);
     /* The target's host and port as the user knows them. */
@@ -33,10 +33,10 @@ struct connector_ops {
     /* On the thread: returns an established connection, or NULL with `e` set. Should not retry once
      * connecting_is_wanted says no. */
     void *(*connect)(void *target, uint64_t deadline, const struct connecting *c, struct error *e);
-    /* Takes the connection over and makes what the pool keeps in the slot; NULL when memory is out, and then
-     * the connection is closed. */
+    /* Takes over the connection and makes what the pool keeps in the slot; NULL when out of memory, and the
+     * connection is then closed. */
     void *(*wrap)(struct pool_slot *slot, void *conn);
-    /* Closes the connection of an abandoned connect; may run on the thread. */
+    /* Closes the connection of an abandoned connect; can run on the thread. */
     void (*close)(void *conn);
 };
 
@@ -52,12 +52,12 @@ struct connector {
 /* For pool_ops.open. Calls the pool before it returns when the connector is blocking, or when no thread can
  * be started. */
 void connector_open(struct connector *cr, struct pool_slot *slot);
-/* The pool closes: fails every connect under way and leaves it to its thread. */
+/* For a pool that closes: fails every connect under way and leaves it to its thread. */
 void connector_forget(struct connector *cr);
-/* The connects that are under way now fail with this error, and are left to their threads. The pool may begin
- * others inside of this call. */
+/* Fails all connects under way with this error, and leaves them to their threads. The pool can begin others
+ * inside this call. */
 void connector_abandon(struct connector *cr, const struct error *why);
-/* On the thread: does the pool still wait for this connect? */
+/* On the thread: true while the pool still waits for this connect. */
 bool connecting_is_wanted(const struct connecting *c);
 
 #endif

@@ -118,7 +118,7 @@ int bind_fail(lua_State *L, struct runtime *rt, enum error_kind kind, const char
     return bind_error_raise(L, rt, &e);
 }
 
-/* Masks the field, if it is a text, of the table at 1. */
+/* Masks a field of the table at 1, if it is a text. */
 static void mask_field(lua_State *L, struct runtime *rt, const char *name)
 {
     if (lua_getfield(L, 1, name) == LUA_TSTRING) {

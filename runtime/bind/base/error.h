@@ -12,7 +12,7 @@
 /* Pushes the error object made from `e`, with secrets masked; `where` is the script line that made the call.
  * Does not clear `e`: Lua must own it, so that it does not leak when this raises "not enough memory". */
 void bind_error_push(lua_State *L, struct runtime *rt, const struct error *e);
-/* The errors that the scheduler raises become such objects. */
+/* Makes errors of the scheduler error objects, too. */
 void bind_error_of_tasks(struct runtime *rt);
 /* Clears `e` and raises the error object made from it. */
 int bind_error_raise(lua_State *L, struct runtime *rt, struct error *e);

@@ -4,7 +4,7 @@
 
 #include "bind/base/runtime.h"
 
-/* ---- reading t[key] of the table at `at`; gives `otherwise` when it is nil ---- */
+/* ---- reading t[key] of the table at `at`; `otherwise` when it is nil ---- */
 
 /* The functions that check the type raise an error of kind `usage` when it is wrong. */
 double field_number(lua_State *L, int at, const char *key, double otherwise);
@@ -13,7 +13,7 @@ double field_seconds(lua_State *L, int at, const char *key, double otherwise);
 lua_Integer field_integer(lua_State *L, int at, const char *key, lua_Integer otherwise);
 /* NULL when the field is nil. The text has no NUL bytes, and is valid as long as the table keeps it. */
 const char *field_text(lua_State *L, int at, const char *key);
-/* Any value but nil and false is true. */
+/* Any value except nil and false is true. */
 bool field_boolean(lua_State *L, int at, const char *key, bool otherwise);
 /* A reference to the function in the registry; LUA_NOREF when the field is no function. */
 int field_function(lua_State *L, int at, const char *key);

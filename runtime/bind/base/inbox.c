@@ -38,7 +38,7 @@ void inbox_lose(struct inbox *in, const struct error *why)
     wake(in);
 }
 
-/* Takes the oldest item out of the list, which must not be empty. */
+/* Removes the oldest item from the list, which must not be empty. */
 static struct inbox_item *unlink_first(struct inbox *in)
 {
     struct inbox_item *i = in->head;
@@ -62,7 +62,7 @@ void inbox_free(struct inbox *in)
 {
     in->wait = NULL;
     inbox_close(in);
-    while (in->taken) /* "not enough memory" was raised while these became Lua values */
+    while (in->taken) /* making Lua values of these has raised "not enough memory" */
         inbox_taken(in, in->taken);
     error_clear(&in->lost);
 }

@@ -1,12 +1,12 @@
 /*
- * Keeps what a server sends without being asked (notifications, messages) until the script takes it: a list
- * with a byte budget. One task at a time takes from it; the loss of the connection ends it.
+ * Keeps unsolicited notifications or messages from a server until the script takes them: a list with a byte
+ * limit. One task at a time takes from it; the loss of the connection ends it.
  *
- * From 8 MiB on the inbox is full: its owner stops reading from the connection, so that memory stays bounded,
- * until the script has taken items and at most 4 MiB are left.
+ * From 8 MiB on the inbox is full: to bound memory, its owner stops reading from the connection until the
+ * script has taken items and at most 4 MiB are left.
  *
  * Who owns what: the owner embeds the inbox, and an inbox_item in each of its items. The inbox owns the items
- * that were put, and frees them with `free`. A task that waits keeps the owner's userdata on its stack.
+ * that were put into it, and frees them with `free`. A waiting task keeps the owner's userdata on its stack.
  */
 #ifndef DBRUN_BIND_INBOX_H
 #define DBRUN_BIND_INBOX_H
@@ -28,19 +28,20 @@ struct inbox {
     bool full;                /* the owner must stop reading */
     bool taking;              /* a task waits, or was woken and has not run yet */
     struct wait *wait;        /* the wait of that task until it is woken */
-    struct error lost;        /* set: no more items come */
+    struct error lost;        /* set once no more items come */
 };
 
-/* ---- no Lua: may be called from the loop ---- */
+/* ---- no Lua: can be called from the loop ---- */
 
-/* Appends the item, and wakes the task that waits. */
+/* Appends the item, and wakes the waiting task. */
 void inbox_put(struct inbox *in, struct inbox_item *i, size_t weight);
-/* No more items come. Only the first reason counts; the script gets it after all items that came before. */
+/* Called when no more items come. Only the first reason counts; the script gets it after all earlier
+ * items. */
 void inbox_lose(struct inbox *in, const struct error *why);
-/* Throws the items away, and wakes the task that waits. */
+/* Discards the items, and wakes the waiting task. */
 void inbox_close(struct inbox *in);
-/* Frees everything without waking a task: when the owner goes no task waits, or the program ends and never
- * resumes the task. */
+/* Frees everything without waking a task: when the owner is freed, no task waits, or the program ends without
+ * resuming it. */
 void inbox_free(struct inbox *in);
 
 /* ---- taking ---- */
@@ -49,13 +50,13 @@ void inbox_free(struct inbox *in);
  * the script closes the inbox or takes the next item while this one becomes Lua values. */
 struct inbox_item *inbox_take(struct inbox *in);
 void inbox_taken(struct inbox *in, struct inbox_item *i);
-/* Is there an item to take? */
+/* True when there is an item to take. */
 bool inbox_has(const struct inbox *in);
 /* Parks the task until an item comes, the inbox is lost or closed, or the deadline passes; then k continues.
  * Only when !in->taking. */
 int inbox_wait(lua_State *L, struct runtime *rt, struct inbox *in, uint64_t deadline, lua_KContext ctx,
                lua_KFunction k);
-/* In k: ends the wait. Raises when the task was cancelled. */
+/* For k: ends the wait. Raises when the task was cancelled. */
 void inbox_waited(lua_State *L, struct runtime *rt, struct inbox *in);
 /* Raises in->lost. */
 int inbox_raise_lost(lua_State *L, struct runtime *rt, const struct inbox *in);

@@ -21,7 +21,7 @@ struct pool_words {
     const char *timeout; /* the setting that allows a longer wait */
     const char *full;    /* another remedy when the pool is full and calls do not wait; NULL = none */
     double waits;        /* how long a task waits, in seconds */
-    /* Fills in `h` for a slot that is leased. */
+    /* Sets `h` for a leased slot. */
     void (*holder)(const struct pool_slot *slot, struct pool_holder *h);
 };
 

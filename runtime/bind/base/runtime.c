@@ -35,7 +35,7 @@ lua_CFunction bind_replace(lua_State *L, struct runtime *rt, const char *name, l
     return before;
 }
 
-/* Into the table on top of the stack; the metatable stands at `metatable`. */
+/* Sets the functions in the table on top of the stack; the metatable is at `metatable`. */
 static void set_methods(lua_State *L, struct runtime *rt, const luaL_Reg *fns, int metatable)
 {
     lua_pushlightuserdata(L, rt);

@@ -1,6 +1,6 @@
 /*
- * What every binding needs: one struct for each Lua state, upvalue 1 of every C function that the modules
- * export (those of core.task have the scheduler). bind_open makes it once; it lives in the registry until
+ * What every binding needs: one struct per Lua state, upvalue 1 of every C function that the modules export
+ * (those of core.task have the scheduler instead). bind_open makes it once; it lives in the registry until
  * lua_close.
  */
 #ifndef DBRUN_BIND_RUNTIME_H
@@ -17,7 +17,7 @@
 
 struct pg_engine;
 
-/* --read-only refuses them, a dry run judges them. */
+/* Redis commands that may write: --read-only refuses them, a dry run judges them. */
 enum redis_writes { REDIS_WRITES_SENT, REDIS_WRITES_REFUSED, REDIS_WRITES_JUDGED };
 
 struct runtime {
@@ -25,16 +25,16 @@ struct runtime {
     struct workers *workers;
     struct secrets *secrets;
     struct log *log;
-    struct trace *trace;            /* --trace; NULL: none. The host's */
-    struct io_interrupt interrupt;  /* filled in by the host; fd = -1 in a stock lua5.4 */
+    struct trace *trace;            /* --trace; NULL: none. Owned by the host */
+    struct io_interrupt interrupt;  /* set by the host; fd = -1 in a stock lua5.4 */
     lua_State *L;                   /* the main thread */
-    enum redis_writes redis_writes; /* what becomes of Redis commands that may write */
-    uint64_t redis_links;           /* connections to Redis that were opened: their serial numbers */
-    uint64_t redis_links_own;       /* of them by dbrun itself, before the script (--stack) */
+    enum redis_writes redis_writes; /* how Redis commands that may write are treated */
+    uint64_t redis_links;           /* number of Redis connections opened so far: the last serial number */
+    uint64_t redis_links_own;       /* how many of these dbrun itself opened, before the script (--stack) */
     uint64_t schema_epoch;          /* raised by each DDL that a connection of the program commits */
     int uncounted;             /* KiB that results took while the collector did not count (collector.h) */
     struct pg_engine *engines; /* all engines that still have connections or users */
-    int pg_leases;             /* the metatable of leases, in the registry: found faster than by its name */
+    int pg_leases;             /* the metatable of leases, in the registry: faster than a lookup by name */
 };
 
 /* The runtime of the running C function (its upvalue 1). */
@@ -50,15 +50,15 @@ void bind_keep(lua_State *L);
 
 /* Pushes a library table whose functions all have the runtime as upvalue 1. */
 void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns);
-/* Puts `by`, with the runtime as upvalue 1, in place of a C function in the table on top of the stack;
- * returns the one that was there. */
+/* Replaces a C function in the table on top of the stack by `by`, with the runtime as upvalue 1; returns the
+ * old function. */
 lua_CFunction bind_replace(lua_State *L, struct runtime *rt, const char *name, lua_CFunction by);
 /* Pushes a new metatable, `tname` in the registry, with `meta` as metamethods and `methods` as its __index
  * table. Lua code may add methods to __index. */
 void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,
                 const luaL_Reg *methods);
-/* In a __gc: does the collector call it? If not, the script called it through the metatable, and the object
- * may still be in use, also by a task that waits. */
+/* In a __gc: true when the collector calls it. Otherwise the script called it through the metatable, and the
+ * object may still be in use, also by a waiting task. */
 bool bind_is_collected(lua_State *L);
 
 #endif
