@@ -10,7 +10,7 @@
 
 #define BOX_CLASS "dbrun.jsonbox"
 
-/* Owns the document while Lua values are made of it, which may raise "not enough memory". */
+/* Owns the document while Lua values are made of it, which can raise "not enough memory". */
 static int box_gc(lua_State *L)
 {
     json_t **box = luaL_checkudata(L, 1, BOX_CLASS);
@@ -106,7 +106,7 @@ static const char *hint_for(enum json_error_code code)
 
 static void set_malformed(struct error *e, json_error_t *at)
 {
-    /* jansson's message repeats a piece of the text, which may hold secrets: line and column are enough. */
+    /* jansson's message quotes a piece of the text, which may hold secrets: line and column are enough. */
     char *near = strstr(at->text, " near '");
     if (near)
         *near = '\0';
@@ -114,7 +114,7 @@ static void set_malformed(struct error *e, json_error_t *at)
     error_set_field(e, ERROR_HINT, hint_for(json_error_code(at)));
 }
 
-/* jansson would take a NUL for the end of the text and ignore the rest. */
+/* True for a NUL byte in the text: jansson would end the text there and ignore the rest. */
 static bool has_nul(const char *text, size_t len, json_error_t *at)
 {
     const char *nul = memchr(text, '\0', len);
@@ -175,7 +175,7 @@ static int decode(lua_State *L)
     return 1;
 }
 
-/* Is each key of the table at `at` a string? */
+/* True when each key of the table at `at` is a string. */
 static bool has_texts_only(lua_State *L, int at)
 {
     for (lua_pushnil(L); lua_next(L, at) != 0; lua_pop(L, 1)) {
@@ -200,9 +200,9 @@ static int mark(lua_State *L, const char *name, const char *class)
     lua_settop(L, 1);
     enum rows_kind kind = bind_rows_kind(L, 1);
     if (kind == ROWS_RESULT && strcmp(class, JSON_ARRAY_CLASS) == 0)
-        return 1; /* it is written as the list of its rows */
+        return 1; /* a result is written as the list of its rows */
     if (kind == ROWS_ROW && strcmp(class, JSON_OBJECT_CLASS) == 0 && has_texts_only(L, 1))
-        return 1; /* it is written as an object, in the order of its columns */
+        return 1; /* a row is written as an object, in the order of its columns */
     if (kind == ROWS_NONE && lua_getmetatable(L, 1)) {
         luaL_getmetatable(L, JSON_ARRAY_CLASS);
         luaL_getmetatable(L, JSON_OBJECT_CLASS);

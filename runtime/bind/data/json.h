@@ -1,6 +1,6 @@
 /*
- * JSON and Lua values. Reading is jansson's work (integers keep their 64 bits); writing is ours, because
- * its errors name the place in the value.
+ * JSON and Lua values. jansson reads JSON (integers keep their 64 bits); our own code writes it, so that
+ * errors name the place in the value.
  *
  * A JSON array becomes a table with the metatable "dbrun.array", an object a plain table, null the
  * light userdata NULL (core.null): so empty arrays, empty objects and nulls survive a round trip.

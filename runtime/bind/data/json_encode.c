@@ -14,7 +14,7 @@
 
 static void add_value(struct json_encoder *e, const struct json_place *at);
 
-/* Is the metatable of the table at `t` the one at stack place `class`? */
+/* True when the table at `t` has the metatable at stack index `class`. */
 static bool has_class(lua_State *L, int t, int class)
 {
     if (!lua_getmetatable(L, t))
@@ -24,7 +24,7 @@ static bool has_class(lua_State *L, int t, int class)
     return has;
 }
 
-/* Keys of the table at the top of the stack. */
+/* The number of keys of the table on top of the stack. */
 static lua_Integer count_keys(lua_State *L)
 {
     lua_Integer n = 0;
@@ -36,7 +36,7 @@ static lua_Integer count_keys(lua_State *L)
     return n;
 }
 
-/* The same, but only whole numbers: a result has fields beside its rows. */
+/* The number of its integer keys: a result has other fields beside its rows. */
 static lua_Integer count_rows(lua_State *L)
 {
     lua_Integer n = 0;
@@ -70,7 +70,7 @@ static void add_array(struct json_encoder *e, const struct json_place *at, lua_I
     json_add(e, "]", 1);
 }
 
-/* The member whose value is at the top of the stack. */
+/* Writes the member whose value is on top of the stack. */
 static void add_member(struct json_encoder *e, const struct json_place *at, bool first, const char *key,
                        size_t len)
 {
@@ -86,8 +86,8 @@ static void add_member(struct json_encoder *e, const struct json_place *at, bool
     add_value(e, &inside);
 }
 
-/* A member's name from the key at `idx` of the table at `t`. A table that was marked as an object may
- * have integer keys; their text goes to `digits`. */
+/* A member's name from the key at `idx` of the table at `t`. A table marked as an object can have integer
+ * keys; their text goes to `digits`. */
 static const char *member_name(struct json_encoder *e, const struct json_place *at, int t, int idx,
                                char digits[32], size_t *len)
 {
@@ -141,7 +141,8 @@ static int compare_members(const void *a, const void *b)
     return x->len < y->len ? -1 : x->len > y->len;
 }
 
-/* The same, sorted by name. A table keeps names and keys (at 2i-1 and 2i) from being collected. */
+/* Writes the members sorted by name. A table holds names and keys (at 2i-1 and 2i), so that they are not
+ * collected. */
 static bool add_sorted_members(struct json_encoder *e, const struct json_place *at, bool first)
 {
     lua_State *L = e->L;
@@ -175,7 +176,7 @@ static bool add_sorted_members(struct json_encoder *e, const struct json_place *
 
 /* ---- rows of a statement ---- */
 
-/* Pushes the names of the columns of the row at `t`. Those of the last row are kept: mostly the next row has
+/* Pushes the column names of the row at `t`. Keeps the names of the last row, because mostly the next row has
  * the same. */
 static void push_names(struct json_encoder *e, int t)
 {
@@ -192,8 +193,8 @@ static void push_names(struct json_encoder *e, int t)
     lua_pushvalue(L, e->row_names);
 }
 
-/* Pushes a plain copy of the row at `t`: without its columns, whose names are at `names`, or with all of
- * them. */
+/* Pushes a plain copy of the row at `t`: all its fields, or only those that are not columns (column names at
+ * `names`). */
 static void push_copy(struct json_encoder *e, int t, int names, bool with_columns)
 {
     lua_State *L = e->L;
@@ -221,8 +222,8 @@ static void push_copy(struct json_encoder *e, int t, int names, bool with_column
     lua_settop(L, copy);
 }
 
-/* Writes the columns that the row at `t` has; with `nulls`, the others as null. Returns the number of those
- * that it has; `first`: nothing was written. */
+/* Writes the columns that the row at `t` has; with `nulls`, the missing ones as null. Returns how many it
+ * has; *first stays true while nothing was written. */
 static lua_Integer add_columns(struct json_encoder *e, const struct json_place *at, int t, bool *first)
 {
     lua_State *L = e->L;
@@ -248,7 +249,7 @@ static lua_Integer add_columns(struct json_encoder *e, const struct json_place *
     return found;
 }
 
-/* In the order of the columns; behind them, sorted, the keys that the script has added. */
+/* Writes the columns in their order, then, sorted, the keys that the script has added. */
 static bool add_row_members(struct json_encoder *e, const struct json_place *at)
 {
     lua_State *L = e->L;
@@ -303,7 +304,7 @@ static void add_table(struct json_encoder *e, const struct json_place *at)
         add_object(e, at, false);
 }
 
-/* The value at the top of the stack. */
+/* Writes the value on top of the stack. */
 static void add_value(struct json_encoder *e, const struct json_place *at)
 {
     lua_State *L = e->L;

@@ -17,7 +17,7 @@ static bool is_of_number(char c)
     return ascii_is_digit(c) || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
 }
 
-/* A decimal number as its digits, without zeros at both ends, and the place of its point. */
+/* A decimal number: its digits without leading and trailing zeros, and the position of the point. */
 struct decimal {
     char digits[LONGEST];
     size_t n;
@@ -61,7 +61,7 @@ static bool read_decimal(const char *s, size_t len, struct decimal *d)
     return true;
 }
 
-/* Is the float that the text reads as printed with the same digits? */
+/* True when the float closest to the text prints with the same digits. */
 static bool is_exact(const char *s, size_t len)
 {
     struct decimal given;
@@ -88,7 +88,7 @@ static bool is_beyond_int64(const char *s, size_t len)
     return !number_parse_int(text, &v);
 }
 
-/* What to write around the number: '"', 'e' (a float), or 0 = it stays. */
+/* How to rewrite the number: '"' as a string, 'e' as a float, 0 = unchanged. */
 static char mark_of(const char *s, size_t len, bool exact)
 {
     bool is_integer = !memchr(s, '.', len) && !memchr(s, 'e', len) && !memchr(s, 'E', len);

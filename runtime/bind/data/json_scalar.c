@@ -1,4 +1,4 @@
-/* Numbers and strings as JSON text, and the error for a value that has no JSON form. */
+/* Numbers and strings as JSON text, and the error for a value without a JSON form. */
 #include "bind/data/json_scalar.h"
 
 #include "base/number.h"

@@ -1,5 +1,5 @@
 /*
- * The lower half of json_encode.c: what all values need. An encoder lives on the C stack of one call; its
+ * The lower half of json_encode.c, which all values need. An encoder lives on the C stack of one call; its
  * buffer is a userdata on the Lua stack.
  */
 #ifndef DBRUN_BIND_JSON_SCALAR_H
@@ -20,23 +20,23 @@ struct json_encoder {
     lua_State *L;
     struct runtime *rt;
     struct buf *out;
-    int array_class; /* stack places of the two metatables */
+    int array_class; /* stack indexes of the two metatables */
     int object_class;
-    int row_meta; /* and of the last row: its metatable, the names of its columns */
+    int row_meta; /* stack indexes for the last row: its metatable, its column names */
     int row_names;
     int indent; /* 0 = on one line */
     bool sort_keys;
-    bool nulls; /* columns that a row does not have are written as null */
+    bool nulls; /* missing columns of a row are written as null */
     int depth;
 };
 
 /* Pushes an empty buffer. */
 struct buf *json_push_buf(lua_State *L);
-/* Raises the error that the value at this place has no JSON form. */
+/* Raises the error for a value at this place without a JSON form. */
 int json_refuse(struct json_encoder *e, const struct json_place *at, const char *what, const char *hint);
-/* Adds text as it is. */
+/* Adds text unchanged. */
 void json_add(struct json_encoder *e, const char *text, size_t len);
-/* With an indent: a line end, and the blanks of the next line. */
+/* With an indent: adds a line end, and the blanks of the next line. */
 void json_newline(struct json_encoder *e);
 void json_add_string(struct json_encoder *e, const struct json_place *at, const char *text, size_t len);
 void json_add_float(struct json_encoder *e, const struct json_place *at, double x);

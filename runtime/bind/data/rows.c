@@ -15,7 +15,7 @@ void bind_rows_meta(lua_State *L)
     lua_setfield(L, -2, "__tostring");
 }
 
-/* Pushes a field without asking metamethods. Returns its type. */
+/* Pushes a field without metamethods. Returns its type. */
 static int push_raw(lua_State *L, int t, const char *key)
 {
     lua_pushstring(L, key);
@@ -57,7 +57,7 @@ static bool push_name(lua_State *L, int columns, lua_Integer i)
 void bind_rows_names(lua_State *L)
 {
     int meta = lua_gettop(L);
-    lua_newtable(L); /* the names that were met */
+    lua_newtable(L); /* the names seen so far */
     lua_newtable(L);
     lua_Integer found = 0;
     bool any = push_raw(L, meta, "columns") == LUA_TTABLE;
@@ -80,9 +80,9 @@ void bind_rows_names(lua_State *L)
     lua_settop(L, meta);
 }
 
-/* ---- what a table is ---- */
+/* ---- the kind of a table ---- */
 
-/* Has the list of columns one with this name? */
+/* True when the list of columns has one with this name. */
 static bool has_column(lua_State *L, int columns, const char *name)
 {
     if (!lua_istable(L, columns))
@@ -99,8 +99,8 @@ static bool has_column(lua_State *L, int columns, const char *name)
     return has;
 }
 
-/* A result has the list of its columns. One that was copied, or whose list is gone, is known by the other
- * fields, unless they are columns; one without any, by its rows. */
+/* True for a result. A result has the list of its columns; a copied result, or one whose list was removed, is
+ * recognised by its other fields, unless these are columns; a result without any, by its rows. */
 static bool is_result(lua_State *L, int t, int meta)
 {
     int columns = meta + 1;
@@ -115,7 +115,7 @@ static bool is_result(lua_State *L, int t, int meta)
     return lua_rawgeti(L, t, 1) == LUA_TTABLE && lua_getmetatable(L, -1) && lua_rawequal(L, -1, meta);
 }
 
-/* Is one of the columns' names a key of the row? */
+/* True when a column name is a key of the row. */
 static bool has_named(lua_State *L, int t, int meta)
 {
     int columns = meta + 1;
@@ -149,7 +149,8 @@ enum rows_kind bind_rows_kind(lua_State *L, int at)
 
 /* ---- as text ---- */
 
-/* A table that got the function by hand, or a program without dbrun.db: as Lua would write it. */
+/* The text as Lua would write it: for a table to which a script gave this function, or a program without
+ * dbrun.db. */
 static int plain_text(lua_State *L)
 {
     lua_pushfstring(L, "%s: %p", luaL_typename(L, 1), lua_topointer(L, 1));

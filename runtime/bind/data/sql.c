@@ -30,7 +30,7 @@ struct library {
     free_parse_fn free_parse;
 };
 
-/* A result that the collector frees after a Lua error. */
+/* A result, which the collector frees after a Lua error. */
 struct box {
     PgQuerySplitResult result;
     free_fn free; /* NULL: empty */
@@ -60,7 +60,7 @@ static int tree_box_gc(lua_State *L)
     return 0;
 }
 
-/* Opens the library once. False when it is not there; then dlerror says why. */
+/* Opens the library once. False when it cannot be opened; dlerror says why. */
 static bool library_load(struct library *lib)
 {
     if (lib->split)
@@ -118,7 +118,7 @@ static int push_statements(lua_State *L, const PgQuerySplitResult *r)
     return 1;
 }
 
-/* The text to parse, or NULL with nil and a message pushed. */
+/* Returns the text to parse, or NULL with nil and a message pushed. */
 static const char *check_text(lua_State *L, struct library *lib)
 {
     size_t len;
@@ -172,7 +172,7 @@ static void *parse_thread(void *arg)
     return NULL;
 }
 
-/* Parses on a thread whose stack fits the text. False when there is none to be had. */
+/* Parses on a thread with a stack large enough for the text. False when no such thread can be started. */
 static bool parse_long(struct parse_job *job, size_t len)
 {
     sigset_t all;
@@ -220,9 +220,9 @@ static int sql_parse(lua_State *L)
     return 1;
 }
 
-/* scan(sql, at [, backslash]) -> the position behind the piece, its kind, its position, has it no end?;
- * nothing at the end of the text. So it is an iterator: for behind, kind, at in scan, sql, 1 do backslash:
- * standard_conforming_strings is off. */
+/* scan(sql, at [, backslash]) -> the position after the piece, its kind, its position, true when it has no
+ * end; nothing at the end of the text. Usable as an iterator: for behind, kind, at in scan, sql, 1 do.
+ * backslash: standard_conforming_strings is off. */
 static int sql_scan(lua_State *L)
 {
     static const char *const names[] = {
@@ -246,7 +246,7 @@ static int sql_scan(lua_State *L)
     return 4;
 }
 
-/* Is it a name or an operator, and not a brace of the SQL itself ('{}', an array, JSON)? */
+/* True for a {name} or {operator}, and not a brace of the SQL itself ('{}', an array, JSON). */
 static bool in_braces(const char *name, size_t len)
 {
     for (size_t i = 0; i < len; i++)
@@ -255,15 +255,15 @@ static bool in_braces(const char *name, size_t len)
     return len > 0;
 }
 
-/* Behind a string or a quoted name that begins there: what is in it is not dbrun's to write, as the name of a
- * table. */
+/* Skips a string or a quoted name that begins there: its content is not replaced, because it may be the name
+ * of a table. */
 static const char *behind_quotes(const char *open, const char *end)
 {
     const char *close = memchr(open + 1, *open, (size_t)(end - open - 1));
     return close ? close + 1 : end;
 }
 
-/* Text with {name} and {operator} written as those of pg_catalog (dbrun.db.catalog). */
+/* The text with each {name} and {operator} qualified with pg_catalog (dbrun.db.catalog). */
 static int sql_catalog(lua_State *L)
 {
     size_t len;

@@ -1,10 +1,10 @@
 /*
- * core.sql: SQL texts cut into pieces by our scanner (pg/scan.h), and split into statements and parsed by
- * PostgreSQL's own parser.
+ * core.sql: cuts SQL texts into pieces by our scanner (pg/scan.h), and splits them into statements and parses
+ * them by PostgreSQL's own parser.
  *
- * The parser is libpg_query, 2.7 MB that only migrations need: it is opened with dlopen at the first use,
- * so it does not slow the start of other programs, and the program works without it. Only the handle of
- * the library is kept between two calls.
+ * The parser is libpg_query, 2.7 MB that only migrations need: it is opened with dlopen at the first use, so
+ * that it does not slow other starts, and the program works without it. Only the handle of the library is
+ * kept between two calls.
  */
 #ifndef DBRUN_BIND_DATA_SQL_H
 #define DBRUN_BIND_DATA_SQL_H
@@ -18,7 +18,7 @@
  *               -> nil, message                             when the library is not there.
  *   parse(sql)  -> the parse tree as JSON text; nil, message [, position] as split. Names that the
  *               parser cut at 63 bytes may end within a character. A text over 8 MiB is refused.
- *   scan(sql, at) -> position behind the piece at `at`, its kind, `at`, true when the piece has no end;
+ *   scan(sql, at) -> position after the piece at `at`, its kind, `at`, true when the piece has no end;
  *               -> nothing at the end of the text. Kinds: blank, comment, word, quoted, string, dollar,
  *               parameter, number, sign (one byte). For a loop: for behind, kind, at in scan, sql, 1 do ...
  */

@@ -14,7 +14,7 @@ static int buf_gc(lua_State *L)
     return 0;
 }
 
-/* What is printed of a text: its first `len` bytes, and an ellipsis when that is not all. */
+/* The printed part of a text: its first `len` bytes, and an ellipsis when it was cut. */
 struct cell {
     size_t len, columns;
     bool cut;
@@ -84,7 +84,7 @@ static int push_escaped(lua_State *L, const char *text, size_t len, bool cut)
 static bool is_plain(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
-        if (text[i] < 0x20 || text[i] >= 0x7f) /* with a char that is signed, and one that is not */
+        if (text[i] < 0x20 || text[i] >= 0x7f) /* works for signed and unsigned char */
             return false;
     }
     return true;
@@ -105,7 +105,7 @@ static int text_cell(lua_State *L)
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
     size_t most = check_columns(L, 2);
-    if (len <= most && is_plain(text, len)) { /* nearly all */
+    if (len <= most && is_plain(text, len)) { /* the usual case */
         lua_settop(L, 1);
         lua_pushinteger(L, (lua_Integer)len);
         return 2;
