@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define READ_CHUNK 65536
-/* How much of a stdout that is read line by line is kept while no task waits for more. */
+/* The most output kept of a stdout that is read line by line, while no task waits for more. */
 #define READ_AHEAD ((size_t)1024 * 1024)
 
 struct child_set {
@@ -43,7 +43,7 @@ static void stream_close(struct child_stream *st)
     st->fd = -1;
 }
 
-/* Moves the rest to the front only now and then: each time would take quadratic time. */
+/* Moves the rest to the front only occasionally, because moving it each time would take quadratic time. */
 static void stream_take(struct child_stream *st, size_t n)
 {
     st->off += n;
@@ -58,7 +58,7 @@ static size_t held(const struct child *c, int stream)
     return c->out[stream - 1].buf.len - c->out[stream - 1].off;
 }
 
-/* Has the script asked for more of stdout than what is there? That holds when its wait has timed out, too. */
+/* True when the script has asked for more of stdout than is there, also after its wait has timed out. */
 static bool is_asked(struct child *c)
 {
     size_t len;
@@ -68,7 +68,7 @@ static bool is_asked(struct child *c)
     return len == 0;
 }
 
-/* May more of it be read? */
+/* True when more of the stream can be read. */
 static bool has_room(struct child *c, int stream)
 {
     size_t limit = c->opts.limit ? c->opts.limit : SIZE_MAX;
@@ -105,7 +105,7 @@ static bool read_chunk(struct child_stream *st)
     return true;
 }
 
-/* Reads at most a few chunks, so that a child with much output does not hold up the loop. */
+/* Reads at most a few chunks, so that a child with much output does not block the loop. */
 static void stream_ready(void *data, unsigned events)
 {
     (void)events;
@@ -122,7 +122,7 @@ static void stream_ready(void *data, unsigned events)
     }
     child_wake(c);
     if (child_over(c, c->asked))
-        child_input_wake(&c->in); /* a child that waits in its write reads nothing */
+        child_input_wake(&c->in); /* a child that blocks in its write reads nothing */
     watch_output(c);
 }
 
@@ -186,7 +186,8 @@ static void on_sigchld(uv_signal_t *handle, int signum)
         pid_t pid = waitpid(c->pid, &status, WNOHANG);
         if (pid == 0 || (pid < 0 && errno == EINTR))
             continue;
-        /* ECHILD: other code in this process took its status; it has ended, but the status is unknown. */
+        /* ECHILD: other code in this process took its status, so the child has ended with an unknown
+         * status. */
         c->status = pid < 0 ? -1 : status;
         child_ended(c);
     }

@@ -8,7 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How often the loop writes in a row for one child: a child that reads fast must not hold it up. */
+/* How often the loop writes in a row for one child, because a child that reads fast must not block the
+ * loop. */
 #define FEEDS_IN_A_ROW 4
 
 /* A write to a pipe without a reader raises SIGPIPE, which a stock lua does not ignore: block it for this

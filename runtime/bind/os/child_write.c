@@ -5,14 +5,13 @@
 
 #include <limits.h>
 
-/* A task that writes lets the loop turn when it has not for so long: a child that reads fast never fills the
- * pipe. */
+/* A writing task lets the loop run after this time, because the pipe to a child that reads fast never
+ * fills. */
 #define TURN_AFTER_NS (5 * NS_PER_MS)
-/* How often a task writes in a row while the child reads as fast. */
+/* How often a task writes in a row while the child keeps up. */
 #define WRITES_IN_A_ROW 16
 
-/* The stack of a write: what it was called with, the deadline in place of the seconds, and how much is
- * written. */
+/* The stack of a write: its arguments, with the deadline in place of the seconds, and the bytes written. */
 enum { TEXT = 2, DEADLINE = 3, WRITTEN = 4 };
 
 struct child_handle *child_handle_check(lua_State *L)
@@ -45,7 +44,7 @@ static int push_failure(lua_State *L)
     return 1;
 }
 
-/* Clears `e` and raises it, with how much of the text was written. */
+/* Clears `e` and raises it, with the number of bytes written. */
 static int fail(lua_State *L, struct error *e)
 {
     struct failure f = {bind_runtime(L), e, lua_tointeger(L, WRITTEN)};
@@ -67,7 +66,7 @@ static int fail(lua_State *L, struct error *e)
     return lua_error(L);
 }
 
-/* Raises why nothing can be written (any more). */
+/* Raises the reason why nothing can be written. */
 static int fail_closed(lua_State *L, const struct child *c)
 {
     struct error e = {0};
@@ -95,7 +94,7 @@ static int fail_closed(lua_State *L, const struct child *c)
         error_set(&e, ERROR_USAGE, "process: the standard input of '%s' is closed", c->name);
         error_set_field(&e, ERROR_HINT, "close_stdin() comes after the last write");
         break;
-    case CHILD_INPUT_OPEN: /* nothing but a cut refuses a write then */
+    case CHILD_INPUT_OPEN: /* then only a cut refuses a write */
         break;
     case CHILD_INPUT_BROKEN:
         error_set(&e, ERROR_IO, "cannot write to '%s' (process %d): %s", c->name, (int)c->pid,
@@ -106,7 +105,7 @@ static int fail_closed(lua_State *L, const struct child *c)
     return fail(L, &e);
 }
 
-/* The wait ended with the deadline or a cancellation; raises that. The child may be gone. */
+/* Raises when the wait ended with the deadline or a cancellation. The child may be gone. */
 static int fail_given_up(lua_State *L, enum wait_status how)
 {
     struct runtime *rt = bind_runtime(L);
@@ -145,7 +144,7 @@ static int waited(lua_State *L, int status, lua_KContext what)
     return what == FOR_ITS_TURN ? begin(L, c) : write_some(L, c);
 }
 
-/* It is this task's turn. */
+/* Writes in this task's turn. */
 static int write_some(lua_State *L, struct child *c)
 {
     struct child_input *in = &c->in;
@@ -166,12 +165,12 @@ static int write_some(lua_State *L, struct child *c)
         return 0;
     }
     struct sched *s = bind_runtime(L)->sched;
-    if (!task_can_park(L, s)) { /* nothing is written: see child_handle_write */
+    if (!task_can_park(L, s)) { /* nothing was written: see child_handle_write */
         child_input_next(in);
         task_check_park(L, s);
     }
     in->written = at;
-    if (child_over(c, c->asked)) { /* it waits in its own write until that is taken, and reads nothing */
+    if (child_over(c, c->asked)) { /* the child blocks in its own write and reads nothing */
         child_input_give_up(in);
         lua_pushvalue(L, WRITTEN);
         return 1;
@@ -232,8 +231,8 @@ int child_handle_write(lua_State *L)
     struct child_input *in = &c->in;
     if (in->state != CHILD_INPUT_OPEN || in->cut)
         return fail_closed(L, c);
-    /* A pipe takes up to PIPE_BUF bytes at once or not at all; a place that cannot wait must not begin more.
-     */
+    /* A pipe takes up to PIPE_BUF bytes at once or not at all; code that cannot wait must not begin a longer
+     * write. */
     if ((in->busy || lua_rawlen(L, TEXT) > PIPE_BUF) && !task_can_park(L, s))
         return bind_fail(
             L, bind_runtime(L), ERROR_USAGE,
@@ -256,7 +255,7 @@ int child_handle_feed(lua_State *L)
     const char *text = luaL_checklstring(L, 2, &len);
     struct child *c = open_child(L);
     lua_settop(L, 2);
-    lua_setiuservalue(L, 1, 1); /* keeps the text */
+    lua_setiuservalue(L, 1, 1); /* keeps the text alive */
     child_input_feed(&c->in, text, len);
     return 0;
 }

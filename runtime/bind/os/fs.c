@@ -27,7 +27,7 @@ static int fail(lua_State *L, const char *what, const char *path)
     return bind_error_raise(L, bind_runtime(L), &e);
 }
 
-/* A path with a NUL would name another file. */
+/* Raises for a path with a NUL, which would name another file. */
 static const char *check_path(lua_State *L, int arg)
 {
     size_t len;
@@ -176,7 +176,7 @@ static int fs_cwd(lua_State *L)
     return cwd ? push_malloced(L, cwd) : fail(L, "find the current folder", ".");
 }
 
-/* free_space(path) -> bytes that this user may still write */
+/* free_space(path) -> bytes that this user can still write */
 static int fs_free_space(lua_State *L)
 {
     const char *path = check_path(L, 1);
@@ -189,7 +189,7 @@ static int fs_free_space(lua_State *L)
 
 /* ---- changing files and folders ---- */
 
-/* mkdir(path [, mode]) -> false when it is there already. The mode is set whatever the umask is. */
+/* mkdir(path [, mode]) -> false when it already exists. The mode is set regardless of the umask. */
 static int fs_mkdir(lua_State *L)
 {
     const char *path = check_path(L, 1);
@@ -210,8 +210,8 @@ static int fs_rmdir(lua_State *L)
     return 0;
 }
 
-/* Removes what the folder `fd` (consumed) contains. 0, or the error's number. Another program may remove
- * the same things meanwhile: what is gone already is no error, at whichever call it is noticed. */
+/* Removes what the folder `fd` (consumed) contains. Returns 0 or errno. Another program may remove the same
+ * things meanwhile: a missing file is never an error. */
 static int remove_contents(int fd, int depth)
 {
     if (depth > 500) {
@@ -267,7 +267,7 @@ static int fs_rmtree(lua_State *L)
     return err && err != ENOENT ? fail(L, "remove", path) : 0;
 }
 
-/* unlink(path) -> false when it was not there */
+/* unlink(path) -> false when it did not exist */
 static int fs_unlink(lua_State *L)
 {
     const char *path = check_path(L, 1);
@@ -290,7 +290,7 @@ static int fs_rename(lua_State *L)
     return 0;
 }
 
-/* chown(path, uid, gid), of a link the link itself */
+/* chown(path, uid, gid); does not follow links */
 static int fs_chown(lua_State *L)
 {
     const char *path = check_path(L, 1);
@@ -336,8 +336,8 @@ static int fs_mkdtemp(lua_State *L)
 
 /* ---- writing a file ---- */
 
-/* write_new(path, data [, mode [, sync [, shown]]]): makes a file that must not exist; removes it when it
- * cannot be written completely. shown: the name in errors, when this one is not the file's last. */
+/* write_new(path, data [, mode [, sync [, shown]]]): creates a file that must not exist; removes it when it
+ * cannot be written completely. shown: the name for errors, when the file is renamed later. */
 static int fs_write_new(lua_State *L)
 {
     const char *path = check_path(L, 1);
@@ -385,7 +385,7 @@ static int lock_release(lua_State *L)
     return lock__gc(L);
 }
 
-/* Is the locked file still at this path? It may have been removed meanwhile. */
+/* True when the locked file is still at this path: it may have been removed meanwhile. */
 static bool still_there(int fd, const char *path)
 {
     struct stat ours, now;
@@ -393,7 +393,7 @@ static bool still_there(int fd, const char *path)
            ours.st_ino == now.st_ino;
 }
 
-/* try_lock(path [, mode]) -> lock, or nil when it is held already. The file is made when missing. */
+/* try_lock(path [, mode]) -> lock, or nil when it is already held. Creates a missing file. */
 static int fs_try_lock(lua_State *L)
 {
     const char *path = check_path(L, 1);
@@ -418,18 +418,18 @@ static int fs_try_lock(lua_State *L)
             return fail(L, "lock", path);
         }
     }
-    return 0; /* the file is removed and made again all the time: treat it as held */
+    return 0; /* the file is removed and created again and again: treat it as held */
 }
 
-/* limit_hint(errno) -> what to do when it tells of a limit, else nil */
+/* limit_hint(errno) -> the hint when it means a system limit, else nil */
 static int limit_hint(lua_State *L)
 {
     lua_pushstring(L, error_limit_hint((int)luaL_checkinteger(L, 1)));
     return 1;
 }
 
-/* project() -> the project's folder when it is one above the current folder, else nil; and where a project
- * may not be taken, its folder and "others" or "all" */
+/* project() -> the project's folder when it is above the current folder, else nil; then, for a project that
+ * must not be used, its folder and "others" or "all" */
 static int fs_project(lua_State *L)
 {
     struct project p;
@@ -445,7 +445,8 @@ static int fs_project(lua_State *L)
     return 3;
 }
 
-/* stranger(name) -> the uid of who has left `name` in the current folder, where all may write, else nil */
+/* stranger(name) -> the uid of another user who owns `name` in the current folder that everyone can write,
+ * else nil */
 static int fs_stranger(lua_State *L)
 {
     uid_t owner;

@@ -16,7 +16,7 @@ static int write_line(lua_State *L)
 }
 
 /* fields(level, message, {key, kind, value, ...}): kind "text", or "raw" for what JSON writes without quotes.
- * A field of a table could be a secret's part: the caller masks what it encodes. */
+ * Raw values are not masked here: the caller masks what it encodes. */
 static int write_fields(lua_State *L)
 {
     struct log *log = bind_runtime(L)->log;
@@ -47,7 +47,7 @@ static int write_fields(lua_State *L)
     return 0;
 }
 
-/* parameters([on]) -> on: are statements logged with their parameters? */
+/* parameters([on]) -> true when statements are logged with their parameters */
 static int log_parameters(lua_State *L)
 {
     struct log *log = bind_runtime(L)->log;
@@ -68,7 +68,7 @@ static int format_word(lua_State *L)
     return 1;
 }
 
-/* place([level]) -> "file:line" of the script's line that called, or nil */
+/* place([level]) -> "file:line" of the calling script line, or nil */
 static int place(lua_State *L)
 {
     char where[SCRIPT_WHERE];
@@ -95,7 +95,7 @@ static int mask(lua_State *L)
     const char *text = luaL_checklstring(L, 1, &len);
     luaL_Buffer out;
     struct buf masked = {0};
-    luaL_buffinit(L, &out); /* pushing the string may raise: do that before memory of C is taken */
+    luaL_buffinit(L, &out); /* pushing the string can raise: push it before allocating C memory */
     char *place = luaL_prepbuffsize(&out, len * 2 + 64);
     bool ok = secrets_mask(bind_runtime(L)->secrets, text, len, &masked) && masked.len <= len * 2 + 64;
     if (ok && masked.len)

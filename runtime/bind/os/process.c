@@ -52,7 +52,7 @@ static struct child_set *the_set(lua_State *L, struct runtime *rt)
     return box->set;
 }
 
-/* ---- a spec's table -> struct spawn; all memory is the collector's ---- */
+/* ---- a spec's table -> struct spawn; Lua owns all memory ---- */
 
 static const char *check_text(lua_State *L, struct runtime *rt, int idx, const char *what)
 {
@@ -89,7 +89,7 @@ static const char *text_field(lua_State *L, struct runtime *rt, const char *fiel
     const char *s = NULL;
     if (lua_getfield(L, 1, field) != LUA_TNIL)
         s = check_text(L, rt, -1, field);
-    lua_pop(L, 1); /* the spec's table keeps it */
+    lua_pop(L, 1); /* the spec's table keeps it alive */
     return s;
 }
 
@@ -170,7 +170,7 @@ static int process_start(lua_State *L)
     struct child_handle *h = lua_newuserdatauv(L, sizeof(*h), 1);
     h->child = NULL;
     luaL_setmetatable(L, CHILD_CLASS);
-    /* When the state is closed, the set must outlive its handles: it was made first, and finalizers run in
+    /* When the state is closed, the set must outlive its handles: it was made first, and finalisers run in
      * reverse order. */
     h->child = child_start(set, &s, &opts, &e);
     if (!h->child)
@@ -255,8 +255,8 @@ static const char *first_line(struct child *c, int stream, size_t *len)
     return child_line(c, len);
 }
 
-/* Takes what `look` gives and pushes it. While there is made room for it, a finaliser of the script's may
- * take something too, or close the handle: it is looked at again. */
+/* Takes what `look` returns and pushes it. While room for it is allocated, a finaliser of the script can also
+ * take something, or close the handle: so `look` is called again. */
 static int push_taken(lua_State *L, int stream, const char *(*look)(struct child *c, int stream, size_t *len))
 {
     luaL_Buffer b;
@@ -274,8 +274,8 @@ static int push_taken(lua_State *L, int stream, const char *(*look)(struct child
     return 1;
 }
 
-/* handle:over(what|nil) -> nothing; or 1 or 2 when that output is over its limit, and for what it is: see
- * wait; by default for what a task asked last */
+/* handle:over(what|nil) -> nothing; or 1 or 2 when that output is over its limit, and the `what` (see wait).
+ * Default: what a task last asked for */
 static int handle_over(lua_State *L)
 {
     struct child *c = child_check(L);
@@ -290,7 +290,7 @@ static int handle_over(lua_State *L)
     return 2;
 }
 
-/* handle:output(1|2) -> what was captured and not taken yet */
+/* handle:output(1|2) -> the captured output that was not taken yet */
 static int handle_output(lua_State *L)
 {
     struct child *c = child_check(L);
@@ -312,7 +312,7 @@ static int handle_line(lua_State *L)
     return lua_rawlen(L, -1) > 0;
 }
 
-/* handle:kill(number) -> false when it has ended already */
+/* handle:kill(number) -> false when it has already ended */
 static int handle_kill(lua_State *L)
 {
     struct child *c = child_check(L);
@@ -325,7 +325,7 @@ static int handle_kill(lua_State *L)
     return 1;
 }
 
-/* handle:terminate(): SIGTERM, SIGKILL after the grace; its output is thrown away */
+/* handle:terminate(): SIGTERM, SIGKILL after the grace; discards its output */
 static int handle_terminate(lua_State *L)
 {
     child_discard(child_check(L));

@@ -33,7 +33,7 @@ static int process_ids(lua_State *L)
     return 4;
 }
 
-/* host() -> the machine's name, cut after 255 bytes */
+/* host() -> the host name, cut to 255 bytes */
 static int process_host(lua_State *L)
 {
     char name[256];

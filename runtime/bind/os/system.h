@@ -1,6 +1,6 @@
 /*
- * The part of core.process that is about processes and users in general: signals, numbers, the user database,
- * the environment.
+ * The part of core.process for processes and users in general: signals, ids, the user database, the
+ * environment.
  */
 #ifndef DBRUN_BIND_SYSTEM_H
 #define DBRUN_BIND_SYSTEM_H

@@ -14,7 +14,7 @@ static int tty_isatty(lua_State *L)
     return 1;
 }
 
-/* width(fd) -> columns, nil where that is not known */
+/* width(fd) -> columns, nil when unknown */
 static int tty_width(lua_State *L)
 {
     struct winsize size = {0};
@@ -24,7 +24,7 @@ static int tty_width(lua_State *L)
     return 1;
 }
 
-/* height(fd) -> lines, nil where that is not known */
+/* height(fd) -> lines, nil when unknown */
 static int tty_height(lua_State *L)
 {
     struct winsize size = {0};

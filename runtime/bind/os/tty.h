@@ -1,4 +1,4 @@
-/* core.tty: is a descriptor a terminal, and how wide is it? */
+/* core.tty: whether a descriptor is a terminal, its size, and text escaped for it. */
 #ifndef DBRUN_BIND_TTY_H
 #define DBRUN_BIND_TTY_H
 
