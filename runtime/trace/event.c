@@ -1,4 +1,4 @@
-/* Events that end. */
+/* Ends events: makes records of them. */
 #include "trace/impl.h"
 
 #include "base/deadline.h"
@@ -19,7 +19,7 @@ static struct trace_text *text_of(struct trace *t, const struct trace_event *e)
     return x ? x : trace_text_passing(t->texts, &key);
 }
 
-/* With `now`, this event becomes lines, too: what it points to does not stay. */
+/* Makes lines of the waiting records, then of `now`, if set: what it points to does not stay. */
 static void tell_records(struct trace *t, const struct record *now)
 {
     trace_file_lock(t->file);

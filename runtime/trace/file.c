@@ -17,15 +17,15 @@
 
 enum {
     BLOCK = 64 * 1024, /* written at once */
-    ROOM = BLOCK * 2,  /* the lines of an event must fit behind a block */
-    STACK = 64 * 1024, /* of the thread */
+    ROOM = BLOCK * 2,  /* the lines of an event must fit after a block */
+    STACK = 64 * 1024, /* the thread's stack */
 };
 
 struct trace_file {
     int fd;
     bool forked;         /* this is a child's copy */
-    atomic_bool writing; /* a flush, the thread, or the handler of a signal, which never ends to */
-    bool is_mine;        /* `writing` is the thread's or the handler's: what it flushes, it may */
+    atomic_bool writing; /* a flush, the thread or a signal handler writes; the handler never clears it */
+    bool is_mine;        /* the thread or the handler set `writing`, and may flush */
     void (*fill)(void *data);
     void *data;
     pthread_t thread;
@@ -33,10 +33,10 @@ struct trace_file {
     pthread_cond_t wake;
     bool stopping;
     bool threaded;
-    _Atomic int failure; /* errno of the first write that failed; what comes later is dropped */
+    _Atomic int failure; /* errno of the first write that failed; later lines are dropped */
     bool told;
     uint64_t size;
-    size_t len; /* of whole lines */
+    size_t len; /* length of the complete lines */
     char lines[ROOM];
 };
 
@@ -50,8 +50,8 @@ static int close_failed(int fd)
     return -1;
 }
 
-/* A new file of this name beside it takes its place once it has its first lines, so that nobody who has the
- * old one open reads the trace, and its mode is ours. */
+/* A new file replaces the old one once it has its first lines, so that programs that have the old file open
+ * cannot read the trace, and the mode is ours. */
 static int replace(const char *path, const char *first, size_t len)
 {
     char name[PATH_MAX];
@@ -71,7 +71,7 @@ static int replace(const char *path, const char *first, size_t len)
     return close_failed(fd);
 }
 
-/* A device or a pipe. */
+/* Opens a device or a pipe. */
 static int open_other(const char *path, const char *first, size_t len)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
@@ -95,7 +95,7 @@ static int open_path(const char *path, const char *first, size_t len)
         return -1;
     }
     if (S_ISFIFO(st.st_mode) && st.st_uid != geteuid()) {
-        errno = EPERM; /* who made it in a folder of all would read the trace */
+        errno = EPERM; /* its creator, in a folder that everyone can write, could read the trace */
         return -1;
     }
     if (!S_ISREG(st.st_mode))
@@ -118,15 +118,14 @@ static void write_lines(struct trace_file *f)
 static void flush(struct trace_file *f)
 {
     if (!f->is_mine && atomic_exchange(&f->writing, true))
-        return; /* the handler reads it, and the process ends */
+        return; /* the signal handler reads the lines, and the process ends */
     write_lines(f);
     if (!f->is_mine)
         atomic_store(&f->writing, false);
 }
 
-/* By who has `writing`: all that there is becomes lines; `now`: and is written, also what is less than a
- * block.
- */
+/* Only for the owner of `writing`: makes lines of all records; `now`: also writes them, even less than a
+ * block. */
 static void fill_lines(struct trace_file *f, bool now)
 {
     f->is_mine = true;
@@ -162,7 +161,8 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* Signals are the main thread's. Without a thread the file is written by the block. */
+/* The thread takes no signals: the main thread handles them. Without a thread the file is written in whole
+ * blocks. */
 void trace_file_start(struct trace_file *f, void (*fill)(void *data), void *data)
 {
     sigset_t all;
@@ -252,8 +252,9 @@ int trace_file_failure(struct trace_file *f)
     return f->failure;
 }
 
-/* The signal may have interrupted a line, which has the lock: the whole lines before it are written without.
- * While they are being written, this waits a moment. An event whose line had just ended is told twice. */
+/* The signal may have interrupted code that holds the lock while it makes a line: so the complete lines
+ * before it are written without the lock. If they are being written just now, waits a moment. An event whose
+ * line had just ended can be written twice. */
 void trace_file_rescue(struct trace_file *f)
 {
     const struct timespec pause = {.tv_nsec = 1000000};

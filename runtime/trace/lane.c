@@ -1,4 +1,4 @@
-/* Lanes, and what has begun in them. */
+/* Lanes, and the spans that have begun in them. */
 #include "trace/impl.h"
 
 #include "base/deadline.h"
@@ -86,7 +86,7 @@ struct trace_span trace_begin(struct trace *t, uint32_t lane, uint64_t start)
     return span;
 }
 
-/* Takes it out of its lane. True: what began in the lane after it has ended, so that it nests. */
+/* True: all spans that began after it in the lane have ended, so it nests. */
 bool trace_pop(struct trace *t, const struct trace_span *span)
 {
     struct lane *lane = &t->lanes[span->lane];

@@ -1,4 +1,4 @@
-/* How much is written: failed writes, and the limit. */
+/* What is written: failed writes, and the size limit. */
 #include "trace/impl.h"
 
 #include "base/deadline.h"
@@ -8,10 +8,10 @@
 #include <string.h>
 
 enum {
-    STEPS = 16,       /* the room is filled in so many steps; from half of it on each leaves out more */
-    TOTALS_SHARE = 4, /* this part of the limit, but not more than TOTALS_MOST, is for the counts */
+    STEPS = 16,       /* the room is filled in steps; each one in the second half leaves out more events */
+    TOTALS_SHARE = 4, /* this part of the limit, but at most TOTALS_MOST, is for the counts */
     TOTALS_MOST = 4 << 20,
-    LEAST_SIZE = 200 /* of the line that tells what is left out */
+    LEAST_SIZE = 200 /* bytes of the line that says what is left out */
 };
 
 void trace_tell_failure(struct trace *t, int reason)
@@ -25,7 +25,7 @@ void trace_tell_failure(struct trace *t, int reason)
     t->s.tell(t->s.data, text);
 }
 
-/* The limit is 64 KiB at least. */
+/* The limit is at least 64 KiB. */
 uint64_t trace_totals_room(const struct trace *t)
 {
     uint64_t room = t->s.limit / TOTALS_SHARE;
@@ -38,7 +38,7 @@ static unsigned power_of(uint64_t ns)
     return us == 0 ? 0 : 64 - (unsigned)__builtin_clzll(us);
 }
 
-/* The duration that about half of the events written so far took, as a power of two of us. */
+/* The median duration of the events written so far, as a power of two of us. */
 static uint64_t usual_duration(const struct trace *t)
 {
     uint64_t seen = 0;

@@ -3,7 +3,7 @@
 #include "base/printable.h"
 #include "base/text.h"
 
-/* Of a number above 0. */
+/* The number of digits of a number above 0. */
 static unsigned digits_of(uint64_t n)
 {
     static const uint64_t powers[] = {1,

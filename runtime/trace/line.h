@@ -1,5 +1,5 @@
 /*
- * One line of the trace, made piece by piece in memory that is large enough: text, numbers, texts as JSON.
+ * Writes one line of the trace piece by piece into memory that is large enough: text, numbers, texts as JSON.
  */
 #ifndef DBRUN_TRACE_LINE_H
 #define DBRUN_TRACE_LINE_H
@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Each function returns where the next piece goes. */
+/* Each function returns the position for the next piece. */
 
 static inline char *line_put(char *at, const char *text, size_t len)
 {
@@ -33,8 +33,9 @@ static inline char *line_number(char *at, uint64_t n)
 /* A word that needs no escape: a kind, an SQLSTATE. */
 char *line_word(char *at, const char *word);
 
-/* Appends the text as it stands inside of quotes in JSON: no control character, `<` as \u003c, so that no
- * text ends the script of a page, and U+FFFD for what is no UTF-8. At most six bytes for one. */
+/* Appends the text as the content of a JSON string: control characters escaped, `<` as \u003c, so that no
+ * text ends the script element of a page, and U+FFFD for bytes that are not UTF-8. At most six bytes for each
+ * byte. */
 bool line_json(struct buf *out, const char *text, size_t len);
 
 #endif

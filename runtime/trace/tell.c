@@ -1,4 +1,4 @@
-/* Events as lines. */
+/* Writes events as lines. */
 #include "trace/impl.h"
 
 #include "base/deadline.h"
@@ -6,10 +6,10 @@
 
 #include <string.h>
 
-/* Bytes of an event's numbers and words, at most. */
+/* The most bytes that an event's numbers and words take. */
 enum { NUMBERS = 700 };
 
-/* Bytes of its lines, at most. */
+/* The most bytes that its lines take. */
 static size_t size_of(const struct trace_text *x)
 {
     return 2 * x->head.len + x->args.len + NUMBERS;
@@ -72,7 +72,7 @@ static char *add_whole(char *at, const struct trace *t, const struct record *r)
     return add_args(at, r, 0);
 }
 
-/* The second is as the first up to its time, but for its phase. */
+/* Adds b and e: the second line is like the first up to its time, except for its phase. */
 static char *add_pair(char *at, struct trace *t, const struct record *r)
 {
     const struct trace_text *x = r->text;

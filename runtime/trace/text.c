@@ -10,7 +10,7 @@ enum {
     CHAINS = 4096,
     MOST_TEXTS = 5000,
     MOST_BYTES = 16 << 20,
-    MASKED_MOST = TRACE_SQL_MOST * 2, /* what is masked: a secret may stand where the text is cut */
+    MASKED_MOST = TRACE_SQL_MOST * 2, /* bytes that are masked: a secret may lie where the text is cut */
     STEPS = 8                         /* buckets between a duration and its double */
 };
 
@@ -22,14 +22,14 @@ struct trace_texts {
     struct trace_text *chain[CHAINS];
     unsigned n;
     size_t bytes;
-    struct trace_text others[TRACE_CATS]; /* for what the table has no room for */
+    struct trace_text others[TRACE_CATS]; /* for texts without room in the table */
     struct trace_counts others_counts[TRACE_CATS];
-    struct trace_text passing; /* the last of those, as an event shows it */
+    struct trace_text passing; /* the last such text, as an event shows it */
 };
 
-/* ---- what an event says of a text ---- */
+/* ---- the part of an event that comes from its text ---- */
 
-/* The beginning of the text, with one blank for each row of blanks. */
+/* Adds the beginning of the text, with each run of blanks as one blank. */
 static bool add_name(struct buf *out, const char *text, size_t len)
 {
     char name[TRACE_NAME_MOST + 1];
@@ -147,7 +147,7 @@ void trace_texts_mask(struct trace_texts *t, const struct secrets *secrets)
     t->secrets = secrets;
 }
 
-/* A text with its counts is one block. */
+/* Allocates a text and its counts as one block. */
 static struct trace_text *add(struct trace_texts *t, const struct trace_key *key, uint64_t hash)
 {
     struct trace_text *x = calloc(1, sizeof *x + sizeof *x->counts);
@@ -197,7 +197,7 @@ struct trace_text *trace_text_passing(struct trace_texts *t, const struct trace_
 
 /* ---- counts ---- */
 
-/* Durations below STEPS us have a bucket each; from there on each double is cut into STEPS. */
+/* Durations below STEPS us have one bucket each; above, each doubling is divided into STEPS buckets. */
 static unsigned bucket_of(uint64_t us)
 {
     if (us < STEPS)
@@ -263,7 +263,7 @@ static bool describe(struct buf *out, const struct trace_text *x)
     buf_adds(out, "{\"name\":\"dbrun_statement\",\"ph\":\"M\",\"pid\":1,\"tid\":0,\"args\":{\"cat\":\"");
     buf_adds(out, trace_cat_names[x->cat]);
     buf_adds(out, "\"");
-    if (!x->args.data || strncmp(x->args.data, ",\"sql\"", 6) != 0) { /* its name tells it */
+    if (!x->args.data || strncmp(x->args.data, ",\"sql\"", 6) != 0) { /* its name says it */
         const char *name = x->head.data + sizeof start - 1;
         const char *end = strstr(name, "\",\"cat\":");
         buf_adds(out, ",\"sql\":\"");

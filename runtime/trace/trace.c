@@ -1,4 +1,4 @@
-/* The life of a trace: its first and its last lines. */
+/* Opening and closing a trace: its first and last lines. */
 #include "trace/impl.h"
 
 #include "base/deadline.h"
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-/* Bytes for lines of the counts that are always written. */
+/* Bytes for the lines of counts that are always written. */
 enum { OTHERS_SIZE = 4 * 1024 };
 
 /* The first lines, as one text. */
