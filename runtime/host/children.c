@@ -9,7 +9,7 @@ static struct {
 
 static const char execute_key, popen_key;
 
-/* Calls what was put in the place of the stock function. */
+/* Calls the replacement of the stock function. */
 static int call(lua_State *L, const char *key, lua_CFunction stock_function)
 {
     luaL_checkstack(L, 1, NULL);
@@ -32,7 +32,8 @@ static int io_popen(lua_State *L)
     return call(L, &popen_key, stock.popen);
 }
 
-/* core.children(execute, popen) -> os.execute, io.popen: puts these functions in the place of those. */
+/* core.children(execute, popen) -> os.execute, io.popen: replaces os.execute and io.popen by these functions,
+ * and returns the stock ones. */
 static int core_children(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);

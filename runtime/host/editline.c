@@ -6,7 +6,7 @@
 
 #define EDITLINE_SONAME "libedit.so.2"
 
-/* dbrun handles Ctrl-C itself; ~/.editrc may test the program's name. */
+/* dbrun handles Ctrl-C itself; ~/.editrc can test the program's name. */
 static bool set_up(void *library, int (*getc)(FILE *in))
 {
     int *catch_signals;

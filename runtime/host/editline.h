@@ -1,6 +1,6 @@
 /*
  * Line editing at the prompt: libedit, opened with dlopen when the prompt runs at a terminal. Linking it
- * would slow every start of the program.
+ * would slow every start.
  */
 #ifndef DBRUN_HOST_EDITLINE_H
 #define DBRUN_HOST_EDITLINE_H
@@ -22,8 +22,8 @@ struct editline {
     int *point;                                                  /* rl_point, in bytes */
 };
 
-/* NULL where the library is not installed. It stays until the end of the program. `getc` gives libedit its
- * characters, as wide ones; -1 = none. */
+/* NULL when the library is not installed. It stays loaded until the end of the program. `getc` returns
+ * libedit's next character, as a wide one; -1 = none. */
 const struct editline *editline_open(int (*getc)(FILE *in));
 
 #endif

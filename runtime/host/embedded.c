@@ -17,8 +17,8 @@ const struct embedded_module *embedded_find(const char *name)
     return bsearch(name, embedded_modules, embedded_count, sizeof *embedded_modules, compare_name);
 }
 
-/* Drops what was read of all code. Between the first byte of it and the last there are read-only arrays
- * alone, which the program's file has. */
+/* Drops the pages of all embedded code. Between its first and last byte are only read-only arrays, which can
+ * be read from the program's file again. */
 static void leave_memory(void)
 {
     uintptr_t begin = UINTPTR_MAX;
@@ -33,7 +33,7 @@ static void leave_memory(void)
     begin = (begin + page - 1) & ~(page - 1);
     end &= ~(page - 1);
     if (begin < end)
-        (void)madvise((void *)begin, end - begin, MADV_DONTNEED); /* when it fails, it costs memory */
+        (void)madvise((void *)begin, end - begin, MADV_DONTNEED); /* a failure only costs memory */
 }
 
 int embedded_load(lua_State *L, const struct embedded_module *m, const char *name)

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* The level of the frame of the method; -1: there is none. */
+/* The stack level of the method's frame; -1: none. */
 static int level_of(lua_State *L, lua_CFunction method)
 {
     lua_Debug ar;
@@ -16,7 +16,7 @@ static int level_of(lua_State *L, lua_CFunction method)
     return -1;
 }
 
-/* Pushes the text with a traceback, as in lua: without the frames of the prompt, which are its end. */
+/* Pushes the text with a traceback, as in lua: without the frames of the prompt at its end. */
 static void push_traceback(lua_State *L, const char *text, lua_CFunction method)
 {
     static const char title[] = "stack traceback:";
@@ -38,7 +38,7 @@ static void push_traceback(lua_State *L, const char *text, lua_CFunction method)
     lua_concat(L, 2);
 }
 
-/* As in lua: a string gets the traceback, an object with __tostring stays as it is. */
+/* As in lua: a string gets the traceback, an object with __tostring stays unchanged. */
 static int handle_message(lua_State *L)
 {
     const char *text = lua_tostring(L, 1);

@@ -6,7 +6,7 @@
 #include <lualib.h>
 #include <stdlib.h>
 
-/* Stack: whether it went well, and the error if not. */
+/* Stack: whether the program succeeded, and the error if not. */
 static int exit_status(lua_State *L, struct host *h)
 {
     bool ok = lua_toboolean(L, -2);
@@ -34,8 +34,8 @@ static int exit_status(lua_State *L, struct host *h)
 #define KEEP_MEMORY 1
 #endif
 
-/* lua_CFunction under pcall: rolls a dry run back and prints its summary, in a task of its own, since the
- * script's have ended. False: it is not known that nothing was kept. */
+/* lua_CFunction under pcall: rolls a dry run back and prints its summary, in a new task, because the script's
+ * tasks have ended. False: something may have been kept. */
 static int finish_dry_run(lua_State *L)
 {
     struct host *h = lua_touserdata(L, 1);
@@ -50,12 +50,13 @@ static int finish_dry_run(lua_State *L)
     return 1;
 }
 
-/* The tasks are over, or os.exit has printed the summary before it ended them (PHASE_ENDING). */
+/* Called when the tasks are over, unless os.exit has already printed the summary before it ended them
+ * (PHASE_ENDING). */
 static int end_dry_run(lua_State *L, struct host *h, int status)
 {
     if (h->phase != PHASE_RUNNING)
         return status;
-    signals_spare(); /* what stopped the script does not stop this */
+    signals_spare(); /* the signal that stopped the script must not stop this */
     lua_settop(L, 0);
     lua_pushcfunction(L, finish_dry_run);
     lua_pushlightuserdata(L, h);
@@ -66,8 +67,8 @@ static int end_dry_run(lua_State *L, struct host *h, int status)
     return status == STATUS_OK ? STATUS_FAILED : status;
 }
 
-/* The __gc of the state's first object, which lua_close calls last. What is left for it is to free each
- * object, a third of a second for a million of them, and the process ends. */
+/* The __gc of the state's first object, which lua_close calls last. Ends the process: only freeing each
+ * object is left, which takes a third of a second for a million objects. */
 static int skip_freeing(lua_State *L)
 {
     struct host *h = lua_touserdata(L, lua_upvalueindex(1));
@@ -107,7 +108,7 @@ static void left_behind(void *data, const char *text)
     report_line(h->progname, h->rt, text);
 }
 
-/* The tasks have ended: `status` is what sched_end returned. */
+/* Called when the tasks have ended: `status` is what sched_end returned. */
 static int after_end(struct host *h, int status)
 {
     lua_State *L = sched_main(h->rt->sched);
@@ -119,7 +120,7 @@ static int after_end(struct host *h, int status)
     return exit_close(L, h);
 }
 
-/* In a task that runs and does not wait, while the program ends. */
+/* Hook in a task that runs without waiting while the program ends. */
 static void end_late(void *data)
 {
     struct host *h = data;
@@ -128,8 +129,8 @@ static void end_late(void *data)
         finish_process(finish_flush(h, after_end(h, sched_end_late(s))));
 }
 
-/* os.exit(code, true) while tasks run. The frames of the caller stay on the C stack and are never returned
- * to, as in lua, which closes the state inside of os.exit too. */
+/* os.exit(code, true) while tasks run. Never returns to the caller's frames on the C stack, as in lua, which
+ * also closes the state inside os.exit. */
 static int end_program(struct host *h)
 {
     h->phase = PHASE_ENDING;
@@ -139,8 +140,9 @@ static int end_program(struct host *h)
 
 /*
  * os.exit([code [, close]]). Without `close` the process ends here, as in lua. With it, the other tasks are
- * cancelled and end, variables are closed, finalisers run, and the process ends with `code`. Called once more
- * meanwhile it ends the process at once; by a finaliser at the end, the others still run, as in lua.
+ * cancelled and end, variables are closed, finalisers run, and the process ends with `code`. A second call
+ * meanwhile ends the process at once; when a finaliser calls it at the end, the other finalisers still run,
+ * as in lua.
  */
 static int os_exit(lua_State *L)
 {
@@ -172,8 +174,8 @@ static int not_ended(lua_State *L, int status, lua_KContext ctx)
     return 0;
 }
 
-/* os.exit as scripts have it: a dry run ends in a function of Lua, which waits for its servers, and calls the
- * real one. Also for a script that has kept os.exit in a variable before the dry run began. */
+/* os.exit as scripts see it: a dry run ends in a Lua function, which waits for its servers and calls the real
+ * os.exit. Also affects a script that stored os.exit in a variable before the dry run began. */
 static int exit_or_cover(lua_State *L)
 {
     luaL_checkstack(L, 1, NULL);

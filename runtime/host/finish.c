@@ -1,4 +1,4 @@
-/* The end of the process: what is left in stdout's buffer. */
+/* The end of the process: flushes stdout. */
 #include "host/host.h"
 #include "host/modes.h"
 #include "host/signals.h"
@@ -34,7 +34,7 @@ int finish_flush(struct host *h, int status)
     return status;
 }
 
-/* OpenSSL's clean-up at exit would crash a thread that is still in a connect. */
+/* True when no other thread runs: OpenSSL's clean-up at exit would crash a thread that still connects. */
 static bool only_thread(void)
 {
     struct stat st;

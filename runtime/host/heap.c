@@ -7,12 +7,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* The functions below are those of its version 2, which the name stands for. */
+/* The functions below are those of version 2, to which the name belongs. */
 #define MIMALLOC_SONAME "libmimalloc.so.2"
 
-/* AddressSanitizer sees the ends of a block only if it is the C library's, whose functions it replaces. A
- * build with -DDBRUN_HEAP_FROM=0 tests the heap with it all the same, without LeakSanitizer, which does not
- * look there for pointers. */
+/* AddressSanitizer checks the bounds only of blocks from the C library, whose functions it replaces. A build
+ * with -DDBRUN_HEAP_FROM=0 tests the heap under it all the same, without LeakSanitizer, which does not look
+ * for pointers there. */
 #ifndef DBRUN_HEAP_FROM
 #ifdef __SANITIZE_ADDRESS__
 #define DBRUN_HEAP_FROM SIZE_MAX
@@ -21,26 +21,25 @@
 #endif
 #endif
 
-/* Addresses, not memory: what was never used of the area costs nothing. When it is full the C library goes
- * on. */
+/* Reserves addresses, not memory: unused parts of the area cost nothing. When it is full, blocks come from
+ * the C library. */
 #define AREA ((size_t)64 << 30)
-/* Of an area that mimalloc manages, and of what it takes of it at a time. */
+/* Alignment of an area that mimalloc manages, and the size of the parts that it takes. */
 #define SEGMENT ((size_t)32 << 20)
 
 struct mi_heap;
 
 static struct {
-    size_t asked;         /* bytes, until it was decided */
-    struct mi_heap *heap; /* NULL: there is none, or not yet */
-    uintptr_t area;       /* a block in it is mimalloc's */
+    size_t asked;         /* bytes asked for until the heap was chosen */
+    struct mi_heap *heap; /* NULL: none, or not yet */
+    uintptr_t area;       /* blocks in this area belong to mimalloc */
     void *(*take)(struct mi_heap *heap, size_t size);
     void *(*resize)(struct mi_heap *heap, void *block, size_t size);
     void (*give)(void *block);
 } memory;
 
-/* All of it can be written from the start, or there is none: version 2.0 of mimalloc makes parts of an area
- * writable when it needs them, and uses them also when that has failed (under a limit of memory, for
- * example). */
+/* Makes the whole area writable at once, or reserves none: mimalloc 2.0 makes parts of an area writable when
+ * it needs them, but uses them even if this has failed (for example under a memory limit). */
 static char *reserve_area(void)
 {
     char *p = mmap(NULL, AREA + SEGMENT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
@@ -70,7 +69,7 @@ static void open_heap(void)
     char *area = reserve_area();
     if (area == NULL || !manage(area, AREA, true, false, true, -1, true, &arena))
         return;
-    /* The first segment is a small program's: there a huge page would be mostly unused. */
+    /* Small programs use only the first segment, where a huge page would be mostly unused. */
     (void)madvise(area + SEGMENT, AREA - SEGMENT, MADV_HUGEPAGE);
     memory.area = (uintptr_t)area;
     memory.heap = make(arena);
@@ -95,7 +94,7 @@ static void give(void *block)
         free(block);
 }
 
-/* Into a block from wherever there is room. Lua may not be refused a smaller one. */
+/* Moves the block to wherever there is room. A smaller block must not be refused to Lua. */
 static void *move(void *block, size_t old, size_t size)
 {
     void *moved = take(size);
@@ -106,7 +105,7 @@ static void *move(void *block, size_t old, size_t size)
     return moved;
 }
 
-/* ---- the three of a state's life (lua_Alloc: manual of Lua 5.4, section 4.6) ---- */
+/* ---- the three allocators of a state (lua_Alloc: manual of Lua 5.4, section 4.6) ---- */
 
 static void *from_heap(void *data, void *block, size_t old, size_t size)
 {
@@ -121,7 +120,7 @@ static void *from_heap(void *data, void *block, size_t old, size_t size)
     return resized != NULL ? resized : move(block, old, size);
 }
 
-/* Where there is no mimalloc. */
+/* For systems without mimalloc. */
 static void *from_libc(void *data, void *block, size_t old, size_t size)
 {
     (void)data;
@@ -133,7 +132,7 @@ static void *from_libc(void *data, void *block, size_t old, size_t size)
     return realloc(block, size);
 }
 
-/* From the C library until DBRUN_HEAP_FROM bytes were asked for; one of the others from then on. */
+/* Uses the C library until DBRUN_HEAP_FROM bytes were asked for, then one of the others. */
 static void *counted(void *data, void *block, size_t old, size_t size)
 {
     lua_State *L = data;

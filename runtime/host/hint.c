@@ -16,7 +16,7 @@ struct question {
     bool found;
 };
 
-/* lua_CFunction under pcall: asks dbrun.nearest, which needs nothing but Lua's own libraries. */
+/* lua_CFunction under pcall: asks dbrun.nearest, which needs only Lua's standard libraries. */
 static int ask(lua_State *L)
 {
     struct question *q = lua_touserdata(L, 1);

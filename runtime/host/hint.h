@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The one of `names`, which stand one behind the other with a NUL at the end of each, that is nearest to the
- * first `len` bytes of `word`. False when none resembles it. */
+/* Finds the name in `names` (each ends with a NUL) that is nearest to the first `len` bytes of `word`. False
+ * when none is similar. */
 bool hint_find(const char *word, size_t len, const struct buf *names, char *out, size_t size);
 
 #endif

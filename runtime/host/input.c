@@ -5,7 +5,8 @@
 #define INPUT_CLASS   "dbrun.input"
 #define READING_CLASS "dbrun.reading"
 
-/* Its address is the key of the table: file -> struct input, or false for one that makes nobody wait. */
+/* Its address is the key of the table: file -> struct input, or false for a file on which reads never
+ * wait. */
 static const char inputs_key;
 
 bool input_is_open(const struct input *in)
@@ -87,7 +88,7 @@ static void hand_over(struct input *in)
     if (in->owner != NULL)
         reading_wake(in->owner);
     else if (in->watch != NULL)
-        io_borrowed_want(in->watch, false); /* else it would keep the loop alive */
+        io_borrowed_want(in->watch, false); /* otherwise it would keep the loop alive */
 }
 
 void reading_release(struct reading *r)

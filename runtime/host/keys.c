@@ -15,7 +15,8 @@ enum {
     ERASE = 0x7f       /* what the Backspace key sends */
 };
 
-/* The descriptor is the one that the program shares with the shell: it blocks. Watched is another one. */
+/* Reads from the descriptor that the program shares with the shell, which blocks. The loop watches another
+ * descriptor. */
 static bool read_byte(struct keys *k, char *byte)
 {
     ssize_t n;
@@ -64,8 +65,8 @@ void keys_type(struct keys *k, const char *text, size_t len)
     }
 }
 
-/* One end of line is \n, \r or \r\n. Other control characters but tabs are dropped: the editor would take
- * them for keys. */
+/* One end of line is \n, \r or \r\n. Other control characters except tabs are dropped, because the editor
+ * would read them as keys. */
 static void add_pasted(struct buf *paste, char byte, char before)
 {
     if (byte == '\n' && before == '\r')
@@ -137,7 +138,7 @@ int keys_next(struct keys *k)
             return -1;
         size_t n = mbrtowc(&wide, &byte, 1, &state);
         if (n == (size_t)-1)
-            return (unsigned char)byte; /* not of this encoding */
+            return (unsigned char)byte; /* invalid in this encoding */
         if (n != (size_t)-2)
             return n == 0 ? 0 : (int)wide;
     }

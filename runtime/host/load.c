@@ -5,13 +5,13 @@
 #include <lualib.h>
 #include <string.h>
 
-/* Lua's own functions. They have no upvalues, so they can be called in place of ours. */
+/* Lua's own functions. They have no upvalues, so ours can call them directly. */
 static struct {
     lua_CFunction dofile, loadfile, debug;
 } stock;
 
-/* Where the program begins in the text of a file, as luaL_loadfilex takes it: behind a byte order mark, and
- * at the end of a first line that begins with '#', so that lines have their numbers. */
+/* The beginning of the program in the text of a file, as for luaL_loadfilex: after a byte order mark, and at
+ * the end of a first line that begins with '#', so that line numbers stay correct. */
 static const char *program_in(const char *text, size_t *len)
 {
     static const char mark[] = "\xEF\xBB\xBF";
@@ -28,7 +28,8 @@ static const char *program_in(const char *text, size_t *len)
     return text;
 }
 
-/* Stack: from `results` on what a read of everything has left. Leaves the function, or the message, there. */
+/* Stack: the results of reading everything, from `results` on. Replaces them by the function or the
+ * message. */
 static int load_read(lua_State *L, int results, const char *mode)
 {
     int status = LUA_ERRFILE;
@@ -45,7 +46,7 @@ static int load_read(lua_State *L, int results, const char *mode)
     return status;
 }
 
-/* `then` goes on with the stack as it is, and what a read of everything has left above it. */
+/* Reads everything; `then` continues with the results on top of the stack. */
 static int read_all(lua_State *L, lua_KContext ctx, lua_KFunction then)
 {
     int args = read_push_reader(L);
@@ -82,7 +83,7 @@ static int dofile(lua_State *L)
 
 enum { MODE = 2, ENVIRONMENT, LOADED };
 
-/* `environment`: there is one, which may be nil. */
+/* `environment`: one was given, which can be nil. */
 static int return_read(lua_State *L, int status, lua_KContext environment)
 {
     (void)status;
@@ -109,7 +110,7 @@ static int loadfile(lua_State *L)
     return read_all(L, environment, return_read);
 }
 
-/* Its own loop reads a line, blocks, and runs it where nothing can yield. */
+/* Lua's own loop reads a line, blocking, and runs it where nothing can yield. */
 static int debug_debug(lua_State *L)
 {
     read_lend(L);

@@ -1,6 +1,6 @@
 /*
  * dofile and loadfile without a name, debug.debug and the script on standard input read it in turn with
- * io.read: nothing that a waiting read has taken of a line is missed.
+ * io.read: they also get what a waiting read has taken of a line.
  */
 #ifndef DBRUN_HOST_LOAD_H
 #define DBRUN_HOST_LOAD_H

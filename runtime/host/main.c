@@ -17,8 +17,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The next socket would get a standard descriptor that is closed, and print would write into it. Open
- * /dev/null there, in the direction that makes reads or writes fail as on a closed descriptor. */
+/* If a standard descriptor is closed, the next socket would get its number, and print would write into the
+ * socket. So opens /dev/null there, in the direction that makes reads or writes fail as on a closed
+ * descriptor. */
 static void guard_descriptors(void)
 {
     for (int fd = 0; fd <= 2; fd++)
@@ -32,7 +33,7 @@ static int cannot_watch(lua_State *L, int err)
     return luaL_error(L, "cannot watch for signals: %s", hint ? hint : strerror(err));
 }
 
-/* lua_CFunction under pcall: everything that may raise. Leaves the status of sched_run and the error. */
+/* lua_CFunction under pcall: everything that can raise. Leaves the status of sched_run and the error. */
 static int run(lua_State *L)
 {
     struct host *h = lua_touserdata(L, 1);
@@ -66,7 +67,7 @@ static int run_lua(struct host *h)
     return exit_close(L, h);
 }
 
-/* The script that the program's own name asks for: a link called dbmate runs dbrun as dbmate. */
+/* The script named by the program's own name: a link called dbmate runs the script dbmate. */
 static char *script_of_link(const char *progname)
 {
     static char dbmate[] = "dbmate";
@@ -74,7 +75,7 @@ static char *script_of_link(const char *progname)
     return strcmp(slash == NULL ? progname : slash + 1, dbmate) == 0 ? dbmate : NULL;
 }
 
-/* Run by such a link: every argument is the script's. */
+/* For a run by such a link: all arguments are the script's. */
 static bool prepare_link(struct host *h, char *name)
 {
     h->link_argv = calloc((size_t)h->argc + 2, sizeof *h->link_argv);
@@ -95,7 +96,7 @@ static bool prepare_link(struct host *h, char *name)
     return false;
 }
 
-/* Says what is wrong with the command line, which may hold anything, and returns false. */
+/* Reports what is wrong with the command line, which can hold any bytes, and returns false. */
 __attribute__((format(printf, 2, 3))) static bool refuse(const struct host *h, const char *fmt, ...)
 {
     char text[4096];
@@ -107,7 +108,7 @@ __attribute__((format(printf, 2, 3))) static bool refuse(const struct host *h, c
     return false;
 }
 
-/* Refuses an option that there is not, and names the nearest one. */
+/* Refuses an unknown option, and names the nearest one. */
 static bool refuse_option(const struct host *h)
 {
     const struct options *o = &h->options;
@@ -126,7 +127,7 @@ static bool refuse_option(const struct host *h)
     return refuse(h, "%s (dbrun --help lists them)", o->error);
 }
 
-/* Where commands of a project were looked for, for an error. */
+/* Writes where commands of a project were searched, for an error. */
 static void tell_places(const struct project *p, char *here, size_t here_size, char *passed,
                         size_t passed_size)
 {
@@ -166,7 +167,7 @@ static bool refuse_script(const struct host *h, const char *name, const char *re
                   reason, passed, ask, near, end);
 }
 
-/* -C: the folders in their order, each as seen from the one before. */
+/* -C: enters the folders in their order, each relative to the one before. */
 static bool enter_folders(const struct host *h)
 {
     const struct options *o = &h->options;

@@ -25,6 +25,6 @@ void modes_forget(void)
 void modes_give_back(void)
 {
     if (modes.kept &&
-        tcgetpgrp(modes.fd) == getpgrp()) /* else the terminal is another job's, and SIGTTOU came */
+        tcgetpgrp(modes.fd) == getpgrp()) /* otherwise another job has the terminal, and SIGTTOU came */
         tcsetattr(modes.fd, TCSANOW, &modes.ordinary);
 }

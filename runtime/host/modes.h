@@ -1,15 +1,15 @@
 /*
- * The terminal's ordinary modes while the prompt edits a line in modes of its own. A process that ends at
- * once, by os.exit in a task or by a second signal, gives the terminal back with them.
+ * Remembers the terminal's ordinary modes while the prompt edits a line in other modes. A process that ends
+ * at once, by os.exit in a task or by a second signal, restores them.
  */
 #ifndef DBRUN_HOST_MODES_H
 #define DBRUN_HOST_MODES_H
 
-/* Before the modes of this terminal are changed: notes them. */
+/* Stores the modes of this terminal, before they are changed. */
 void modes_keep(int fd);
-/* They are the ordinary ones again. */
+/* Forgets the stored modes: the terminal has them again. */
 void modes_forget(void);
-/* Sets those that were noted, if any. Async-signal-safe. */
+/* Restores the stored modes, if any. Async-signal-safe. */
 void modes_give_back(void);
 
 #endif

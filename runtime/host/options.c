@@ -71,7 +71,7 @@ static bool set_log_format(struct options *o, const char *text)
     return true;
 }
 
-/* FILE.html is the page, FILE.json the events alone. */
+/* FILE.html is the page, FILE.json only the events. */
 static bool set_trace(struct options *o, const char *text)
 {
     size_t len = strlen(text);
@@ -82,7 +82,7 @@ static bool set_trace(struct options *o, const char *text)
     return true;
 }
 
-/* As options of scripts take a size: k and KiB are 1024 bytes, kB is 1000. */
+/* A size as in options of scripts: k and KiB are 1024 bytes, kB is 1000. */
 static bool set_trace_limit(struct options *o, const char *text)
 {
     static const char letters[] = "kmgt";
@@ -123,7 +123,7 @@ static bool set_target(struct options *o, const char *text)
     return true;
 }
 
-/* lua's own, in its order. */
+/* lua's own options, in its order. */
 static const struct option_words lua_options[] = {
     {"-e", "stat", NULL, "execute string 'stat'"},
     {"-i", NULL, NULL, "enter interactive mode after executing 'script'"},
@@ -261,7 +261,7 @@ static void add_action(struct options *o, char kind, const char *text)
     o->actions[o->action_count++] = (struct option_action){kind, text};
 }
 
-/* One of lua's own: a letter, and for -e and -l an argument, here or next. */
+/* One of lua's own options: a letter, and for -e and -l an argument, attached or next. */
 static bool parse_short(struct options *o, char **argv, int *i)
 {
     const char *option = argv[*i];

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* -e, -l and -W are done in the order of the command line. */
+/* -e, -l and -W run in the order of the command line. */
 struct option_action {
     char kind; /* 'e', 'l' or 'W' */
     const char *text;
@@ -23,7 +23,7 @@ struct options {
     bool is_stdin;  /* the script is "-" */
     bool version;   /* -v */
     bool interact;  /* -i */
-    bool no_env;    /* -E: LUA_INIT, LUA_PATH and LUA_CPATH are not looked at */
+    bool no_env;    /* -E: ignore LUA_INIT, LUA_PATH and LUA_CPATH */
     bool help;      /* --help */
     bool about;     /* --version */
     bool stack;     /* --stack */
@@ -32,7 +32,7 @@ struct options {
     bool read_only;
     bool dry_run;
     bool log_parameters;
-    const char *target; /* the protected database that is named, for the prompt or a dry run */
+    const char *target; /* the name of the protected database that the prompt or a dry run may use */
     double timeout;     /* seconds, as the two below; 0 = none */
     double statement_timeout;
     double lock_timeout;
@@ -43,31 +43,32 @@ struct options {
     const char *log_format; /* "text", "json" or NULL */
     struct option_action *actions;
     int action_count;
-    const char **folders; /* of -C, to be entered one after the other */
+    const char **folders; /* of -C, entered one after the other */
     int folder_count;
     char error[256];     /* what is wrong with the command line */
-    const char *unknown; /* the option that there is not, for a hint; else NULL */
+    const char *unknown; /* the unknown option, for a hint; else NULL */
     size_t unknown_len;
 };
 
 /* False when the command line is wrong: o->error then says what, in one line. */
 bool options_parse(struct options *o, int argc, char **argv);
-/* What the command line leaves open, from DBRUN_LOG and DBRUN_LOG_FORMAT of the environment; false as above.
- */
+/* Sets what the command line leaves open from the environment variables DBRUN_LOG and DBRUN_LOG_FORMAT; false
+ * as above. */
 bool options_environment(struct options *o);
 void options_free(struct options *o);
-/* Is there anything to run without a script, such as -e? (Then neither prompt nor stdin.) */
+/* True when there is something to run without a script, such as -e. (Then there is no prompt, and stdin is
+ * not run.) */
 bool options_has_code(const struct options *o);
 
 /* One option, as --help and completion show it. */
 struct option_words {
     const char *name;    /* with its dashes */
-    const char *value;   /* what it takes; NULL: nothing */
-    const char *choices; /* the values it may take, with blanks between them; NULL: any */
+    const char *value;   /* its argument; NULL: none */
+    const char *choices; /* the allowed values, separated by blanks; NULL: any */
     const char *about;
 };
 
-/* The options in the order of --help; NULL behind the last. */
+/* The options in the order of --help; NULL after the last. */
 const struct option_words *options_words(size_t i);
 /* The text of --help. */
 void options_print_help(FILE *out);

@@ -1,9 +1,9 @@
 /*
  * The root task: does what the command line says, in lua's order; the first error ends the program.
  *
- * As in lua, one C function stands under every chunk, and nothing else: it is the first function of the root
- * task's coroutine, and it calls each chunk by lua_pcallk with the handler that notes tracebacks. Scripts ask
- * debug.getinfo and debug.getlocal for that depth to learn whether they are the main chunk.
+ * As in lua, exactly one C function is below every chunk on the stack: the first function of the root task's
+ * coroutine, which calls each chunk by lua_pcallk with the handler that keeps tracebacks. Scripts use this
+ * depth with debug.getinfo and debug.getlocal to find out whether they are the main chunk.
  */
 #include "host/host.h"
 #include "host/load.h"
@@ -28,11 +28,11 @@ enum step {
 /* Stack: the message handler; then what a step calls, or its result. */
 enum { AT_HANDLER = 1 };
 
-/* What a step left to do: nothing, or a call of the function on the stack with the arguments above it. */
+/* What a step returns: NO_CALL, or the number of arguments for a call of the function on the stack. */
 enum { NO_CALL = -1 };
 
-/* Takes the result of luaL_load* on the stack: the chunk to call, or an error to raise, which as in lua has
- * no traceback. */
+/* Takes the result of luaL_load* on the stack: the chunk to call, or an error, which as in lua is raised
+ * without a traceback. */
 static int loaded(lua_State *L, int status)
 {
     return status == LUA_OK ? 0 : lua_error(L);
@@ -43,7 +43,7 @@ static int load_text(lua_State *L, const char *text, const char *name)
     return loaded(L, luaL_loadbuffer(L, text, strlen(text), name));
 }
 
-/* dbrun.stack starts the servers and says where they are. */
+/* Calls dbrun.stack, which starts the servers and returns where they are. */
 static int prepare_stack(lua_State *L, struct host *h)
 {
     h->step = STEP_DRY_RUN;
@@ -57,7 +57,7 @@ static int prepare_stack(lua_State *L, struct host *h)
     return 0;
 }
 
-/* Its result overrides every other source of configuration. */
+/* Stores its result, which overrides every other source of configuration. */
 static void take_stack(lua_State *L, struct host *h)
 {
     h->rt->redis_links_own = h->rt->redis_links;
@@ -74,7 +74,7 @@ static void take_stack(lua_State *L, struct host *h)
     }
 }
 
-/* Modules of dbrun.dry take the place of what would be kept. */
+/* Calls dbrun.dry, whose modules replace everything that would keep changes. */
 static int prepare_dry_run(lua_State *L, struct host *h)
 {
     h->step = STEP_INIT;
@@ -105,7 +105,7 @@ static int prepare_init(lua_State *L, struct host *h)
     return load_text(L, init, name);
 }
 
-/* -e, -l and -W: `done` counts those that are over. */
+/* -e, -l and -W. */
 static int prepare_action(lua_State *L, struct host *h)
 {
     const struct options *o = &h->options;
@@ -148,7 +148,7 @@ static int prepare_script(lua_State *L, struct host *h)
         loaded(L, embedded_load(L, m, m->name));
     else
         loaded(L, h->options.is_stdin ? load_stdin(L) : luaL_loadfile(L, h->script));
-    h->returns_status = !h->options.interact; /* else the prompt's end is the program's */
+    h->returns_status = !h->options.interact; /* otherwise the program ends with the prompt */
     if (lua_getglobal(L, "arg") != LUA_TTABLE) {
         lua_pushliteral(L, "'arg' is not a table");
         return loaded(L, LUA_ERRRUN);
@@ -162,7 +162,7 @@ static int prepare_script(lua_State *L, struct host *h)
     return n;
 }
 
-/* The prompt at a terminal is Lua's work (dbrun.prompt). A dry run has none. */
+/* The prompt at a terminal is written in Lua (dbrun.prompt). A dry run has no prompt. */
 static int prepare_terminal(lua_State *L, struct host *h)
 {
     lua_getglobal(L, "require");
@@ -214,10 +214,10 @@ static int prepare(lua_State *L, struct host *h)
     return NO_CALL;
 }
 
-/* The call that `prepare` set up has returned: one value, or two where they tell the exit status. */
+/* Takes the result of the call that `prepare` set up: one value, or two if they are the exit status. */
 static void take(lua_State *L, struct host *h)
 {
-    if (h->step == STEP_DRY_RUN) { /* the step before has just run */
+    if (h->step == STEP_DRY_RUN) { /* the previous step has just run */
         h->preparing = false;
         take_stack(L, h);
     } else if (h->step == STEP_ACTIONS && h->action > 0)

@@ -1,6 +1,6 @@
 /*
- * The root task waits for the terminal on the loop, so other tasks go on while the user types. What is typed
- * runs in a stretch that Ctrl-C cancels: see evaluate.h.
+ * The root task waits for the terminal on the loop, so other tasks go on while the user types. Statements run
+ * in a stretch that Ctrl-C cancels: see evaluate.h.
  *
  *   terminal:read --line, paste, Ctrl-C or end--> Lua --terminal:evaluate--> Lua --terminal:read--> ...
  */
@@ -32,21 +32,21 @@ enum { VALUE_COMPLETE = 1, VALUES = VALUE_COMPLETE };
 
 struct prompt {
     struct host *host;
-    struct io_watch *input; /* NULL: no libedit, or no terminal of its own */
+    struct io_watch *input; /* NULL: no libedit, or no separate descriptor of the terminal */
     const struct editline *edit;
     struct suspend *suspend;
-    struct wait *waiter; /* the root task's, while it can be woken */
+    struct wait *waiter; /* the root task's wait, while it can be woken */
     struct keys keys;
     struct buf paste;
-    lua_State *L;                 /* of the task that gives libedit its characters; NULL = none */
-    int tty;                      /* what the loop watches */
+    lua_State *L;                 /* the Lua state that feeds characters to libedit; NULL = none */
+    int tty;                      /* the descriptor that the loop watches */
     char *line;                   /* what libedit delivered */
     bool editing;                 /* libedit has the terminal */
     bool marks;                   /* the terminal was asked to mark pastes */
-    bool exact;                   /* reads of stdin leave to it what they do not need */
-    bool bound;                   /* the Tab key */
+    bool exact;                   /* reads of stdin take only what they need */
+    bool bound;                   /* the Tab key is bound */
     bool ended;                   /* end of input */
-    bool broken;                  /* Ctrl-C */
+    bool broken;                  /* Ctrl-C was pressed */
     struct evaluation evaluation; /* of what was typed */
 };
 
@@ -72,7 +72,7 @@ static void on_input(void *data, unsigned events)
     wake(data);
 }
 
-/* Ctrl-C: ends what runs, or drops the typed text. */
+/* Ctrl-C: cancels what runs, or drops the typed text. */
 static void on_break(void *data)
 {
     struct prompt *p = data;
@@ -96,7 +96,7 @@ static void print(const char *text)
     fflush(stdout);
 }
 
-/* Asks the terminal to mark what is pasted. */
+/* Asks the terminal to mark pasted text. */
 static void mark_pastes(struct prompt *p, bool on)
 {
     const char *term = getenv("TERM");
@@ -113,7 +113,7 @@ static void stop_editing(struct prompt *p)
     p->editing = false;
     suspend_unwatch(p->suspend);
     mark_pastes(p, false);
-    p->edit->remove(); /* gives the terminal its ordinary modes back */
+    p->edit->remove(); /* restores the terminal's ordinary modes */
     modes_forget();
     io_watch_want(p->input, 0);
     terminal_release();
@@ -121,7 +121,7 @@ static void stop_editing(struct prompt *p)
 
 /* ---- the Tab key ---- */
 
-/* Stack: the terminal. Returns what its function of the Tab key does. */
+/* Stack: the terminal. Returns what its function for the Tab key returns. */
 static int call_complete(lua_State *L)
 {
     struct prompt *p = check(L);
@@ -133,8 +133,8 @@ static int call_complete(lua_State *L)
     return 3;
 }
 
-/* Stack: ..., how many characters before the cursor go away, the text that comes there, and what is printed
- * above the prompt. */
+/* Stack: ..., the number of characters to erase before the cursor, the text to insert there, and the text to
+ * print above the prompt. */
 static void take_completion(lua_State *L, struct prompt *p)
 {
     size_t len;
@@ -149,8 +149,8 @@ static void take_completion(lua_State *L, struct prompt *p)
     }
 }
 
-/* Called by libedit, which an error must not leave by a longjmp. The function cannot wait: that is an error,
- * too, and then the key does nothing. */
+/* Called by libedit, through which an error must not longjmp. The function cannot wait: trying to is an
+ * error, too. After an error the key does nothing. */
 static int on_tab(int count, int key)
 {
     (void)count;
@@ -193,14 +193,14 @@ static void start_editing(struct prompt *p, const char *prompt)
     io_watch_want(p->input, IO_READ);
     mark_pastes(p, true);
     p->edit->install(prompt, on_line);
-    if (!p->bound) /* there is nothing to bind it to before libedit was installed */
+    if (!p->bound) /* libedit must be installed before the key can be bound */
         p->bound = p->edit->bind("dbrun-complete", on_tab, '\t') == 0;
-    p->edit->configure("setty -d -inlcr"); /* else a read would get a line typed ahead with CR at its end */
+    p->edit->configure("setty -d -inlcr"); /* otherwise a line typed ahead ends with CR in a read */
     suspend_watch(p->suspend);
 }
 
-/* A task started at the prompt has failed: reports it at once, and shows the prompt again with what is typed.
- */
+/* A task started at the prompt has failed: reports it at once, and shows the prompt again with the typed
+ * text. */
 static void on_failure(lua_State *L, void *data)
 {
     struct prompt *p = data;
@@ -252,8 +252,8 @@ static int prompt_set_complete(lua_State *L)
     return 0;
 }
 
-/* Text that was pasted into the line that is edited. Without an end of line it is inserted; else libedit
- * gives up the line, and Lua gets all of it. */
+/* Takes a text that was pasted into the edited line. Without a line end it is inserted; otherwise libedit
+ * ends the line, and Lua gets all of it. */
 static bool take_paste(struct prompt *p)
 {
     struct buf *b = &p->paste;
@@ -267,7 +267,7 @@ static bool take_paste(struct prompt *p)
     return false;
 }
 
-/* Stack: ...; pushes the text before the paste, the paste, and what is behind the cursor. */
+/* Stack: ...; pushes the text before the paste, the paste, and the text after the cursor. */
 static int push_paste(lua_State *L, struct prompt *p)
 {
     const char *text = *p->edit->text != NULL ? *p->edit->text : "";
@@ -278,7 +278,7 @@ static int push_paste(lua_State *L, struct prompt *p)
     lua_pushlstring(L, text, at);
     lua_pushlstring(L, p->paste.data, p->paste.len);
     lua_pushstring(L, text + at);
-    /* libedit is left by an Enter only: removed in between, its next line would not be raw. */
+    /* libedit must be left by an Enter: if removed in between, its next line would not be in raw mode. */
     keys_type(&p->keys, p->paste.data, strcspn(p->paste.data, "\n"));
     keys_queue(&p->keys, 0, "\r", 1);
     while (p->editing && keys_queued(&p->keys))
@@ -289,7 +289,7 @@ static int push_paste(lua_State *L, struct prompt *p)
     return 3;
 }
 
-/* Gives libedit what has come: the characters of one key, or a paste. True: there is a paste for Lua. */
+/* Passes what has come to libedit: the characters of one key, or a paste. True: there is a paste for Lua. */
 static bool take_keys(lua_State *L, struct prompt *p)
 {
     if (keys_look(&p->keys, &p->paste) == KEYS_PASTE && take_paste(p))
@@ -352,9 +352,8 @@ static int prompt_read_k(lua_State *L, int status, lua_KContext ctx)
     return go_on(L, p);
 }
 
-/* read(prompt): edits a line. Returns the line; nil at the end of
- * the input; false after Ctrl-C; or, when several lines were pasted, the text before the cursor, the paste,
- * and the text behind the cursor. */
+/* read(prompt): edits a line. Returns the line; nil at the end of the input; false after Ctrl-C; or, when
+ * several lines were pasted, the text before the cursor, the paste, and the text after the cursor. */
 static int prompt_read(lua_State *L)
 {
     struct prompt *p = check(L);
@@ -365,7 +364,7 @@ static int prompt_read(lua_State *L)
     return go_on(L, p);
 }
 
-/* ---- what else Lua needs ---- */
+/* ---- other functions for Lua ---- */
 
 /* evaluate(fn, ...) -> true and its results; or false, the error (a text with the traceback, or the error
  * object), and whether Ctrl-C ended it. */
@@ -376,14 +375,14 @@ static int prompt_evaluate(lua_State *L)
     return evaluate(L, &p->evaluation);
 }
 
-/* is_edited() -> does libedit edit the lines? */
+/* is_edited() -> true when libedit edits the lines */
 static int prompt_is_edited(lua_State *L)
 {
     lua_pushboolean(L, check(L)->input != NULL);
     return 1;
 }
 
-/* remember(text): into the history of the arrow keys */
+/* remember(text): adds it to the history of the arrow keys */
 static int prompt_remember(lua_State *L)
 {
     struct prompt *p = check(L);
@@ -393,7 +392,7 @@ static int prompt_remember(lua_State *L)
     return 0;
 }
 
-/* report(text): a line on stderr, secrets masked */
+/* report(text): prints a line on stderr, with secrets masked */
 static int prompt_report(lua_State *L)
 {
     struct prompt *p = check(L);
@@ -410,8 +409,9 @@ static int prompt_close(lua_State *L)
     return 0;
 }
 
-/* The loop watches a second descriptor of the terminal: watching makes it non-blocking, which would affect
- * stdout and the shell if they shared it. Without one, or without libedit, lines are read from stdin. */
+/* The loop watches a second descriptor of the terminal: watching makes a descriptor non-blocking, which would
+ * affect stdout and the shell if they shared it. Without one, or without libedit, lines are read from
+ * stdin. */
 static void open_terminal(struct prompt *p)
 {
     char name[PATH_MAX];
@@ -423,7 +423,7 @@ static void open_terminal(struct prompt *p)
         return;
     p->input = io_watch_open(sched_loop(p->host->rt->sched), p->tty, on_input, p);
     p->suspend = suspend_open(sched_loop(p->host->rt->sched), p->edit);
-    setlocale(LC_CTYPE, ""); /* libedit needs the encoding of characters */
+    setlocale(LC_CTYPE, ""); /* libedit needs the character encoding */
 }
 
 static const luaL_Reg methods[] = {

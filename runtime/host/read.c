@@ -1,6 +1,6 @@
 /*
- * Any allocation may run a finaliser of the script's, which may read from the same file (it cannot wait: it
- * gets what the value under way has taken) or close it. So each value is looked at again behind the last
+ * Any allocation can run a finaliser of the script, which can read from the same file (it cannot wait: it
+ * gets what the current value has taken) or close it. So each value is looked at again after the last
  * allocation.
  */
 #include "host/read.h"
@@ -20,7 +20,7 @@
 static const char reader_key;
 static const char stdin_key;
 
-/* Lua's own functions. They have no upvalues, so they can be called in place of ours. */
+/* Lua's own functions. They have no upvalues, so ours can call them directly. */
 static struct {
     lua_CFunction io_read, io_lines, io_close, read, lines, close, seek, setvbuf, gc;
 } stock;
@@ -61,7 +61,7 @@ static int resumed(lua_State *L, int status, lua_KContext ctx)
     return go_on(L, r);
 }
 
-/* Until its turn comes in this queue; NULL: until there are bytes. */
+/* Parks until its turn comes in this queue; NULL: until there are bytes. */
 static int park(lua_State *L, struct reading *r, struct wait_queue *queue)
 {
     struct sched *s = bind_runtime(L)->sched;
@@ -76,7 +76,7 @@ static int park(lua_State *L, struct reading *r, struct wait_queue *queue)
     return wait_park(L, r->wait, (lua_KContext)r, resumed);
 }
 
-/* What nil, a message and a number tell. Stack: results of the reading, which are dropped. */
+/* Returns nil, a message and a number. Drops the results of the reading from the stack. */
 static int fail(lua_State *L, struct reading *r, int reason)
 {
     reading_release(r);
@@ -101,8 +101,8 @@ static enum stream_status read_value(struct stream *s, char kind, size_t count, 
     }
 }
 
-/* The format at this index: 'n', 'l', 'L', 'a', or '#' with a count. A wrong one is an error, as in Lua, and
- * what was read before it is gone. */
+/* The format at this index: 'n', 'l', 'L', 'a', or '#' with a count. A wrong format is an error, as in Lua,
+ * and values read before it are lost. */
 static char check_format(lua_State *L, struct reading *r, size_t *count)
 {
     int at = r->format;
@@ -168,7 +168,7 @@ static enum stream_status push_value(lua_State *L, struct reading *r)
     }
 }
 
-/* An iterator's step has come to the end of the file, or to an error. */
+/* Called when an iterator's step has reached the end of the file, or an error. */
 static int end_of_lines(lua_State *L, struct reading *r, int results)
 {
     if (results > 1)
@@ -219,7 +219,7 @@ static int go_on(lua_State *L, struct reading *r)
             r = in->owner = reading_keep(L, r);
             if (!input_is_open(in))
                 return fail_closed(L, r);
-            if (first_wait) { /* a finaliser may have read more of the descriptor than it took */
+            if (first_wait) { /* a finaliser may have read more from the descriptor than it took */
                 status = STREAM_DONE;
                 continue;
             }
@@ -230,7 +230,7 @@ static int go_on(lua_State *L, struct reading *r)
                     io_borrowed_open(sched_loop(bind_runtime(L)->sched), fileno(in->of->f), on_readable, in);
             if (in->watch == NULL)
                 return fail(L, r, errno);
-            if (__flbf(stdout)) /* a question at the terminal, as when stdio waits */
+            if (__flbf(stdout)) /* shows a question at the terminal, as stdio does before it waits */
                 fflush(stdout);
             return park(L, r, NULL);
         }
@@ -245,7 +245,7 @@ static int go_on(lua_State *L, struct reading *r)
 static int begin(lua_State *L, struct reading *r)
 {
     struct input *in = r->in;
-    if (lua_gettop(L) == r->format) { /* no format is a line */
+    if (lua_gettop(L) == r->format) { /* without a format: a line */
         lua_pushliteral(L, "l");
         lua_insert(L, -2);
     }
@@ -257,14 +257,14 @@ static int begin(lua_State *L, struct reading *r)
         r = reading_keep(L, r);
         if (in->owner != NULL)
             return park(L, r, &in->queue);
-        in->owner = r; /* a finaliser has ended the other one */
+        in->owner = r; /* a finaliser has ended the other reading */
     }
-    if (in->stream.taken.len > 0) /* of a read that ended by an error */
+    if (in->stream.taken.len > 0) /* left by a read that ended by an error */
         stream_give_up(&in->stream);
     return go_on(L, r);
 }
 
-/* For a read that blocks: it gets first what the value that another task reads has taken so far. */
+/* For a read that blocks: puts back what the current value of another task's read has taken so far. */
 static void lend(lua_State *L, struct input *in)
 {
     if (terminal_is_held(fileno(in->of->f)))
@@ -272,12 +272,12 @@ static void lend(lua_State *L, struct input *in)
                       "(a sort comparator, a gsub callback, __gc ...): read outside of it");
     if (!stream_lend(&in->stream))
         luaL_error(L, "not enough memory");
-    /* This read may take more from the descriptor than its value: the owner looks again. */
+    /* This read may take more from the descriptor than its value, so the owner must look again. */
     if (in->owner != NULL && in->owner->wait != NULL)
         reading_wake(in->owner);
 }
 
-/* Does this read wait by itself? If nothing can yield here it blocks. */
+/* True when this read parks the task. If nothing can yield here, it blocks. */
 static bool is_ours(lua_State *L, struct input *in)
 {
     if (in == NULL)
@@ -289,7 +289,7 @@ static bool is_ours(lua_State *L, struct input *in)
     return false;
 }
 
-/* Most reads: of one line that is there already. */
+/* The usual read: one line that is already there. */
 static bool push_line(lua_State *L, struct input *in, char kind)
 {
     char line[512];
@@ -301,7 +301,7 @@ static bool push_line(lua_State *L, struct input *in, char kind)
     return len > 0;
 }
 
-/* Of the only format, at this index; 0 for another kind. */
+/* The kind of line of the only format, at this index; 0 for other formats. */
 static char kind_of(lua_State *L, int format)
 {
     if (lua_isnone(L, format))
@@ -339,8 +339,8 @@ static int file_read(lua_State *L)
     return begin(L, &r);
 }
 
-/* The iterator. Upvalue 2 is Lua's own, which has the file and the formats; 3 the input, 4 the kind of line.
- */
+/* The iterator. Upvalue 2 is Lua's own iterator, which has the file and the formats; 3 the input, 4 the kind
+ * of line. */
 static int step(lua_State *L)
 {
     struct input *in = lua_touserdata(L, lua_upvalueindex(3));
@@ -368,8 +368,8 @@ static int step(lua_State *L)
     return begin(L, &r);
 }
 
-/* Stack: what Lua's own lines has left, `results` values, the iterator first. The iterator keeps the file,
- * and the file its input. */
+/* Stack: the `results` values of Lua's own lines, the iterator first. The iterator keeps the file, and the
+ * file its input. */
 static int wrap_step(lua_State *L, int results, char kind)
 {
     int at = lua_gettop(L) - results + 1;
@@ -399,7 +399,7 @@ static int file_lines(lua_State *L)
     return wrap_step(L, stock.lines(L), kind);
 }
 
-/* Lua's own functions close the file then. They do not close standard input. */
+/* Lua's own functions then close the file. They do not close standard input. */
 static void before_close(lua_State *L)
 {
     struct input *in = lua_isnone(L, 1) ? NULL : input_known(L, 1);
@@ -425,8 +425,8 @@ static int file_gc(lua_State *L)
     return stock.gc(L);
 }
 
-/* Bytes that were put back must not be lost: C's functions forget them, or free what is not theirs. Such a
- * file cannot be positioned, and how it is buffered shows nowhere. */
+/* Bytes that were put back must not be lost, but C's functions would drop them, or free memory that is not
+ * theirs. So seek fails, as on any pipe, and setvbuf does nothing, which is not visible. */
 static int file_seek(lua_State *L)
 {
     const struct input *in = input_known(L, 1);

@@ -1,5 +1,5 @@
 /*
- * The prompt where standard input is no terminal: as in lua, for programs that talk to it. The root task runs
+ * The prompt when standard input is no terminal: as in lua, for programs that drive it. The root task runs
  * each statement itself, under lua_pcallk, in a stretch that SIGINT cancels. At a terminal, see prompt.c.
  *
  *   READ --a whole statement--> EVALUATE --it ended--> READ     end of input: the REPL returns
@@ -16,18 +16,18 @@
 
 #define REPL_CLASS "dbrun.repl"
 
-/* Stack: the box that owns this, the source typed so far (nil = none), the message handler, the stretch of
- * the statement that runs. */
+/* Stack: the box that owns the struct, the source typed so far (nil = none), the message handler, the stretch
+ * of the running statement. */
 enum { AT_BOX = 1, AT_SOURCE, AT_HANDLER, AT_STRETCH, AT_TOP = AT_STRETCH };
 
 struct repl {
     struct host *host;
-    char *line;                   /* what was read */
+    char *line;                   /* the last line read */
     bool ended;                   /* end of input */
-    struct scope_box *evaluation; /* of the statement that runs; NULL = none */
+    struct scope_box *evaluation; /* the stretch of the running statement; NULL = none */
 };
 
-/* SIGINT ends the statement that runs. */
+/* SIGINT cancels the running statement. */
 static void on_break(void *data)
 {
     struct repl *r = data;
@@ -74,7 +74,7 @@ static const char *push_prompt(lua_State *L, bool first)
 
 static int read_plain_k(lua_State *L, int status, lua_KContext ctx);
 
-/* On top of the stack: the line, nil at the end of the input. */
+/* On top of the stack: the line; nil at the end of the input. */
 static void take_plain(lua_State *L, struct repl *r)
 {
     signals_interactive(on_break, r);
@@ -85,8 +85,7 @@ static void take_plain(lua_State *L, struct repl *r)
     lua_settop(L, AT_TOP);
 }
 
-/* Reads a line of a stdin that is no terminal, as io.read does. Meanwhile SIGINT ends the program, as in lua.
- */
+/* Reads a line of a stdin that is no terminal, like io.read. Meanwhile SIGINT ends the program, as in lua. */
 static void read_plain(lua_State *L, struct repl *r, const char *prompt)
 {
     fputs(prompt, stdout);
@@ -143,7 +142,7 @@ static void show_error(lua_State *L, struct repl *r)
     report_line(NULL, r->host->rt, lua_tostring(L, -1)); /* as in lua, without the program's name */
 }
 
-/* They stand above AT_TOP. */
+/* Shows the results, which are above AT_TOP. */
 static void show_results(lua_State *L, struct repl *r)
 {
     int n = lua_gettop(L) - AT_TOP;
@@ -158,7 +157,7 @@ static void show_results(lua_State *L, struct repl *r)
     }
 }
 
-/* As in lua: a string gets the traceback, an object with __tostring stays as it is. */
+/* As in lua: a string gets the traceback, an object with __tostring stays unchanged. */
 static int handle_message(lua_State *L)
 {
     const struct repl *r = lua_touserdata(L, lua_upvalueindex(1));
@@ -177,7 +176,7 @@ static int handle_message(lua_State *L)
     return 1;
 }
 
-/* Shows what came of the statement. */
+/* Shows the result of the statement, or its error. */
 static void show(lua_State *L, struct repl *r, int status)
 {
     struct sched *s = r->host->rt->sched;

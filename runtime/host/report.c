@@ -36,7 +36,7 @@ void report_line(const char *progname, struct runtime *rt, const char *text)
     write_line(progname, rt, text, strlen(text));
 }
 
-/* Pushes core.task.traceback(value at index), which is nil when it is not known. */
+/* Pushes core.task.traceback(value at index), which is nil when unknown. */
 static void push_traceback(lua_State *L, int index)
 {
     index = lua_absindex(L, index);
@@ -69,7 +69,8 @@ bool report_is_kind(lua_State *L, int index, const char *kind)
     return is;
 }
 
-/* A mistake on the command line or in the configuration, not in the script: no traceback. */
+/* True for a mistake on the command line or in the configuration, not in the script: it needs no
+ * traceback. */
 static bool is_usage(lua_State *L, int index)
 {
     return report_is_kind(L, index, "usage") || report_is_kind(L, index, "config");
@@ -108,8 +109,7 @@ void report_push_text(lua_State *L)
     }
 }
 
-/* Stack: 1 the error. Replaces the text on top by one with a hint, where a name that the script calls is not
- * there. */
+/* Stack: 1 the error. Adds a hint to the text on top when the script calls a name that does not exist. */
 static void add_hint(lua_State *L)
 {
     const char *text = lua_tostring(L, -1);
@@ -165,7 +165,8 @@ static int ask_later(lua_State *L)
     return 1;
 }
 
-/* Stack: the text of an error, of a task perhaps. Adds what the handler could not, being in another task. */
+/* Stack: the text of an error, perhaps of another task. Adds the hint that the handler could not add from its
+ * own task. */
 static void add_late_hint(lua_State *L)
 {
     if (strstr(lua_tostring(L, -1), "attempt to call a nil value (") == NULL)

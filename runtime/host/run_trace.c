@@ -1,4 +1,4 @@
-/* --trace: opens the file before the script runs, and closes it when the program ends, however that comes. */
+/* --trace: opens the file before the script runs, and closes it when the program ends, in whatever way. */
 #include "config.h"
 #include "host/host.h"
 #include "host/signals.h"
@@ -11,7 +11,7 @@
 
 enum { DEFAULT_LIMIT = 64 << 20 };
 
-/* The handlers of a fork get no argument. */
+/* Fork handlers get no argument. */
 static struct trace *forking;
 
 static void before_fork(void)

@@ -17,21 +17,21 @@ bool script_program(char *path, size_t size)
     return len > 0;
 }
 
-/* Can it be read as a script: is it a file, a pipe, a terminal? */
+/* True when it can be read as a script: a file, a pipe, a terminal. */
 static bool is_script(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
 }
 
-/* Is it the name of a command rather than a path? */
+/* True for the name of a command, not a path. */
 static bool is_word(const char *name)
 {
     return name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL;
 }
 
-/* Does a file in the current folder come before the command of its name? A folder or a pipe does not, nor
- * what somebody has left in a folder that all may write. */
+/* True when a file in the current folder has priority over the command of its name. Not a folder or a pipe,
+ * and not a file that another user has left in a folder that everyone can write. */
 static bool outranks_command(const char *name)
 {
     struct stat st;
@@ -92,7 +92,7 @@ bool script_find_named(const char *name, char *path, size_t size, const struct e
     return *inside != NULL;
 }
 
-/* Returns true, which ends the search, when memory is short. */
+/* Returns true, which ends the search, when out of memory. */
 static bool collect(const char *folder, void *data)
 {
     DIR *dir = opendir(folder);

@@ -8,17 +8,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The regular file `name` itself where there is one; else scripts/<name>.lua of the project, beside the
- * binary (a build tree, an installation that was moved), or where it was installed; else the one inside the
- * binary, which *inside then is; else `name`, which may be a pipe. False when there is none; `path` then
- * holds `name`. */
+/* The regular file `name` if there is one; else scripts/<name>.lua of the project, beside the binary (a build
+ * tree, a moved installation), or where it was installed; else the script inside the binary, set in *inside;
+ * else `name`, which can be a pipe. False when there is none; `path` then holds `name`. */
 bool script_find(const char *name, char *path, size_t size, const struct embedded_module **inside);
 
 /* The same without the file `name` itself: a link to dbrun may have the script's name. */
 bool script_find_named(const char *name, char *path, size_t size, const struct embedded_module **inside);
 
-/* The names of all scripts that script_find_named finds, each with a NUL behind it. False: not enough memory.
- */
+/* The names of all scripts that script_find_named finds, each followed by a NUL. False: out of memory. */
 bool script_names(struct buf *names);
 
 /* Absolute path of the running binary; false when it is unknown. */

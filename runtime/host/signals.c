@@ -19,15 +19,15 @@
 #define HOOK_SIGNAL (SIGRTMIN + 6)
 #define HOOK_AGAIN  (50 * NS_PER_MS)
 
-/* What a program may take to end after the first signal. */
+/* The time that a program has to end after the first signal. */
 #define GRACE (2 * NS_PER_S)
-/* How often it is looked meanwhile whether a task that runs has been told to end. */
+/* How often meanwhile the running task is checked for a cancellation. */
 #define TICK (10 * NS_PER_MS)
 
-/* When a terminal closes, both its shell and the system send SIGHUP: within this time they are one. */
+/* When a terminal closes, both its shell and the system send SIGHUP: within this time they count as one. */
 #define ONE_HANGUP (50 * NS_PER_MS)
 
-enum { ROOT_TASK = 1 }; /* its number */
+enum { ROOT_TASK = 1 }; /* its task number */
 enum stop { STOP_NONE, STOP_SIGINT, STOP_SIGTERM, STOP_SIGHUP, STOP_TIMEOUT };
 
 static char too_long[80];
@@ -42,25 +42,25 @@ static const int statuses[] = {
 
 static struct {
     struct runtime *rt;
-    pthread_t thread; /* the one that runs Lua */
+    pthread_t thread; /* the thread that runs Lua */
     uv_async_t async;
     timer_t timer;
     timer_t hook_timer;
-    void (*hook)(void *data); /* of signals_hook_after */
+    void (*hook)(void *data); /* set by signals_hook_after */
     void *hook_data;
     void (*interrupted)(void *data);
     void *interrupted_data;
-    struct trace *trace; /* what it has is written before a handler ends the process; NULL: none */
-    uint64_t stopped_at; /* written and read in handlers only, which do not interrupt each other */
+    struct trace *trace; /* written before a handler ends the process; NULL: none */
+    uint64_t stopped_at; /* used only in handlers, which do not interrupt each other */
     int eventfd;
     volatile sig_atomic_t watching;
     volatile sig_atomic_t stop;        /* enum stop: the first cause */
     volatile sig_atomic_t interactive; /* SIGINT stops only what was typed */
-    volatile sig_atomic_t break_line;  /* it came */
-    volatile sig_atomic_t insists;     /* once more, before anybody took the first one */
+    volatile sig_atomic_t break_line;  /* such a SIGINT came */
+    volatile sig_atomic_t insists;     /* a second one came before the first was handled */
     volatile sig_atomic_t pipe_broke;
     volatile sig_atomic_t hook_due;
-    bool spares; /* signals_spare */
+    bool spares; /* signals_spare was called */
 } state = {.eventfd = -1};
 
 /* ---- in the handlers: async-signal-safe calls only ---- */
@@ -97,7 +97,7 @@ static void hook_running(void)
     lua_sethook(L, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
-/* The timer's signal comes after `seconds`, and then every `again` ns if that is not 0. */
+/* Sets the timer to signal after `seconds`, and then every `again` ns unless 0. */
 static void arm(timer_t timer, double seconds, uint64_t again)
 {
     double whole;
@@ -140,13 +140,13 @@ static void request_stop(enum stop stop)
         end_at_once(statuses[stop]);
     state.stopped_at = mono_now();
     state.stop = (sig_atomic_t)stop;
-    handle(TIMER_SIGNAL, SA_RESTART); /* from now on it ends no read or write */
+    handle(TIMER_SIGNAL, SA_RESTART); /* from now on it interrupts no read or write */
     arm(state.timer, (double)TICK / NS_PER_S, TICK);
     notice();
 }
 
-/* The program is ending. A task that was ready to run then may begin a loop without a wait only now: the hook
- * tells it that it is cancelled. */
+/* While the program is ending, a ready task may begin a loop without a wait only now: the hook raises its
+ * cancellation. */
 static void tick(void)
 {
     if (mono_now() - state.stopped_at >= GRACE)
@@ -178,7 +178,7 @@ static void on_signal(int sig)
         if (sig == TIMER_SIGNAL && state.stop != STOP_NONE)
             tick();
     } else if (!pthread_equal(pthread_self(), state.thread)) {
-        pthread_kill(state.thread, sig); /* a hook may be set only where Lua runs */
+        pthread_kill(state.thread, sig); /* a hook must be set on the thread that runs Lua */
     } else if (sig == HOOK_SIGNAL) {
         state.hook_due = 1;
         hook_running();
@@ -196,9 +196,9 @@ static void on_signal(int sig)
     errno = saved;
 }
 
-/* ---- outside of the handlers ---- */
+/* ---- outside the handlers ---- */
 
-/* Did SIGINT come in the REPL? Returns true once for each. */
+/* Returns true once for each SIGINT that came in the REPL. */
 static bool take_break(void)
 {
     if (!state.break_line)
@@ -210,8 +210,9 @@ static bool take_break(void)
     return true;
 }
 
-/* SIGINT at the prompt stops what was typed, not a task of the background that happens to run: then the loop
- * tells the prompt, in its turn. Who presses Ctrl-C once more before that is stuck in such a task. */
+/* SIGINT at the prompt stops what was typed, not a background task that happens to run: in that case the loop
+ * informs the prompt in its turn. A second Ctrl-C before that means that the user is stuck in such a task,
+ * and stops it. */
 static bool is_for_running(struct sched *s)
 {
     return task_id(task_current(s)) <= ROOT_TASK || state.insists;
@@ -294,7 +295,7 @@ bool signals_start(struct runtime *rt, double timeout)
     rt->interrupt.fd = state.eventfd;
     rt->interrupt.check = pending;
     state.watching = 1;
-    /* No SA_RESTART: a read from a terminal or pipe ends, and the hook gets its turn. */
+    /* No SA_RESTART: a read from a terminal or pipe is interrupted, and the hook can run. */
     handle(SIGINT, 0);
     handle(SIGTERM, 0);
     if (!is_ignored(SIGHUP)) /* nohup */

@@ -79,7 +79,7 @@ static int tell_nearest(lua_State *L, const char *name)
     return 0;
 }
 
-/* Searched before package.path: an installed rock may be of another version than the binary. */
+/* Searched before package.path, because an installed rock can have another version than the binary. */
 static int search_own(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1);
@@ -92,7 +92,7 @@ static int search_own(lua_State *L)
     return found > 0 ? found : tell_nearest(L, name);
 }
 
-/* Searched last: embedded modules of others (argparse) are used only where they are not installed. */
+/* Searched last: embedded third-party modules (argparse) are used only when they are not installed. */
 static int search_others(lua_State *L)
 {
     return load_embedded(L, luaL_checkstring(L, 1));
@@ -143,7 +143,7 @@ static void set_seconds(lua_State *L, const char *name, double seconds)
     }
 }
 
-/* core.options, on top of the stack. */
+/* Fills core.options, on top of the stack. */
 static void fill_options(lua_State *L, const struct options *o)
 {
     char program[PATH_MAX];
@@ -167,7 +167,7 @@ static void fill_options(lua_State *L, const struct options *o)
     set_string(L, "version", DBRUN_VERSION);
 }
 
-/* core.embedded(name): a text inside the binary, or nil; without a name the list of their names. */
+/* core.embedded(name): a text inside the binary, or nil; without a name, the list of all names. */
 static int core_embedded(lua_State *L)
 {
     const char *name = luaL_optstring(L, 1, NULL);

@@ -1,8 +1,8 @@
-/* What a script returns, made the program's exit status. */
+/* Turns what a script returns into the exit status. */
 #include "host/host.h"
 
-/* core.status(n): the exit status that counts when the script returns none. cli.run knows one, and a script
- * may forget to return it. */
+/* core.status(n): sets the exit status to use when the script returns none. cli.run sets it, because a script
+ * may forget to return the status. */
 int status_set(lua_State *L)
 {
     struct host *h = lua_touserdata(L, lua_upvalueindex(1));
@@ -20,8 +20,8 @@ static void raise_object(lua_State *L, int index)
     }
 }
 
-/* nil, or false, and why: the way in which a function of Lua tells that it failed, as io.open does. What it
- * tells is raised; does nothing when there is no such second value. */
+/* Raises the reason of a failure that the script returned as Lua functions do (io.open): nil or false, and a
+ * message or an error. Does nothing without such a second value. */
 static void raise_reason(lua_State *L, const char *name, int index)
 {
     raise_object(L, index + 1);
@@ -30,9 +30,9 @@ static void raise_reason(lua_State *L, const char *name, int index)
                    lua_tostring(L, index + 1));
 }
 
-/* Strings, functions and the like mean something that no program does with them. A module that is run as a
- * script returns a table, and a script that computes may return a float: both have worked. false is a
- * failure, as it is for os.exit. */
+/* Strings, functions and the like cannot be a status, so they are errors. A module that is run as a script
+ * returns a table, and a script that computes may return a float: both count as success. false is a failure,
+ * as for os.exit. */
 void status_take(lua_State *L, struct host *h, int index)
 {
     bool named = h->options.script < h->argc && !h->options.is_stdin;

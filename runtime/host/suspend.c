@@ -8,7 +8,7 @@ struct suspend {
     uv_signal_t stop; /* SIGTSTP */
     uv_signal_t go_on;
     const struct editline *edit;
-    int open; /* handles that are not closed yet */
+    int open; /* number of handles that are not closed yet */
     bool ignored;
 };
 
@@ -24,13 +24,13 @@ static void on_stop(uv_signal_t *handle, int number)
 {
     struct suspend *s = handle->data;
     s->edit->restore();
-    uv_signal_stop(&s->stop); /* gives the signal its own effect back */
-    raise(number);            /* stops here, unless no shell could continue it */
+    uv_signal_stop(&s->stop); /* restores the signal's default effect */
+    raise(number);            /* stops here, unless no shell could continue the process */
     watch_stop(s);
     s->edit->prepare(1);
 }
 
-/* After SIGSTOP, too: a shell may have changed the modes meanwhile. */
+/* Also runs after SIGSTOP, because a shell may have changed the modes meanwhile. */
 static void on_go_on(uv_signal_t *handle, int number)
 {
     (void)number;

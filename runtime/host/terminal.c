@@ -11,7 +11,7 @@ static struct {
     struct wait_queue queue;
 } terminal;
 
-/* 0: no character device. */
+/* The device number; 0: not a character device. */
 static dev_t device_of(int fd)
 {
     struct stat st;

@@ -1,6 +1,6 @@
 /*
- * Whose the terminal is: while the prompt edits a line it alone reads it. Reads of tasks wait, and go on when
- * a statement runs, or the prompt has ended.
+ * Who may read the terminal: only the prompt while it edits a line. Reads by tasks wait, and continue when a
+ * statement runs or the prompt has ended.
  */
 #ifndef DBRUN_HOST_TERMINAL_H
 #define DBRUN_HOST_TERMINAL_H
@@ -9,13 +9,13 @@
 
 #include <stdbool.h>
 
-/* The prompt reads this terminal from now on. */
+/* From now on only the prompt reads this terminal. */
 void terminal_hold(int fd);
-/* Wakes the reads that wait for it. */
+/* Ends this, and wakes the waiting reads. */
 void terminal_release(void);
-/* Is this the terminal that the prompt reads now? */
+/* True when the prompt reads this terminal now. */
 bool terminal_is_held(int fd);
-/* Where the waits of these reads stand; their data are struct reading. */
+/* The queue of the waits of these reads; their data are struct reading. */
 struct wait_queue *terminal_queue(void);
 
 #endif

@@ -29,7 +29,7 @@ static void push_options(lua_State *L)
     }
 }
 
-/* Under pcall: pushing may raise, and the buffer is to be freed. */
+/* Runs under pcall, because pushing can raise, and the buffer must be freed. */
 static int push_names(lua_State *L)
 {
     const struct buf *names = lua_touserdata(L, 1);
