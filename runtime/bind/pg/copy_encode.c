@@ -243,13 +243,13 @@ static int refuse_key(lua_State *L, struct copy_encoder *x, int key, int names)
     struct error e = {0};
     push_shown(L, key);
     error_set(&e, ERROR_USAGE,
-              x->by_name ? "copy_in: row %lld has a value for %s, which is none of its columns"
-                         : "copy_in: row %lld is a list, and has a value for %s, too",
+              x->by_name ? "copy_in: row %lld has a value for %s, which is not one of its columns"
+                         : "copy_in: row %lld is a list, but also has a value for %s",
               (long long)x->rows + 1, lua_tostring(L, -1));
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     luaL_addstring(
-        &b, "All rows are lists, or all are tables by column name, as the first one is. The columns: ");
+        &b, "Pass all rows as lists, or all as tables by column name, like the first row. The columns: ");
     for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, names); i++) {
         luaL_addstring(&b, i > 1 ? ", " : "");
         lua_rawgeti(L, names, i);
@@ -359,15 +359,16 @@ static int raise_unread(lua_State *L, const struct copy_encoder *x)
 {
     struct error e = {0};
     char context[40];
-    error_set(
-        &e, ERROR_USAGE,
-        "line %zu of the data of COPY ends with \\., where the server stops reading: what stands behind it "
-        "would be lost",
-        x->end.line);
+    error_set(&e, ERROR_USAGE,
+              "line %zu of the data of COPY ends with \\., where the server stops reading: the data after it "
+              "would be lost",
+              x->end.line);
     error_set_field(
         &e, ERROR_HINT,
-        x->end.csv ? "As a value it stands in quotes: \"\\.\". If it marks the end, send no more."
-                   : "As a value it is written \\\\. in this format. If it marks the end, send no more.");
+        x->end.csv
+            ? "If it is a value, write it in quotes: \"\\.\". If it marks the end, send nothing after it."
+            : "If it is a value, write it as \\\\. in this format. If it marks the end, send nothing after "
+              "it.");
     snprintf(context, sizeof context, "COPY, line %zu", x->end.line);
     error_set_field(&e, ERROR_CONTEXT, context);
     e.outcome = OUTCOME_FAILED;
