@@ -48,7 +48,7 @@ bool connect_pg_asked(PGconn *conn, char *const sql[2], const char *target, uint
         if (PQgetisnull(r, i, PRESENT) || strcmp(PQgetvalue(r, i, PRESENT), PQgetvalue(r, i, ASKED)) != 0)
             refuse(err, conn, r, i, target);
     if (rows == 0 && !error_is_set(err))
-        error_set(err, ERROR_PROTOCOL, "PostgreSQL at %s does not tell its settings", target);
+        error_set(err, ERROR_PROTOCOL, "PostgreSQL at %s does not report its settings", target);
     PQclear(r);
     return !error_is_set(err);
 }

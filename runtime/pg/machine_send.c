@@ -92,7 +92,7 @@ bool pg_machine_knows_parameters(struct pg_machine *m, const char *sql, size_t l
     if (n == 0 || pg_machine_is_scanned_right(m, sql, len) || pg_named_is_sure(sql, len, n))
         return true;
     error_set(&m->error, ERROR_USAGE,
-              "it depends on a backslash in a string which parameters the SQL has: this session has "
+              "the parameters of this SQL depend on a backslash in a string: this session has "
               "standard_conforming_strings = off");
     error_set_field(&m->error, ERROR_HINT,
                     "Write the string as E'...', in which a backslash escapes everywhere.");

@@ -219,9 +219,9 @@ static bool number_hint(const struct error *e, const char *sql, char *out, size_
     if (!takes_parameters(sql))
         return snprintf(out, size, "%s", elsewhere) > 0;
     if (have.last == 0)
-        return snprintf(
-                   out, size,
-                   "values were given, but the SQL has no parameter: $1 in quotes or a comment is none.") > 0;
+        return snprintf(out, size,
+                        "values were given, but the SQL has no parameter: $1 in quotes or a comment does not "
+                        "count.") > 0;
     if (asked > have.last)
         return snprintf(out, size,
                         "more values were given than the SQL has parameters: its last one is $%lld.",

@@ -201,8 +201,8 @@ void pg_link_drop_notifications(struct pg_link *link)
         if (!link->deaf)
             log_write(
                 link->engine->rt->log, LOG_LEVEL_WARN,
-                "postgres: a notification on the channel '%s' is dropped, and those after it: LISTEN on a "
-                "connection of a pool reaches nobody (engine:listen does)",
+                "postgres: a notification on the channel '%s' was dropped, and later ones will be, too: the "
+                "script ran LISTEN on a connection of the pool; use engine:listen instead",
                 n->relname);
         link->deaf = true;
         PQfreemem(n);

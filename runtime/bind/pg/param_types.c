@@ -133,7 +133,7 @@ static int fail(lua_State *L, struct pg_link *link, lua_Integer number)
     struct buf context = {0};
     error_move(&e, &link->m.error);
     if (!error_is_set(&e))
-        error_set(&e, ERROR_QUERY, "the types of the parameters could not be asked for");
+        error_set(&e, ERROR_QUERY, "the server could not be asked for the types of the parameters");
     if (lua_rawgeti(L, 2, number) == LUA_TTABLE && lua_rawgeti(L, -1, 1) == LUA_TSTRING)
         pg_error_of_statement(&e, lua_tostring(L, -1));
     const char *before = e.field ? e.field[ERROR_CONTEXT] : NULL;

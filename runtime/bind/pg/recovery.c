@@ -61,9 +61,10 @@ static bool again_without_cache(struct pg_engine *engine, struct pg_machine *m, 
 {
     switch_cache_off(engine, m);
     if (!undone)
-        tell_retryable(e, "A pooler in front of the server lost a prepared statement. From now on none is "
-                          "prepared: run the transaction again, and set DB_STATEMENT_CACHE=0 (or "
-                          "statement_cache=0).");
+        tell_retryable(e,
+                       "A pooler in front of the server lost a prepared statement. From now on no statement "
+                       "is prepared: run the transaction again, and set DB_STATEMENT_CACHE=0 (or "
+                       "statement_cache=0).");
     return undone;
 }
 
