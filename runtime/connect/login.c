@@ -81,10 +81,10 @@ static bool drive(struct redisconn *c, uint64_t deadline, const struct io_interr
             if (closed && !e->field[ERROR_CODE] && redisconn_received(c) == 0)
                 error_set_field(
                     e, ERROR_HINT,
-                    tls ? "does it speak TLS on this port (if not, use redis://)? One that has too many "
-                          "clients (maxclients) or stops closes connections so, too"
-                        : "it said nothing: does it want TLS on this port (then use rediss://), or does it "
-                          "stop? Its log says why");
+                    tls ? "does it speak TLS on this port (if not, use redis://)? A server that has too "
+                          "many clients (maxclients) or is stopping closes connections in this way, too"
+                        : "it sent no reply: does it want TLS on this port (then use rediss://), or is it "
+                          "stopping? Its log says why");
             return false;
         }
         if (got & REDISCONN_DONE)
@@ -206,9 +206,9 @@ static const char *hint_for_user(const struct redis_target *t, const char *text)
                "(and "
                "sentinel_username=) in the URL";
     if (given(t, REDIS_USERNAME) && !given(t, REDIS_PASSWORD) && begins(text, "WRONGPASS"))
-        return "a user and no password was given: redis://user:password@host has both, "
-               "redis://:password@host is "
-               "a password alone; the user may also be switched off (REDIS_USERNAME, REDIS_PASSWORD)";
+        return "a user but no password was given (REDIS_USERNAME, REDIS_PASSWORD): "
+               "redis://user:password@host has both, redis://:password@host is a password alone; the user "
+               "can also be switched off on the server";
     return NULL;
 }
 

@@ -207,8 +207,8 @@ static bool protocol_failed(struct redisconn *c, const char *what)
 {
     const char *hint = NULL;
     if (c->reader.too_large)
-        hint = "ask for less at a time: a part of the list or range (LRANGE, XRANGE ... COUNT), or SCAN and "
-               "its kind";
+        hint = "ask for less at a time: a part of the list or range (LRANGE, XRANGE ... COUNT), or "
+               "SCAN, HSCAN, SSCAN or ZSCAN";
     else if (!c->target->tls)
         hint = "is it a Redis server that listens there, and does it use TLS (then rediss://)?";
     return failed(c, ERROR_PROTOCOL, what, hint);

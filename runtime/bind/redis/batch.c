@@ -189,7 +189,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
                 "a command that blocks would delay all commands on the shared connection: call it outside "
                 "of the pipeline";
         if (!instead && !b->transaction && b->session->shared && redis_command_overtakes(L, cmd, first))
-            instead = "it would wait behind what it is to end: call it outside of the pipeline";
+            instead = "it would wait for the command that it should end: call it outside the pipeline";
         if (instead)
             return redis_refuse(L, rt, cmd, first, instead);
     }

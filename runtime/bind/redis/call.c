@@ -70,8 +70,8 @@ int redis_raise_over(lua_State *L, const struct redis_session *s, const char *wh
               s->pool->target->label, what);
     error_set_field(
         &e, ERROR_HINT,
-        "what had to come before it took all the time: a connection, other commands of the same call, "
-        "the map of a cluster");
+        "earlier steps took all the time: getting a connection, other commands of the same call, or "
+        "asking for the map of the cluster");
     e.outcome = OUTCOME_NOT_SENT;
     e.retryable = true;
     return bind_error_raise(L, s->rt, &e);

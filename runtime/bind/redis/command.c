@@ -21,8 +21,8 @@ static const char use_subscribe[] =
 static const char use_url[] =
     "set it in the client's URL: redis.client{url = \"redis://user:password@host:port/db\"}";
 static const char use_read_from[] =
-    "a client of a cluster says it: redis.client{url = \"redis+cluster://...\", read_from = \"replica\"}";
-static const char http[] = "the server takes it for HTTP, and closes the connection";
+    "set it for a client of a cluster: redis.client{url = \"redis+cluster://...\", read_from = \"replica\"}";
+static const char http[] = "the server would read it as an HTTP request, and close the connection";
 static const char never[] = "it would change the state of a connection that other tasks use";
 
 /* Sorted by name (bytes). */
@@ -35,11 +35,11 @@ static const struct refused {
     {"CLIENT CACHING", never},
     {"CLIENT CAPA", never},
     {"CLIENT IMPORT-SOURCE", never},
-    {"CLIENT NO-EVICT", "redis.client{no_evict = true} says it on each connection that the client opens"},
-    {"CLIENT NO-TOUCH", "redis.client{no_touch = true} says it on each connection that the client opens"},
+    {"CLIENT NO-EVICT", "redis.client{no_evict = true} sets it on each connection that the client opens"},
+    {"CLIENT NO-TOUCH", "redis.client{no_touch = true} sets it on each connection that the client opens"},
     {"CLIENT REPLY", never},
     {"CLIENT SETINFO",
-     "redis.client{lib_name = ..., lib_ver = ...} says it on each connection that the client "
+     "redis.client{lib_name = ..., lib_ver = ...} sets it on each connection that the client "
      "opens"},
     {"CLIENT SETNAME", "redis.client{client_name = ...} names each connection that the client opens"},
     {"CLIENT TRACKING", never},

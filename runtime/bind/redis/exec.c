@@ -50,8 +50,8 @@ static int raise_not_begun(lua_State *L, struct session_call *c, const struct re
         e.outcome = OUTCOME_UNKNOWN;
         e.retryable = false;
         error_set_field(&e, ERROR_HINT,
-                        "there was no transaction: the server refused MULTI, and ran those of the commands "
-                        "one by one that it did not refuse, too");
+                        "there was no transaction: the server refused MULTI, and ran, one by one, the "
+                        "commands that it did not refuse");
     }
     redis_taken(c);
     return bind_error_raise(L, bind_runtime(L), &e);
@@ -90,7 +90,8 @@ static int raise_no_list(lua_State *L, struct session_call *c, uint32_t commands
     struct error e = {0};
     error_set(&e, ERROR_PROTOCOL, "redis: the reply to EXEC is not a list of %u replies", (unsigned)commands);
     e.outcome = OUTCOME_UNKNOWN;
-    error_set_field(&e, ERROR_HINT, "is there a proxy before the server that knows no transactions?");
+    error_set_field(&e, ERROR_HINT,
+                    "is there a proxy in front of the server that does not support transactions?");
     redis_taken(c);
     return bind_error_raise(L, bind_runtime(L), &e);
 }
