@@ -77,8 +77,9 @@ static int fail_closed(lua_State *L, const struct child *c)
     if (c->in.cut && c->in.state != CHILD_INPUT_BROKEN) {
         error_set(&e, ERROR_IO, "cannot write to '%s': an earlier write was given up after %zu bytes",
                   c->name, c->in.cut);
-        error_set_field(&e, ERROR_HINT,
-                        "what follows would be taken for the rest of it: close_stdin(), or end the child");
+        error_set_field(
+            &e, ERROR_HINT,
+            "the child would read later text as the rest of that write: use close_stdin(), or end the child");
         return fail(L, &e);
     }
     switch (c->in.state) {
@@ -87,7 +88,10 @@ static int fail_closed(lua_State *L, const struct child *c)
         error_set_field(&e, ERROR_HINT, "start it with stdin_from = \"pipe\"");
         break;
     case CHILD_INPUT_FED:
-        error_set(&e, ERROR_USAGE, "process: '%s' reads the text of stdin=, and then the end", c->name);
+        error_set(
+            &e, ERROR_USAGE,
+            "process: the standard input of '%s' is the text of stdin=, so nothing can be written to it",
+            c->name);
         error_set_field(&e, ERROR_HINT, "start it with stdin_from = \"pipe\", and write the text");
         break;
     case CHILD_INPUT_ENDED:
@@ -99,7 +103,7 @@ static int fail_closed(lua_State *L, const struct child *c)
     case CHILD_INPUT_BROKEN:
         error_set(&e, ERROR_IO, "cannot write to '%s' (process %d): %s", c->name, (int)c->pid,
                   c->exited ? "it has ended" : "it has closed its standard input");
-        error_set_field(&e, ERROR_HINT, "wait() tells how it ended");
+        error_set_field(&e, ERROR_HINT, "wait() returns how it ended");
         break;
     }
     return fail(L, &e);
