@@ -67,8 +67,7 @@ bool run_trace_open(struct host *h)
     if (h->trace == NULL) {
         snprintf(text, sizeof text, "--trace: cannot write %.400s: %s%s", path,
                  errno == EEXIST ? "it is a link that leads to nothing" : strerror(errno),
-                 errno == EACCES ? " (the file is made anew: you must be allowed to write in its folder)"
-                                 : "");
+                 errno == EACCES ? " (the file is replaced: you need the right to write in its folder)" : "");
         report_line(h->progname, NULL, text);
         return false;
     }
