@@ -215,7 +215,7 @@ void state_fill(lua_State *L, struct host *h)
     exit_begin(L, h);
     lua_pushlightuserdata(L, h);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &registry_key);
-    if (h->options.no_env) { /* tells the libraries to leave the environment alone */
+    if (h->options.no_env) { /* makes the libraries ignore the environment */
         lua_pushboolean(L, 1);
         lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
     }

@@ -13,8 +13,8 @@ struct pg_cache {
     struct pg_cached *oldest;
     void (*forget)(void *data, int ref);
     void *data;
-    /* Names of evicted statements that are still prepared on the server. Each PREPARE outside of
-     * a transaction closes one of them, so the server never holds more than twice `limit`. */
+    /* Names of evicted statements that are still prepared on the server. Each PREPARE outside a transaction
+     * closes one of them, so the server never holds more than twice `limit`. */
     char (*deferred)[NAME_SIZE];
     uint32_t n_deferred;
     uint32_t cap_deferred;

@@ -6,8 +6,8 @@
  * parsed: an insert still sends a timestamp to a column that has become a timestamptz. So an entry is used
  * only for a limited time and while no relevant change is known (machine_epoch.c); then it is renewed.
  *
- * Names carry a random part: behind a transaction pooler several clients share a server session, and a name
- * must not run the statement of another client.
+ * Names have a random part: with a transaction pooler several clients share a server session, and a name must
+ * not run the statement of another client.
  */
 #ifndef DBRUN_PG_CACHE_H
 #define DBRUN_PG_CACHE_H
@@ -59,9 +59,9 @@ void pg_cache_forget(struct pg_cache *c, struct pg_cached *e);
 /* Renews the statement: it counts as one that has not run yet. If it is prepared, it gets another name, and
  * pg_cache_take_deferred returns the old one later. */
 void pg_cache_renew(struct pg_cache *c, struct pg_cached *e);
-/* Keeps a name from `evicted` that the caller could not close now ... */
+/* Stores a name from `evicted` that the caller cannot close now ... */
 void pg_cache_defer_close(struct pg_cache *c, const char name[40]);
-/* ... and gives one of them to a caller that can; false when there is none. `must`: only when as many names
+/* ... and returns such a name to a caller that can; false when there is none. `must`: only when as many names
  * as the limit are kept. */
 bool pg_cache_take_deferred(struct pg_cache *c, bool must, char name[40]);
 /* Forgets all statements, because the server has dropped them (DISCARD ALL, reset). */

@@ -15,7 +15,7 @@ bool pg_sqlstate_is_disconnect(const char *s)
            (strncmp(s, "08", 2) == 0 && strcmp(s, "08P01") != 0);
 }
 
-/* 57014 means a cancel request or statement_timeout; only the message tells which, in the server's language.
+/* 57014 means a cancel request or statement_timeout; only the message, in the server's language, says which.
  * If it is not in English, the error counts as a timeout, unless the machine sent a cancel request
  * (take_error in machine_step.c). */
 static enum error_kind kind_of(const char *s, const char *message)

@@ -103,7 +103,7 @@ unsigned pg_listener_want(const struct pg_listener *l)
     return PG_WANT_READ | (l->m.flushing ? PG_WANT_WRITE : 0);
 }
 
-/* Hands all notifications to the sink; false when memory is out. PQnotifies also makes libpq parse the other
+/* Passes all notifications to the sink; false when out of memory. PQnotifies also makes libpq parse the other
  * messages that have come. */
 static bool take_notifications(struct pg_listener *l)
 {

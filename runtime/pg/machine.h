@@ -11,7 +11,7 @@
  *
  * The connection (m->state, changed by set_state alone):
  *
- *        IDLE ---- query, simple, copy ------------------> PLAIN ---- NULL behind the last result ----> IDLE
+ *        IDLE ---- query, simple, copy ------------------> PLAIN ---- NULL after the last result -----> IDLE
  *        PLAIN --- COPY answered, and asked for ---------> COPY_IN, COPY_OUT
  *        COPY_IN - copy_end, discard, step (lost) -------> PLAIN
  *        COPY_OUT  copy_get or step to its end ----------> PLAIN

@@ -1,6 +1,6 @@
 /*
  * One connection to a Redis server as a state machine that never waits. Commands are written into its queue;
- * redisconn_step sends what it can, reads what has arrived, and gives each reply to its call.
+ * redisconn_step sends what it can, reads what has arrived, and passes each reply to its call.
  *
  *   HANDSHAKE --TLS done--> OPEN --closed, protocol error, out of memory--> FAILED
  *       |                                                                     ^

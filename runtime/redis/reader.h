@@ -46,7 +46,7 @@ bool redis_reader_knows_resp3(void);
  * of memory. */
 bool redis_reader_open(struct redis_reader *r, struct resp_reply *push);
 void redis_reader_close(struct redis_reader *r);
-/* False when memory is out. */
+/* False when out of memory. */
 bool redis_reader_feed(struct redis_reader *r, const char *data, size_t len);
 /* Appends the reply at the front of `data`, which was not fed, without hiredis; returns how many bytes it
  * took. 0: feed the data instead, because a reply is being read or this one is not short

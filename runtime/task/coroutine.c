@@ -143,7 +143,7 @@ static int co_resume(lua_State *L)
     return n == -2 ? lua_yieldk(L, 0, (lua_KContext)co, resume_k) : resume_finish(L, n);
 }
 
-/* Closes the variables of a coroutine from outside of it, so their __close cannot wait. */
+/* Closes the variables of a coroutine from outside, so their __close cannot wait. */
 static int reset(struct sched *s, lua_State *co)
 {
     uint32_t blocked = s->current != &s->main_task;

@@ -29,7 +29,7 @@ static void fail_stuck(struct sched *s, const char *reason, const struct tree_le
     s->root.error = luaL_ref(s->L, LUA_REGISTRYINDEX);
 }
 
-/* In a stock lua5.4 the main thread's wait ends, and the script goes on. Only the wait for a group begins
+/* In a stock lua5.4 the main thread's wait ends, and the script goes on. Only a wait for a group begins
  * again, until the group's tasks have ended. */
 static void break_deadlock_of_main(struct sched *s)
 {

@@ -21,7 +21,7 @@ static void find_group(struct walk *w, struct group *g)
     w->end = &g->walk_next;
 }
 
-/* The scopes outside of the outermost shield. */
+/* The scopes outside the outermost shield. */
 static struct scope *outside_shields(struct scope *first)
 {
     struct scope *outside = first;

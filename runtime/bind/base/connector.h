@@ -4,9 +4,9 @@
  *
  *   the connect ends in time      the pool gets the wrapped connection (pool_opened) or an error
  *                                 (pool_open_failed)
- *   it is late (the resolver and  the pool gets a timeout; the result is thrown away when it comes
+ *   it is late (the resolver and  the pool gets a timeout; the result is discarded when it comes
  *   key derivation know no limit)
- *   the pool closes               the pool gets an error; the result is thrown away when it comes
+ *   the pool closes               the pool gets an error; the result is discarded when it comes
  *
  * Who owns what: an engine or a Redis pool embeds the connector, and calls connector_forget before it is
  * freed. A connect holds its target; the thread owns the connect until the connect has ended.

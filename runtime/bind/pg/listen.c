@@ -130,7 +130,7 @@ static struct feed *check(lua_State *L)
     return f;
 }
 
-/* Takes the connection out of the lease's link, and frees the link and its slot. False when memory is out. */
+/* Takes the connection out of the lease's link, and frees the link and its slot. False when out of memory. */
 static bool take_connection(struct feed *f, struct pg_lease *lease)
 {
     struct pg_link *link = lease->link;

@@ -7,7 +7,7 @@
  *       | 1 s
  *       v
  *   silent: the task is woken; with `holds` the connection is neither read nor written
- *       |-- it is the primary still --> release: what has arrived is read
+ *       |-- it is still the primary --> release: what has arrived is read
  *       +-- it is not, or it is dead --> condemn: what was sent is `unknown`, the rest moves on or fails
  *
  * A timer runs only while commands are in flight; it looks at each connection ten times a second. A command

@@ -6,9 +6,9 @@
  * embedded file; it replaces a file of that name below ROOT, which is for use without the binary. A syntax
  * error stops the build.
  *
- * Texts, by their path below ROOT: a file of Markdown or HTML as it is (one from outside of ROOT by its
- * name), and of each Lua file what `dbrun help` shows: the annotations of functions and classes, each with
- * the line of code behind it.
+ * Texts, by their path below ROOT: Markdown and HTML files unchanged (a file outside ROOT by its name), and
+ * for each Lua file what `dbrun help` shows: the annotations of functions and classes, each with the line of
+ * code after it.
  */
 #include <errno.h>
 #include <lauxlib.h>
@@ -21,13 +21,13 @@
 struct source {
     const char *path;
     bool outside;    /* not below ROOT */
-    bool command;    /* of the folder scripts: what `dbrun NAME` runs */
-    bool text;       /* as it is, no module */
-    bool used;       /* it won over others of its name */
+    bool command;    /* from the folder scripts: what `dbrun NAME` runs */
+    bool text;       /* a text, not a module */
+    bool used;       /* it was chosen among the files of its name */
     char name[256];  /* dbrun.config */
     char chunk[300]; /* =dbrun/config.lua; the chunk name of a file begins with @ */
     size_t size;
-    size_t text_size; /* 0: there is no text */
+    size_t text_size; /* 0: no text */
 };
 
 struct module {
@@ -52,7 +52,7 @@ static void name_source(struct source *m, const char *root)
     m->text = ends_with(m->path, ".md") || ends_with(m->path, ".html");
     const char *rel = m->path;
     m->command = strncmp(rel, "scripts/", 8) == 0;
-    if (m->command) { /* its name is no module's, for it has a slash */
+    if (m->command) { /* its name has a slash, so it is no module's name */
         m->outside = true;
         snprintf(m->chunk, sizeof m->chunk, "=%s", rel);
         snprintf(m->name, sizeof m->name, "%.*s", (int)(strlen(rel) - strlen(".lua")), rel);
@@ -76,7 +76,7 @@ static void name_source(struct source *m, const char *root)
         m->name[strlen(m->name) - 5] = '\0';
 }
 
-/* By name; of the same name the file from outside ROOT first. */
+/* Orders by name; for the same name, the file from outside ROOT first. */
 static int by_name(const void *a, const void *b)
 {
     const struct module *x = a;
@@ -108,7 +108,7 @@ fail:
     exit(1);
 }
 
-/* As a literal: gcc takes a tenth of the time that a list of numbers takes. */
+/* Writes a string literal, which gcc compiles ten times as fast as a list of numbers. */
 static int write_bytes(lua_State *L, const void *data, size_t size, void *ud)
 {
     (void)L;
@@ -129,15 +129,15 @@ static int write_bytes(lua_State *L, const void *data, size_t size, void *ud)
 
 /* ---- texts ---- */
 
-/* Is the line an annotation: blanks, then three dashes? */
+/* True when the line is an annotation: blanks, then three dashes. */
 static bool is_annotation(const char *line)
 {
     line += strspn(line, " \t");
     return strncmp(line, "---", 3) == 0;
 }
 
-/* Does a block of annotations belong to the manual? It stands above a function of a module or class, or tells
- * a class, or is the file's own. */
+/* True when a block of annotations belongs to the manual: it is above a function of a module or class,
+ * describes a class, or describes the file. */
 static bool is_public(const char *block, size_t len, const char *code, bool at_top)
 {
     code += strspn(code, " \t");
@@ -203,7 +203,7 @@ static void write_code(lua_State *L, FILE *file, struct source *m, size_t index,
     lua_settop(L, 0);
 }
 
-/* All code stands before all texts: what a run of a program touches are few pages. */
+/* Writes all code before all texts, so that a run touches few pages. */
 static void write_sources(lua_State *L, FILE *file, struct source *sources, size_t count)
 {
     for (size_t i = 0; i < 2 * count; i++) {

@@ -1,9 +1,9 @@
 /*
  * Build tool: joins a page of HTML with its style and its scripts.
  *   page OUT.html PAGE.html STYLE.css SCRIPT.js...
- * In PAGE.html `@STYLE@`, `@SCRIPT@` and `@HASH@` stand once each. HASH is that of the script, for the page's
- * Content-Security-Policy: nothing but exactly this script runs. The indentation of style and scripts, and
- * their lines that are comments, stay behind: the page goes into every trace.
+ * In PAGE.html `@STYLE@`, `@SCRIPT@` and `@HASH@` must appear once each. HASH is the hash of the script, for
+ * the page's Content-Security-Policy, which allows only this script. The indentation and comment lines of
+ * style and scripts are dropped, because the page goes into every trace.
  */
 #include <errno.h>
 #include <openssl/evp.h>
@@ -67,7 +67,7 @@ static void add_lines(struct text *out, const char *path)
     free(t.data);
 }
 
-/* Nothing in a script may end its element, or begin a comment of HTML. */
+/* Fails if a script would end its element, or begin an HTML comment. */
 static void check_script(const struct text *script)
 {
     if (strstr(script->data, "</") != NULL || strstr(script->data, "<!--") != NULL)
@@ -83,7 +83,7 @@ static void hash(const struct text *script, char out[65])
     EVP_EncodeBlock((unsigned char *)out, digest, (int)len);
 }
 
-/* Writes the page up to the mark and what stands for it, and returns what follows. */
+/* Writes the page up to the mark, then the text that replaces the mark; returns the rest of the page. */
 static const char *replace(FILE *f, const char *page, const char *mark, const char *text, size_t len)
 {
     const char *at = strstr(page, mark);
