@@ -102,12 +102,12 @@ int redis_feed__listen(lua_State *L)
     return 0;
 }
 
-/* True for [P|S][UN]SUBSCRIBE, the only commands allowed here, because --read-only and a dry run do not check
- * what is posted. */
-static bool is_subscription(const struct redis_command *cmd)
+/* [P|S][UN]SUBSCRIBE, and the PING that a quiet server gets: what --read-only and a dry run have not seen may do
+ * nothing else. */
+static bool may_post(const struct redis_command *cmd)
 {
     const char *at = strstr(cmd->name, "SUBSCRIBE");
-    return at && strcmp(at, "SUBSCRIBE") == 0;
+    return at ? strcmp(at, "SUBSCRIBE") == 0 : strcmp(cmd->name, "PING") == 0;
 }
 
 int redis_feed__post(lua_State *L)
@@ -116,7 +116,7 @@ int redis_feed__post(lua_State *L)
     bind_check_type(L, REDIS_CONN_CLASS, 2, "the name of the command", LUA_TSTRING);
     const struct redis_command *cmd = redis_command_push(L, rt, 2);
     lua_replace(L, 2);
-    if (!is_subscription(cmd))
+    if (!may_post(cmd))
         return redis_refuse(L, rt, cmd, 3, "conn:call(name, ...) runs a command on a dedicated connection");
     struct redis_session *s = redis_check_handle(L, 1)->session;
     struct redis_queue *q = redis_session_queue(s);

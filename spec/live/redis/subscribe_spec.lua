@@ -155,6 +155,28 @@ describe("a Redis subscription", function()
         assert.equal("back", take(s, 1)[1].payload)
     end)
 
+    it("that is quiet asks the server whether it is there", function()
+        local c <const> = r:acquire()
+        local methods <const> = getmetatable(c).__index
+        local next_event <const> = methods.next
+        local _ <close> = setmetatable({}, { __close = function() methods.next = next_event end })
+        local quiet = 0
+        c:discard()
+        -- Its time limits end at once when nothing comes: they are 15 s, and 10 s for the answer.
+        function methods.next(connection, seconds)
+            local event <const> = next_event(connection, seconds > 10 and 0.02 or seconds)
+            quiet = quiet + (event == nil and 1 or 0)
+            return event
+        end
+        local s <close> = r:subscribe "quiet"
+        local g <close> = task.group()
+        g:spawn(function()
+            assert.is_true(redis_server.wait_until(5, function() return quiet >= 3 end))
+            r:publish("quiet", "here")
+        end)
+        assert.same({ { kind = "message", channel = "quiet", payload = "here" } }, take(s, 1))
+    end)
+
     it("closed ends its loop, also while it waits, and its connection", function()
         local s <const> = r:subscribe "news"
         local ended
