@@ -6,6 +6,7 @@ local task <const> = require "dbrun.task"
 
 local QUIET <const> = 15 -- seconds of silence after which the server is pinged
 local CONFIRM <const> = 10 -- seconds to wait for its answer, and for a subscription to be confirmed
+local LEAST_WAIT <const> = 0.02 -- seconds: what came while the program did something else is still to be read
 
 --- The kinds of messages, and the positions of channel, payload and pattern in them.
 local MESSAGES <const> = {
@@ -30,6 +31,9 @@ local MESSAGES <const> = {
 ---@field package command string
 ---@field package channels string[]
 ---@field package connection dbrun.redis.Connection|false
+---@field package lost string|false why the connection was lost, until a gap is told
+---@field package heard number when the server said something (counts across calls, which may have less time)
+---@field package asked number|false when it was sent a PING that is not answered yet
 local Subscription <const> = {}
 local Metatable <const> = { __index = names.answer("subscription", Subscription), __name = "dbrun.redis.subscription" }
 
@@ -91,6 +95,7 @@ local function open(self)
         connection:post(self.command, self.channels)
         await_confirmation(self, connection, #self.channels)
     end
+    self.heard, self.asked = task.now(), false
 end
 
 local function drop_connection(self)
@@ -105,11 +110,12 @@ local function is_loss(e)
     return errors.is(e, "connect") or errors.is(e, "protocol")
 end
 
---- Reconnects until it succeeds or fails for good.
+--- Reconnects until it succeeds or fails for good. (When it is interrupted, the next call of the iterator goes on.)
 local function reopen(self)
     local pause = 0.02
     while not self.closed do
         drop_connection(self)
+        self.early = {} -- what an attempt got that failed then: messages were missed behind it, too
         local ok, e = pcall(open, self)
         if ok and self.closed then -- closed while there was no connection
             drop_connection(self)
@@ -143,28 +149,28 @@ end
 
 --- The next message, nil when the subscription was closed. Raises when the connection is lost.
 local function next_message(self)
-    local asked = false
     while not self.closed do
         if #self.early > 0 then
             return table.remove(self.early, 1)
         end
-        local event <const> = self.connection:next(asked and CONFIRM or QUIET)
+        local due <const> = self.asked and self.asked + CONFIRM or self.heard + QUIET
+        local event <const> = self.connection:next(math.max(LEAST_WAIT, due - task.now()))
         if event ~= nil then
+            self.heard, self.asked = task.now(), false
             if errors.is(event) and not event.message:find "'ping'" then -- a PING that is refused is answered, too
                 refused(self, event)
             end
-            asked = false
             local message <const> = to_message(event)
             if message then
                 return message
             elseif event[1] == "sunsubscribe" and has(self.channels, event[2]) then
                 errors.fail("connect", "redis: the channel moved to another node of the cluster")
             end
-        elseif asked then
+        elseif self.asked then
             errors.fail("connect", "redis: the server of a subscription does not answer")
         else
-            asked = true
             self.connection:post "PING"
+            self.asked = task.now()
         end
     end
     return nil
@@ -184,20 +190,24 @@ function Subscription:messages(...)
     return function()
         if self.closed then
             return nil
+        elseif not self.lost then
+            local ok, result = pcall(next_message, self)
+            if ok then
+                return result
+            elseif self.closed then
+                return nil
+            elseif not is_loss(result) then
+                error(result, 0)
+            end
+            self.lost = result.message
         end
-        local ok, result = pcall(next_message, self)
-        if ok then
-            return result
-        elseif self.closed then
+        if not reopen(self) then
             return nil
-        elseif not is_loss(result) then
-            error(result, 0)
         end
-        if reopen(self) then
-            local channels <const> = table.move(self.channels, 1, #self.channels, 1, {})
-            return { kind = "gap", reason = result.message, channels = channels }
-        end
-        return nil
+        local channels <const> = table.move(self.channels, 1, #self.channels, 1, {})
+        local gap <const> = { kind = "gap", reason = self.lost, channels = channels }
+        self.lost = false
+        return gap
     end
 end
 
@@ -282,7 +292,7 @@ local function subscribe(client, command, ...)
     names.on_client(command:lower(), client)
     local self <const> = setmetatable({
         client = client, command = command, channels = names_of(command:lower(), ...), connection = false, early = {},
-        closed = false,
+        lost = false, heard = task.now(), asked = false, closed = false,
     }, Metatable)
     local ok, e = pcall(open, self)
     if not ok then

@@ -177,6 +177,41 @@ describe("a Redis subscription", function()
         assert.same({ { kind = "message", channel = "quiet", payload = "here" } }, take(s, 1))
     end)
 
+    it("is lost with its server also when each look for a message has little time", function()
+        local s <close> = r:subscribe "news"
+        local function look()
+            return pcall(task.timeout, 0.1, take, s, 1)
+        end
+        server:freeze()
+        s.heard = s.heard - 15 -- seconds in which nothing came
+        local asked <const> = not look() and s.asked
+        s.asked = asked and asked - 10
+        look()
+        server:thaw()
+        assert.is_truthy(asked)
+        assert.equal("gap", take(s, 1)[1].kind)
+    end)
+
+    it("is made again by the next loop when a time limit has ended the attempt", function()
+        local s <close> = r:subscribe "news"
+        local function take_in(seconds)
+            return pcall(task.timeout, seconds, take, s, 1)
+        end
+        server:kill()
+        assert.is_false(take_in(0.1)) -- no connection
+        assert.is_false(take_in(0.05))
+        server:restart()
+        assert.equal("gap", take(s, 1)[1].kind)
+        server:cli("client", "kill", "type", "pubsub")
+        server:freeze()
+        local ok <const>, e <const> = take_in(0.2) -- a connection that has not confirmed the channels
+        server:thaw()
+        assert.is_true(not ok and errors.is(e, "timeout"), tostring(e))
+        assert.equal("gap", take(s, 1)[1].kind)
+        r:publish("news", "back")
+        assert.equal("back", take(s, 1)[1].payload)
+    end)
+
     it("closed ends its loop, also while it waits, and its connection", function()
         local s <const> = r:subscribe "news"
         local ended
