@@ -154,11 +154,15 @@ local function handle(self, group, message)
     end
 end
 
---- Handles messages one after the other, but not those that another consumer took over meanwhile.
-local function handle_all(self, group, messages)
+--- From here on they are renewed.
+local function take_in_hand(self, group, messages)
     for _, message in ipairs(messages) do
         self.hand[message] = group
     end
+end
+
+--- Handles messages one after the other, but not those that another consumer took over meanwhile.
+local function handle_all(self, group, messages)
     for _, message in ipairs(messages) do
         if self.hand[message] then
             handle(self, group, message)
@@ -177,6 +181,7 @@ local function deliver(self, group, ids)
             group:acknowledge(deleted)
         end
         some = {}
+        take_in_hand(self, group, messages)
         handle_all(self, group, messages)
     end
     for _, id in ipairs(ids) do
@@ -260,8 +265,9 @@ local function read(self)
     local reply <const> = self.connection:call("XREADGROUP", "GROUP", opts.group, opts.consumer, "COUNT", opts.count,
         "BLOCK", math.ceil(self.block * 1000), "STREAMS", self.keys, self.new)
     self.pause = FIRST_PAUSE
+    local by_group <const> = {}
     for _, group in ipairs(self.groups) do
-        local messages = {}
+        local messages <const> = {}
         for i, entry in ipairs(reply and reply[group.key] or {}) do
             messages[i] = {
                 id = entry[1], fields = entry[2], stream = group.key, deliveries = opts.max_deliveries and 1 or nil,
@@ -270,7 +276,11 @@ local function read(self)
         if #messages > 0 then
             group:came_to(reply[group.key][#messages])
         end
-        handle_all(self, group, messages)
+        by_group[group] = messages
+        take_in_hand(self, group, messages)
+    end
+    for _, group in ipairs(self.groups) do
+        handle_all(self, group, by_group[group])
     end
 end
 

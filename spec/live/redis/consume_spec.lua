@@ -176,6 +176,24 @@ local function specs(opts)
         stop(t2)
     end)
 
+    it("keeps those of a later stream while the body of an earlier one runs", function()
+        r:xadd("s", "*", "n", 1)
+        r:xadd("s2", "*", "n", 2)
+        local list, renewed, before = {}, nil, -1
+        start(worker(list, { stream = { "s", "s2" }, claim_idle = 0.3, handle = function(m)
+            if m.stream == "s" then
+                renewed = wait_until(3, function()
+                    local idle <const> = r:xpending("s2", "g", "-", "+", 1)[1][3]
+                    before = math.max(before, idle)
+                    return idle < before
+                end)
+            end
+            list[#list + 1] = m.fields.n
+        end }))
+        assert.same({ "1", "2" }, count_of(list)(2))
+        assert.is_true(renewed)
+    end)
+
     it("leaves a message pending whose body raises, goes on, and delivers it again after claim_idle", function()
         local got, told = {}, {}
         local t <const> = start(worker(got, {
