@@ -363,8 +363,9 @@ return function(Client, on_cluster)
     function Client:consume(opts)
         names.on_client("consume", self)
         opts = check(opts)
+        local client <const> = self:with { typed = false }
         local self_ <const> = setmetatable({
-            client = self, on_cluster = on_cluster, groups = {}, keys = {}, new = {}, hand = {}, failed = {},
+            client = client, on_cluster = on_cluster, groups = {}, keys = {}, new = {}, hand = {}, failed = {},
             pause = FIRST_PAUSE, idle = opts.claim_idle == nil and 60 or opts.claim_idle or nil,
             opts = { count = opts.count or 10 },
         }, Consumer)
@@ -374,7 +375,7 @@ return function(Client, on_cluster)
         self_.block = math.max(0.01, math.min(LONGEST_BLOCK, (self_.idle or math.huge) / 2))
         for i, key in ipairs(type(opts.stream) == "table" and opts.stream or { opts.stream }) do
             self_.keys[i], self_.new[i] = tostring(key), ">"
-            self_.groups[i] = Group.new(self, tostring(key), opts.group, opts.consumer, opts.from or "0")
+            self_.groups[i] = Group.new(client, tostring(key), opts.group, opts.consumer, opts.from or "0")
         end
         local g <close> = task.group()
         local keeper <const> = self_.idle and g:spawn(keep, self_)

@@ -242,7 +242,11 @@ function Trip:run(client, asking, name, ...)
         return quick:call(name, ...)
     end
     local alone <const> = M.may_block(name)
-    local connection <close> = alone and not wait and quick:__acquire(name) or nil
+    local connection <close> = (alone or self.cluster.typed) and not wait and quick:__acquire(name) or nil
+    if connection and self.cluster.typed then -- the replies of a pipeline keep no types
+        connection:raw "ASKING"
+        return connection:call(name, ...)
+    end
     local batch <const> = (connection or quick):batch(false, alone)
     batch:asking():call(name, ...)
     local reply <const> = batch:send()[2]

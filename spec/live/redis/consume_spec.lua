@@ -100,6 +100,17 @@ local function specs(opts)
         stop(t)
     end)
 
+    it("handles the messages of a client whose replies keep their types", function()
+        r:xadd("s", "5-1", "n", 1)
+        local got
+        local t <const> = task.spawn(r.consume, r:with { typed = true }, worker({}, {
+            handle = function(m) got = m end,
+        }))
+        started[#started + 1] = t
+        assert.is_true(wait_until(5, function() return got end))
+        assert.same({ id = "5-1", stream = "s", fields = { n = "1" } }, got)
+    end)
+
     it("begins a new group where it is told to", function()
         r:xadd("s", "1-0", "n", 1)
         r:xadd("s", "2-0", "n", 2)

@@ -52,6 +52,12 @@ describe("r:library", function()
         assert.same({ 1, 1, 10 }, { calls "function|load", calls "fcall", calls "fcall_ro" })
     end)
 
+    with_functions("gives replies with their types to a client that wants them", function()
+        local lib <const> = r:with({ typed = true }):library(SOURCE)
+        assert.same({ status = "OK" }, lib:call("put", { "k" }, { "v" }))
+        assert.equal("v", lib:call("peek", { "k" }))
+    end)
+
     with_functions("loads once for many tasks", function()
         local lib <const> = r:library(SOURCE)
         r:config "RESETSTAT"

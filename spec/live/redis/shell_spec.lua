@@ -196,6 +196,7 @@ describe("dbrun redis", function()
         local function id(node) return (node:cli("cluster", "myid"):gsub("%s", "")) end
         to:cli("cluster", "setslot", slot, "importing", id(from))
         from:cli("cluster", "setslot", slot, "migrating", id(to))
+        assert.same({ status = "OK" }, run.call(r, { "SET", "{t}3", "y" })) -- ASK
         local tried <const> = fails("redis", run.call, r, { "MGET", "{t}1", "{t}2" })
         assert.equal("TRYAGAIN", tried.code)
         assert.matches("migrat", tried.hint)
