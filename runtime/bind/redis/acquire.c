@@ -127,12 +127,10 @@ static int acquire(lua_State *L)
     if (rt->trace)
         w->span = task_span(rt->sched, mono_now());
     enum pool_settle result = redis_session_acquire(h->session, w, task_owner(rt->sched));
-    if (result != POOL_WAITING) {
+    if (result != POOL_WAITING)
         wait_wake(w);
-    } else {
-        /* The client's idle shared connection may occupy the last slot of the pool. */
-        redis_session_yield(shared);
-    }
+    else
+        redis_session_make_way(shared->pool);
     return wait_park(L, w, (lua_KContext)w, acquired);
 }
 

@@ -194,7 +194,10 @@ void redis_session_leave(struct redis_session *s);
 void redis_session_sweep(struct redis_session *s);
 /* Returns the connection to the pool when nothing is under way on it and another waiter needs it. */
 void redis_session_yield(struct redis_session *s);
-/* Stops connecting and returns all connections to the pool. */
+/* The same for all shared sessions of the pool: somebody has begun to wait, and those that are idle see nothing
+ * that would make them look. */
+void redis_session_make_way(struct redis_pool *p);
+/* Stops connecting and gives all connections back. */
 void redis_session_detach(struct redis_session *s);
 
 #endif

@@ -141,6 +141,13 @@ void redis_session_yield(struct redis_session *s)
     give_back(link);
 }
 
+void redis_session_make_way(struct redis_pool *p)
+{
+    for (struct redis_session *s = p->sessions; s; s = s->next)
+        if (s->shared)
+            redis_session_yield(s);
+}
+
 /* ---- retired connections ---- */
 
 /* Takes over the unfinished commands of a retired connection. */
@@ -376,6 +383,7 @@ void redis_session_connect(struct redis_session *s)
     s->acquire_timer.fn = acquire_expired;
     s->acquire_timer.data = s;
     sched_timer_start(s->rt->sched, &s->acquire_timer, deadline_after(now, duration_ns(s->pool->timeout)));
+    redis_session_make_way(s->pool);
 }
 
 enum pool_settle redis_session_acquire(struct redis_session *s, struct wait *w, const void *owner)

@@ -147,6 +147,19 @@ describe("a Redis client", function()
             assert.equal("PONG", small:ping())
         end)
 
+        it("gives up its shared connection to another client of the pool while it is idle", function()
+            local pool <close> = redis.pool { url = server.url, max_connections = 1, timeout = 5 }
+            local one <close> = redis.client { pool = pool }
+            local two <close> = redis.client { pool = pool }
+            for i = 1, 3 do
+                one:set("k", i)
+                assert.equal(tostring(i), two:get "k")
+            end
+            local c <close> = one:acquire()
+            assert.equal("3", c:get "k")
+            assert.equal(1, pool:stats().opened)
+        end)
+
         it("gives up its shared connection to who needs one of his own", function()
             local one <const> = redis.client { pool = redis.pool { url = server.url, max_connections = 1 } }
             assert.equal("PONG", one:ping())
