@@ -89,6 +89,11 @@ struct redis_queue *redis_session_queue_of(struct redis_session *s, const struct
     return redis_session_queue(s);
 }
 
+bool redis_link_has(const struct redis_link *link, const struct redis_call *call)
+{
+    return redisconn_has_sent(link->conn, call) || redis_queue_has(redisconn_queue(link->conn), call);
+}
+
 static bool undoes_any(const struct redis_call *list)
 {
     while (list && !list->background && !((const struct session_call *)list)->undo)
@@ -130,7 +135,8 @@ static void on_done(struct redis_call *call, void *data)
     const struct redis_link *link = data;
     if (link)
         c->answered = link->serial;
-    if (c->session->pool->target->sentinels && says_readonly(call))
+    /* What comes on a retired link says nothing about the server of the one in use. */
+    if (c->session->pool->target->sentinels && link == c->session->link && says_readonly(call))
         c->session->demoted = c->session->unusual = true; /* progress in session_connect.c handles it */
     if (c->wait)
         finish(c);

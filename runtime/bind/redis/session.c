@@ -41,11 +41,11 @@ static void abandoned_unsent(struct redis_session *s, struct redis_queue *q)
         redis_session_admit(s);
 }
 
-/* True when the server has sent nothing from the command's issue to its deadline. */
+/* Has the server sent nothing since the command was issued on this link, until its deadline? */
 static bool is_silent(const struct redis_session *s, const struct session_call *c)
 {
     return s->link && s->shared && c->received == redisconn_received(s->link->conn) &&
-           c->deadline <= mono_now() && !s->link->held && may_retire(s);
+           c->deadline <= mono_now() && !s->link->held && may_retire(s) && redis_link_has(s->link, &c->call);
 }
 
 void redis_session_abandon(struct wait *w)

@@ -132,8 +132,9 @@ void redis_session_give(struct session_call *c);
 extern const struct redisconn_events redis_session_events;
 /* The queue in which a call waits, which can be that of a retired link. */
 struct redis_queue *redis_session_queue_of(struct redis_session *s, const struct redis_call *call);
-/* True when there is, or may be, something to undo on this link. No command on the link may then be cut
- * off. */
+/* Is the call one of this link, sent or not? */
+bool redis_link_has(const struct redis_link *link, const struct redis_call *call);
+/* Is there, or may there be, something to undo on this link? Then nothing there may end in its middle. */
 bool redis_session_may_undo(struct redis_link *link);
 /* Fails a call that was removed from its list. */
 void redis_session_fail_call(struct session_call *c, const struct error *why, enum error_outcome outcome);

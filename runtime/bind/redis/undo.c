@@ -80,18 +80,13 @@ bool redis_undo_keep(struct session_call *c, const char *bytes, size_t size, uin
     return true;
 }
 
-static bool has_call(const struct redis_link *link, const struct redis_call *call)
-{
-    return redisconn_has_sent(link->conn, call) || redis_queue_has(redisconn_queue(link->conn), call);
-}
-
-/* The link on which a call was sent, at least in part. NULL: none. */
+/* The link that a call was sent on, at least in part. NULL: none. */
 static struct redis_link *link_of(const struct redis_session *s, const struct redis_call *call)
 {
     struct redis_link *r = s->retired;
-    while (r && !has_call(r, call))
+    while (r && !redis_link_has(r, call))
         r = r->next;
-    return !r && s->link && has_call(s->link, call) ? s->link : r;
+    return !r && s->link && redis_link_has(s->link, call) ? s->link : r;
 }
 
 void redis_undo_call(struct redis_session *s, const struct session_call *c)

@@ -199,6 +199,26 @@ describe("a Redis client whose", function()
         end)
     end)
 
+    it("connection is silent leaves it, and not the next one for what was sent before", function()
+        local odd <close> = bad_server.start [[
+            my $first = mkdir "$path.first";
+            for (1, 2) { sysread $c, my $x, 65536; print $c qq{+PONG\r\n} }
+            while (sysread $c, my $x, 65536) { select undef, undef, undef, $first ? 30 : 0.5; print $c qq{+PONG\r\n} }
+        ]]
+        local c <close> = redis.client { url = odd.url, command_timeout = 0.1 }
+        local patient <const> = c:with { timeout = 10 }
+        assert.equal("PONG", c:ping())
+        local g <close> = task.group()
+        g:spawn(fails, "timeout", c.get, c, "a")
+        g:spawn(fails, "timeout", c.get, c:with { timeout = 0.3 }, "b")
+        task.sleep(0.2)
+        assert.equal("PONG", patient:ping())
+        assert.equal("PONG", patient:ping()) -- it waits on the second connection when "b" is given up
+        g:wait()
+        assert.equal("PONG", patient:ping())
+        assert.equal(2, c:stats().connects)
+    end)
+
     it("server pauses its clients ends commands at their deadline", function()
         local quick <const> = r:with { timeout = 0.1 }
         admin:call("CLIENT", "PAUSE", 300, "ALL")

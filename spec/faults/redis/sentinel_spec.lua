@@ -169,6 +169,22 @@ describe("a Redis client of sentinels", function()
         assert.equal("v\n", set:cli(3 - old, "get", "k"))
     end)
 
+    it("leaves a master once, however often it says READONLY", function()
+        r:ping()
+        local before <const> = r:stats().connects
+        local g <close> = task.group()
+        for _ = 1, 2 do -- the second answer comes when the connection is left
+            g:spawn(fails, "redis", r.eval, r,
+                "for i = 1, 5e6 do local _ = i end return redis.error_reply('READONLY so it says')", 0)
+            task.sleep(0.01)
+        end
+        g:wait()
+        for _ = 1, 3 do
+            assert.equal("PONG", r:ping())
+        end
+        assert.equal(before + 1, r:stats().connects)
+    end)
+
     it("whose master is killed goes on at the new one, and no command is run twice", function()
         settle()
         local tag <const> = "run" .. (tonumber(os.getenv "DBRUN_TEST_SEED") or os.time())
