@@ -7,6 +7,7 @@ local redirect <const> = require "dbrun.redis.redirect"
 local task <const> = require "dbrun.task"
 
 local KEPT <const> = 256 -- messages that wait for the program, before those of the connections do
+local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1 -- seconds after an error of one slot
 local AT_ONCE <const> = 8 -- slots that are subscribed to at the same time
 
 --- What the subscription of one slot takes its connection from: the node that has the slot now.
@@ -50,16 +51,22 @@ local function by_slot(fn, ...)
     return slots
 end
 
---- Passes the messages of one slot on, and an error in their place. Knows only the queue, so that a subscription that
---- was never closed can be collected.
+--- Passes the messages of one slot on, and an error in their place, after which it goes on. Knows only the queue, so that
+--- a subscription that was never closed can be collected.
 local function pump(part, queue)
-    local ok, e = pcall(function()
-        for message in part:messages() do
-            queue:push(message)
+    local pause = FIRST_PAUSE
+    while true do
+        local ok <const>, e <const> = pcall(function()
+            for message in part:messages() do
+                pause = FIRST_PAUSE
+                queue:push(message)
+            end
+        end)
+        if ok or queue.closed or errors.is(e, "cancelled") or not pcall(queue.push, queue, { failure = e }) then
+            return
         end
-    end)
-    if not ok and not queue.closed and not errors.is(e, "cancelled") then
-        queue:push { failure = e }
+        task.sleep(pause * (0.5 + math.random()))
+        pause = math.min(pause * 2, LONGEST_PAUSE)
     end
 end
 

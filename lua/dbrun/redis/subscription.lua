@@ -30,6 +30,7 @@ local MESSAGES <const> = {
 ---@field package client dbrun.redis.Client
 ---@field package command string
 ---@field package channels string[]
+---@field package adding {channels: string[], left: integer}[] channels that the server has not answered yet
 ---@field package connection dbrun.redis.Connection|false
 ---@field package lost string|false why the connection was lost, until a gap is told
 ---@field package heard number when the server said something (counts across calls, which may have less time)
@@ -71,7 +72,6 @@ end
 
 --- Waits until the server has confirmed `n` channels; keeps messages that arrive meanwhile.
 local function await_confirmation(self, connection, n)
-    local confirmation <const> = self.command:lower()
     local give_up <const> = task.now() + CONFIRM
     while n > 0 do
         local event <const> = connection:next(math.max(0, give_up - task.now()))
@@ -79,7 +79,7 @@ local function await_confirmation(self, connection, n)
             errors.raise { kind = "timeout", message = "redis: the subscription was not confirmed", retryable = true }
         elseif errors.is(event) then
             error(event, 0)
-        elseif event[1] == confirmation then
+        elseif event[1] == self.confirmation then
             n = n - 1
         else
             self.early[#self.early + 1] = to_message(event)
@@ -89,7 +89,7 @@ end
 
 local function open(self)
     local connection <const> = self.client:acquire()
-    self.connection = connection
+    self.connection, self.adding = connection, {}
     connection:listen()
     if #self.channels > 0 then
         connection:post(self.command, self.channels)
@@ -139,10 +139,28 @@ local function has(list, name)
     return false
 end
 
---- The server refused channels that were added. In a cluster their slot may be another node's by now.
+--- The next of the channels that were added has an answer.
+local function answered(self)
+    local first <const> = self.adding[1]
+    if first then
+        first.left = first.left - 1
+        if first.left == 0 then
+            table.remove(self.adding, 1)
+        end
+    end
+end
+
+local change
+
+--- The server refused channels that were added, which a reconnect must not ask for again. In a cluster their slot may be
+--- another node's by now.
 local function refused(self, e)
     if e.retryable or (e.code == "MOVED" and type(self.client) ~= "userdata") then
         errors.fail("connect", "redis: channels could not be added here: " .. e.message)
+    end
+    local first <const> = table.remove(self.adding, 1)
+    if first then
+        change(self, first.channels, false)
     end
     error(e, 0)
 end
@@ -163,6 +181,8 @@ local function next_message(self)
             local message <const> = to_message(event)
             if message then
                 return message
+            elseif event[1] == self.confirmation then
+                answered(self)
             elseif event[1] == "sunsubscribe" and has(self.channels, event[2]) then
                 errors.fail("connect", "redis: the channel moved to another node of the cluster")
             end
@@ -212,7 +232,7 @@ function Subscription:messages(...)
 end
 
 --- Adds names to, or removes them from, the list for a reconnect.
-local function change(self, channels, keep)
+function change(self, channels, keep)
     local kept, given = {}, {}
     for _, name in ipairs(channels) do
         given[name] = true
@@ -258,6 +278,7 @@ function Subscription:subscribe(...)
     check_open(self)
     local channels <const> = names_of("subscribe", ...)
     change(self, channels, true)
+    self.adding[#self.adding + 1] = { channels = channels, left = #channels }
     tell_server(self, self.command, channels)
 end
 
@@ -291,8 +312,8 @@ Metatable.__close = Subscription.close
 local function subscribe(client, command, ...)
     names.on_client(command:lower(), client)
     local self <const> = setmetatable({
-        client = client, command = command, channels = names_of(command:lower(), ...), connection = false, early = {},
-        lost = false, heard = task.now(), asked = false, closed = false,
+        client = client, command = command, confirmation = command:lower(), channels = names_of(command:lower(), ...),
+        connection = false, early = {}, adding = {}, lost = false, heard = task.now(), asked = false, closed = false,
     }, Metatable)
     local ok, e = pcall(open, self)
     if not ok then

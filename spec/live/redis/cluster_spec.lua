@@ -337,6 +337,17 @@ describe("a client of a Redis cluster", function()
         assert.same({ one = 1000, two = 1000, three = 1000 }, last)
     end)
 
+    it("goes on with a slot in which a channel was refused", function()
+        r:acl("setuser", "half", "on", ">halfpass", "~*", "+@all", "resetchannels", "&ok*")
+        local half <close> = redis.client { url = (cluster.url:gsub("//", "//half:halfpass@")) }
+        local s <close> = half:ssubscribe("ok{1}", "ok{2}")
+        local next_message <const> = s:messages()
+        s:subscribe "no{1}"
+        fails("NOPERM", next_message)
+        assert.equal(1, r:spublish("ok{1}", "still there"))
+        assert.equal("still there", next_message().payload)
+    end)
+
     it("says that each slot of a sharded subscription takes a connection", function()
         local few <close> = redis.client { url = cluster.url, max_connections = 2, timeout = 0.5 }
         local channels = {}

@@ -269,10 +269,13 @@ describe("a Redis subscription", function()
         r:acl("setuser", "half", "on", ">halfpass", "~*", "+@all", "resetchannels", "&ok*")
         local half <close> = redis.client { path = server.socket, username = "half", password = "halfpass" }
         local s <close> = half:subscribe "ok1"
+        s:subscribe "ok2"
         s:subscribe "no"
         assert.equal("NOPERM", fails("redis", take, s, 1).code)
         r:publish("ok1", "still there")
         assert.equal("still there", take(s, 1)[1].payload)
+        server:cli("client", "kill", "type", "pubsub") -- and a reconnect does not ask for it again
+        assert.same({ "ok1", "ok2" }, take(s, 1)[1].channels)
     end)
 
     it("refuses wrong arguments, and what the server refuses", function()
