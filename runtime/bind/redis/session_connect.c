@@ -105,6 +105,18 @@ static void outdated(struct redis_link *link)
     redis_session_sweep(s);
 }
 
+static bool is_idle(const struct redis_session *s)
+{
+    return s->shared && s->link && s->live == 0 && redisconn_is_drained(s->link->conn);
+}
+
+static void yield(struct redis_session *s)
+{
+    struct redis_link *link = s->link;
+    s->link = NULL;
+    give_back(link);
+}
+
 static void progress(struct redis_link *link)
 {
     struct redis_session *s = link->data;
@@ -115,8 +127,8 @@ static void progress(struct redis_link *link)
         }
         redis_session_admit(s);
     }
-    if (s->live == 0 && s->shared)
-        redis_session_yield(s);
+    if (s->live == 0 && pool_wants_back(s->pool->pool) && is_idle(s))
+        yield(s);
 }
 
 static void describe(const struct redis_link *link, struct pool_holder *h)
@@ -131,22 +143,6 @@ static void describe(const struct redis_link *link, struct pool_holder *h)
 
 static const struct redis_link_user shared_user = {progress, lost, outdated, describe};
 static const struct redis_link_user dedicated_user = {progress, lost, NULL, describe};
-
-void redis_session_yield(struct redis_session *s)
-{
-    if (!s->link || s->live > 0 || !pool_wants_back(s->pool->pool) || !redisconn_is_drained(s->link->conn))
-        return;
-    struct redis_link *link = s->link;
-    s->link = NULL;
-    give_back(link);
-}
-
-void redis_session_make_way(struct redis_pool *p)
-{
-    for (struct redis_session *s = p->sessions; s; s = s->next)
-        if (s->shared)
-            redis_session_yield(s);
-}
 
 /* ---- retired connections ---- */
 
@@ -246,6 +242,27 @@ void redis_session_retire(struct redis_session *s)
 }
 
 /* ---- taking a connection ---- */
+
+void redis_session_make_way(struct redis_pool *p)
+{
+    for (struct redis_session *s = p->sessions; s; s = s->next)
+        if (pool_wants_back(p->pool) && is_idle(s))
+            yield(s);
+}
+
+static enum pool_settle acquire(struct redis_session *s, uint64_t now)
+{
+    enum pool_settle result = pool_acquire(s->pool->pool, &s->waiter, now);
+    if (result != POOL_FULL) /* which who waits is never told */
+        return result;
+    struct redis_session *idle = s->pool->sessions;
+    while (idle && !is_idle(idle))
+        idle = idle->next;
+    if (!idle)
+        return result;
+    yield(idle);
+    return pool_acquire(s->pool->pool, &s->waiter, now);
+}
 
 void redis_session_attach(struct redis_session *s)
 {
@@ -374,7 +391,7 @@ void redis_session_connect(struct redis_session *s)
     s->waiter.owner = NULL;
     s->waiter.nowait = s->pool->full_is_error;
     s->waiter.settled = settled;
-    enum pool_settle result = pool_acquire(s->pool->pool, &s->waiter, now);
+    enum pool_settle result = acquire(s, now);
     if (result != POOL_WAITING) {
         settle(s, result);
         return;
@@ -392,7 +409,7 @@ enum pool_settle redis_session_acquire(struct redis_session *s, struct wait *w, 
     s->waiter.owner = owner;
     s->waiter.nowait = s->pool->full_is_error;
     s->waiter.settled = settled;
-    enum pool_settle result = pool_acquire(s->pool->pool, &s->waiter, now);
+    enum pool_settle result = acquire(s, now);
     if (result == POOL_WAITING) {
         s->acquiring = true;
         s->acquire_wait = w;

@@ -160,6 +160,15 @@ describe("a Redis client", function()
             assert.equal(1, pool:stats().opened)
         end)
 
+        it("gives up its idle shared connection also where nobody waits for one", function()
+            local one <close> = redis.client { url = server.url, max_connections = 1, on_full = "error" }
+            assert.equal("PONG", one:ping())
+            assert.is_nil(one:blpop("q", 0.02))
+            local c <close> = one:acquire()
+            assert.equal("PONG", c:ping())
+            fails("pool", one.ping, one)
+        end)
+
         it("gives up its shared connection to who needs one of his own", function()
             local one <const> = redis.client { pool = redis.pool { url = server.url, max_connections = 1 } }
             assert.equal("PONG", one:ping())
