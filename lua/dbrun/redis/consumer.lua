@@ -314,6 +314,10 @@ end
 --- Makes the groups again, and waits a little longer each time that does not help.
 local function recover(self, e)
     drop_connection(self)
+    if e.kind == "pool" then -- nothing else would tell why the messages are not handled
+        core.log.write("warn", ("redis: the worker '%s' of the stream '%s' keeps one connection and needs a second: %s")
+            :format(self.opts.consumer, self.keys[1], tostring(e)))
+    end
     if e.code == "NOGROUP" or e.code == "UNBLOCKED" then
         for _, group in ipairs(self.groups) do
             group:make()

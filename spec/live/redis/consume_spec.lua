@@ -1,4 +1,5 @@
 -- Workers for streams: r:consume.
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
@@ -433,6 +434,19 @@ local function specs(opts)
         local limited <const> = redis.client { path = server.socket, username = "limited", password = "x" }
         assert.equal("NOPERM", fails("redis", limited.consume, limited, worker {}).code)
         limited:close()
+    end)
+
+    it("tells that it needs a second connection", function()
+        local write <const> = core.log.write
+        finally(function() core.log.write = write end)
+        local lines <const> = {}
+        function core.log.write(_, line) lines[#lines + 1] = line end
+        local one <close> = redis.client { url = server.url, max_connections = 1, timeout = 0.1 }
+        local t <const> = task.spawn(one.consume, one, worker({}))
+        started[#started + 1] = t
+        assert.is_true(wait_until(5, function() return lines[1] end))
+        assert.matches("the worker 'me' of the stream 's' keeps one connection and needs a second", lines[1])
+        assert.matches("max_connections", lines[1])
     end)
 
     it("ends when its login is refused for good, and not when the server is gone", function()
