@@ -82,13 +82,14 @@ local function queue(cluster, g, stop)
     g.batch = batch
 end
 
-local function send_group(g)
+--- `alone`: there are no others, which may have run their commands when this one fails.
+local function send_group(g, alone)
     local ok, replies = pcall(g.batch.send, g.batch)
     if not ok and confirm.is_unconfirmed(replies) then
         g.unconfirmed = replies
         ok, replies = true, replies.reply
     end
-    if not ok and not redirect.kind_of(replies, false) then
+    if not ok and (not confirm.is_of_command(replies) or alone and not redirect.kind_of(replies, false)) then
         error(replies, 0)
     end
     local at = 0
@@ -109,7 +110,7 @@ local function send_all(cluster, groups, stop)
     for i, g in ipairs(groups) do
         queue(cluster, g, stop)
         fns[i] = function()
-            send_group(g)
+            send_group(g, #groups == 1)
         end
     end
     if #fns == 1 then
@@ -203,13 +204,22 @@ local function parts_of(entry)
     return parts
 end
 
+--- The error of one of the parts.
+local function failure_of(entry, parts, e)
+    local replies <const> = {}
+    for i, part in ipairs(parts) do
+        replies[i] = part.reply
+    end
+    return entry.spec.reads and e or redirect.of_part(e, replies, #parts)
+end
+
 --- Combines the replies of the parts into a value, or returns the first error.
 local function together(entry, parts)
     local sum, list = 0, {}
     for _, part in ipairs(parts) do
         local reply <const> = part.reply
         if errors.is(reply) then
-            return reply
+            return failure_of(entry, parts, reply)
         elseif entry.spec.split == "sum" then
             sum = sum + reply
         elseif entry.spec.split == "list" then

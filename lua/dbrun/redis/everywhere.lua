@@ -165,10 +165,12 @@ function M.run(cluster, stop, spec, name, ...)
     end
     local replies <const> = {}
     for i, answer in ipairs(answers) do
-        if not answer.ok then
-            error(answer.reply, 0)
-        end
         replies[i] = answer.reply
+    end
+    for _, answer in ipairs(answers) do
+        if not answer.ok then
+            error(spec.reads and answer.reply or redirect.of_part(answer.reply, replies, #answers), 0)
+        end
     end
     return (JOIN[spec.everywhere] or JOIN.join)(replies, #answers)
 end

@@ -78,6 +78,29 @@ function M.kind_of(e, idempotent)
     end
 end
 
+---The error of a call that has parts on several nodes, one of which failed with `e`: what it did not do may be done
+---elsewhere.
+---@param e any
+---@param replies any[] of all parts
+---@param n integer
+---@return any
+function M.of_part(e, replies, n)
+    local done = false
+    for i = 1, n do
+        done = done or not errors.is(replies[i]) or replies[i].outcome == "unknown"
+    end
+    if not done or not errors.is(e) then
+        return e
+    end
+    local whole <const> = {}
+    for name, value in pairs(e) do
+        whole[name] = value
+    end
+    whole.outcome, whole.retryable = "unknown", false
+    whole.hint = "other nodes of the cluster have run their part, or may have" .. (e.hint and "; " .. e.hint or "")
+    return errors.new(whole)
+end
+
 ---The node that MOVED or ASK names.
 ---@param topology dbrun.redis.Topology
 ---@param e dbrun.Error

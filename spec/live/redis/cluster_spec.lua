@@ -202,6 +202,30 @@ describe("a client of a Redis cluster", function()
         assert.same({}, r:pipeline(function() end))
     end)
 
+    it("says that other nodes may have done their part when one has not", function()
+        local few <close> = redis.client { url = cluster.url, max_connections = 1, timeout = 0.1 }
+        local c <close> = few:acquire "a"
+        c:ping()
+        local replies <const> = few:pipeline(function(p) p:incr "a" p:incr "b" end)
+        assert.equal("pool", replies[1].kind)
+        assert.equal("not_sent", replies[1].outcome)
+        assert.equal(1, replies[2])
+        for _, call in ipairs {
+            function() few:mset { a = 5, b = 5 } end,
+            function() few:del("a", "b") end,
+            function() few:flushall() end,
+            function() error(few:pipeline(function(p) p:unlink("a", "b") end)[1], 0) end,
+        } do
+            local e <const> = fails("pool", call)
+            assert.equal("unknown", e.outcome)
+            assert.is_false(e.retryable)
+            assert.matches("other nodes", e.hint)
+        end
+        assert.equal("not_sent", fails("pool", few.mget, few, "a", "b").outcome)
+        assert.equal("not_sent", fails("pool", few.pipeline, few, function(p) p:incr "a" end).outcome)
+        assert.equal(0, few:exists "b")
+    end)
+
     it("refuses a pipeline with what concerns all nodes, blocks or is wrong before anything is sent", function()
         for _, call in ipairs { { "flushall" }, { "blpop", "q", 1 }, { "set", "k", true }, { "sinter", "a", "b" } } do
             local ok, e = pcall(r.pipeline, r, function(p)
