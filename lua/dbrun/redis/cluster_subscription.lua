@@ -8,6 +8,7 @@ local task <const> = require "dbrun.task"
 
 local KEPT <const> = 256 -- messages that wait for the program, before those of the connections do
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1 -- seconds after an error of one slot
+local MOST_HOPS <const> = 5 -- redirections of a slot in a row
 local AT_ONCE <const> = 8 -- slots that are subscribed to at the same time
 
 --- What the subscription of one slot takes its connection from: the node that has the slot now.
@@ -103,11 +104,25 @@ local function open(self, slots)
     return missing
 end
 
+--- Subscribes at the node that has the slot, also when the map does not know it yet.
+local function subscribe(self, slot, channels)
+    local subscriber <const> = setmetatable({ cluster = self.cluster, channel = channels[1] }, Subscriber)
+    local topology <const> = self.cluster.state.topology
+    for hop = 0, MOST_HOPS do
+        local ok <const>, part <const> = pcall(subscriber.ssubscribe, subscriber, channels)
+        if ok then
+            return part
+        elseif not errors.is(part, "redis") or part.code ~= "MOVED" or hop == MOST_HOPS then
+            error(part, 0)
+        end
+        local shard <const> = topology:shard(slot)
+        topology:moved(redirect.target(topology, part, shard and shard.primary))
+    end
+end
+
 function open_all(self, slots, missing)
     task.map(missing, AT_ONCE, function(slot)
-        local channels <const> = slots[slot]
-        local subscriber <const> = setmetatable({ cluster = self.cluster, channel = channels[1] }, Subscriber)
-        local part <const> = subscriber:ssubscribe(channels)
+        local part <const> = subscribe(self, slot, slots[slot])
         if self.closed or self.parts[slot] then -- meanwhile
             part:close()
             return

@@ -122,6 +122,8 @@ describe("a Redis cluster", function()
         publisher:join()
         assert.equal("after", message.payload)
         cluster:migrate(slot, owner % 3 + 1, owner)
+        local late <close> = r:ssubscribe "moving" -- MOVED
+        assert.is_function(late:messages())
     end)
 
     it("whose primary is killed goes on with its replica, and no command is run twice", function()
