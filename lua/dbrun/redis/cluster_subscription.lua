@@ -52,8 +52,8 @@ local function by_slot(fn, ...)
     return slots
 end
 
---- Passes the messages of one slot on, and an error in their place, after which it goes on. Knows only the queue, so that
---- a subscription that was never closed can be collected.
+--- Passes the messages of one slot on, and an error in their place, after which it goes on. Knows only the queue, so
+--- that a subscription that was never closed can be collected.
 local function pump(part, queue)
     local pause = FIRST_PAUSE
     while true do

@@ -35,7 +35,8 @@ end
 
 --- The functions of the library that the server has, and its source.
 local function listed(self, client)
-    local found <const> = client:with({ typed = false }):call("FUNCTION", "LIST", "LIBRARYNAME", self.name, "WITHCODE")[1]
+    local untyped <const> = client:with { typed = false }
+    local found <const> = untyped:call("FUNCTION", "LIST", "LIBRARYNAME", self.name, "WITHCODE")[1]
     if not found then
         return nil
     end

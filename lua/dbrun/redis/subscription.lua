@@ -152,8 +152,8 @@ end
 
 local change
 
---- The server refused channels that were added, which a reconnect must not ask for again. In a cluster their slot may be
---- another node's by now.
+--- The server refused channels that were added: a reconnect must not ask for them again. In a cluster their slot may
+--- be another node's by now.
 local function refused(self, e)
     if e.retryable or (e.code == "MOVED" and type(self.client) ~= "userdata") then
         errors.fail("connect", "redis: channels could not be added here: " .. e.message)

@@ -148,16 +148,16 @@ describe("a Redis client", function()
         end)
 
         it("gives up its shared connection to another client of the pool while it is idle", function()
-            local pool <close> = redis.pool { url = server.url, max_connections = 1, timeout = 5 }
-            local one <close> = redis.client { pool = pool }
-            local two <close> = redis.client { pool = pool }
+            local common <close> = redis.pool { url = server.url, max_connections = 1, timeout = 5 }
+            local one <close> = redis.client { pool = common }
+            local two <close> = redis.client { pool = common }
             for i = 1, 3 do
                 one:set("k", i)
                 assert.equal(tostring(i), two:get "k")
             end
             local c <close> = one:acquire()
             assert.equal("3", c:get "k")
-            assert.equal(1, pool:stats().opened)
+            assert.equal(1, common:stats().opened)
         end)
 
         it("gives up its idle shared connection also where nobody waits for one", function()
