@@ -33,6 +33,7 @@ local MESSAGES <const> = {
 ---@field package adding {channels: string[], left: integer}[] channels that the server has not answered yet
 ---@field package connection dbrun.redis.Connection|false
 ---@field package lost string|false why the connection was lost, until a gap is told
+---@field package reopening boolean a task does so
 ---@field package heard number when the server said something (counts across calls, which may have less time)
 ---@field package asked number|false when it was sent a PING that is not answered yet
 local Subscription <const> = {}
@@ -221,7 +222,15 @@ function Subscription:messages(...)
             end
             self.lost = result.message
         end
-        if not reopen(self) then
+        if self.reopening then
+            errors.fail("usage", "redis: another task is already waiting for a message of this subscription")
+        end
+        self.reopening = true
+        local well <const>, open_again <const> = pcall(reopen, self)
+        self.reopening = false
+        if not well then
+            error(open_again, 0)
+        elseif not open_again then
             return nil
         end
         local channels <const> = table.move(self.channels, 1, #self.channels, 1, {})
@@ -313,7 +322,8 @@ local function subscribe(client, command, ...)
     names.on_client(command:lower(), client)
     local self <const> = setmetatable({
         client = client, command = command, confirmation = command:lower(), channels = names_of(command:lower(), ...),
-        connection = false, early = {}, adding = {}, lost = false, heard = task.now(), asked = false, closed = false,
+        connection = false, early = {}, adding = {}, lost = false, reopening = false, heard = task.now(), asked = false,
+        closed = false,
     }, Metatable)
     local ok, e = pcall(open, self)
     if not ok then

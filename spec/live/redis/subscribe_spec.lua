@@ -177,6 +177,16 @@ describe("a Redis subscription", function()
         assert.same({ { kind = "message", channel = "quiet", payload = "here" } }, take(s, 1))
     end)
 
+    it("is made again by one task", function()
+        local s <close> = r:subscribe "news"
+        server:kill()
+        local gap <const> = task.spawn(take, s, 1)
+        assert.is_true(redis_server.wait_until(5, function() return s.reopening end))
+        assert.matches("another task", fails("usage", take, s, 1).message)
+        server:restart()
+        assert.equal("gap", gap:join()[1].kind)
+    end)
+
     it("is lost with its server also when each look for a message has little time", function()
         local s <close> = r:subscribe "news"
         local function look()
