@@ -234,6 +234,18 @@ local function together(entry, parts)
     return entry.spec.split == "list" and core.redis.counted(list, entry.n) or "OK"
 end
 
+--- As one server gives it to a client whose replies keep their types.
+local function with_types(entry, reply)
+    if entry.spec.split == "pairs" then
+        return { status = reply }
+    end
+    local list <const> = entry.spec.split == "list" and {}
+    for i = 1, list and entry.n or 0 do
+        list[i] = reply[i] == nil and core.null or reply[i]
+    end
+    return list or reply
+end
+
 ---Runs a command with keys in several hash slots as one command for each. Not atomic.
 ---@param cluster dbrun.redis.Cluster
 ---@param stop number task.now() at the end of the call
@@ -249,7 +261,7 @@ function M.split(cluster, stop, entry)
         unconfirmed.reply = reply
         error(unconfirmed, 0)
     end
-    return reply
+    return cluster.typed and with_types(entry, reply) or reply
 end
 
 -- ---- pipelines ----

@@ -1,4 +1,5 @@
 -- A client of a cluster of six nodes: what goes where, and what cannot.
+local db = require "dbrun.db"
 local errors = require "dbrun.error"
 local pace = require "spec.support.pace"
 local redis = require "dbrun.redis"
@@ -115,6 +116,14 @@ describe("a client of a Redis cluster", function()
             assert.equal(50, r:touch(names))
             assert.equal(2, r:del("k1", "k2"))
             assert.equal(48, r:unlink(names))
+        end)
+
+        it("gives replies of several nodes with their types to a client that wants them", function()
+            local t <const> = r:with { typed = true }
+            assert.same({ status = "OK" }, t:mset { a = 1, b = 2, c = 3 })
+            assert.same({ "1", "2", db.null }, t:mget("a", "b", "missing"))
+            assert.same({ "1", db.null }, t:mget("a", "{a}missing"))
+            assert.equal(3, t:del("a", "b", "c"))
         end)
 
         it("sends them whole when they have one tag", function()

@@ -67,10 +67,7 @@ end
 ---@return any reply an error reply is raised
 function M.call(client, words)
     args.list("redis.shell.call", "the words", words, "string")
-    local reply = client:with({ typed = true, timeout = math.huge }):call(table.unpack(words))
-    -- A cluster joins the replies of several nodes, and those of MSET have no type then.
-    if reply == "OK" and words[1]:upper() == "MSET" then reply = { status = reply } end
-    return reply
+    return client:with({ typed = true, timeout = math.huge }):call(table.unpack(words))
 end
 
 --- A message as the list that the server sent.
