@@ -25,6 +25,7 @@ int redis_raise_lost(lua_State *L, const struct redis_session *s)
 {
     struct error e = {0};
     error_set(&e, ERROR_CONNECT, "redis at %s: this connection was lost", s->pool->target->label);
+    error_set_field(&e, ERROR_DETAIL, s->trouble.message);
     error_set_field(&e, ERROR_HINT, "take another one: local c <close> = r:acquire()");
     e.outcome = OUTCOME_NOT_SENT;
     e.retryable = true;

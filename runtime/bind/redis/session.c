@@ -48,6 +48,17 @@ static bool is_silent(const struct redis_session *s, const struct session_call *
            c->deadline <= mono_now() && !s->link->held && may_retire(s) && redis_link_has(s->link, &c->call);
 }
 
+/* A command that blocks goes on at the server, which would give to nobody what comes next. */
+static void end_blocking(struct redis_session *s)
+{
+    struct error why = {0};
+    error_set(&why, ERROR_CONNECT,
+              "redis at %s: the connection was closed, since a command that blocks was given up on it",
+              s->pool->target->label);
+    redis_link_break(s->link, &why);
+    error_clear(&why);
+}
+
 void redis_session_abandon(struct wait *w)
 {
     struct session_call *c = w->data;
@@ -68,6 +79,8 @@ void redis_session_abandon(struct wait *w)
                 s->pool->guard.silent_since = s->link->marked_at ? s->link->marked_at : mono_now();
             redis_session_retire(s);
         }
+        if (c->blocks && !s->shared && s->link)
+            end_blocking(s); /* frees the call */
     }
     if (s->retired)
         redis_session_sweep(s);

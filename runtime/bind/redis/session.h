@@ -78,7 +78,8 @@ struct redis_session {
     struct sched_timer retry_timer;
     struct sched_timer sweep_timer;
     bool retrying;
-    struct error trouble; /* why the last attempt to connect failed, while another one will follow */
+    struct error trouble; /* why the last attempt to connect failed, while there will be others; a dedicated
+                             session: why its connection was lost */
     double retry_pause;
     uint64_t wanting_since;    /* a shared session: commands wait for a connection; 0 = no */
     uint64_t lost_at;          /* when an established connection was lost; 0 = never */

@@ -82,6 +82,8 @@ static void lost(struct redis_link *link)
     give_back(link);
     if (s->subscription)
         s->subscription->on_lost(s->subscription, &why);
+    if (!s->shared && !s->trouble.message)
+        error_copy(&s->trouble, &why);
     if (!s->shared || s->pool->guard.leaving)
         redis_session_fail_backlog(s, &why);
     else
