@@ -281,7 +281,8 @@ end
 ---@return boolean held
 function M.release(lock, stop)
     return at(lock, stop, function(place)
-        return run(place, nil, RELEASE, { lock.name }, { lock.token }) == 1
+        -- A client with idempotent = true repeats what nothing undoes, and a release that has run finds no lock then.
+        return run(place, release(lock), RELEASE, { lock.name }, { lock.token }) == 1
     end, function() return false end)
 end
 

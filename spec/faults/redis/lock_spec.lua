@@ -111,6 +111,19 @@ describe("a lock", function()
         assert.is_true(is_free())
     end)
 
+    it("is released, and not lost, when its client sends commands again", function()
+        local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
+        local r <close> = redis.client { url = "unix://" .. proxy.path, idempotent = true }
+        local lock <const> = r:lock "lock:a"
+        proxy:cut("down", 0)
+        assert.is_true(lock:release())
+        assert.equal("result", r:lock("lock:a", function()
+            proxy:cut("down", 0)
+            return "result"
+        end))
+        assert.is_true(is_free())
+    end)
+
     it("whose release was not answered can be released again", function()
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
         local r <close> = redis.client { url = "unix://" .. proxy.path, command_timeout = 0.3 }
