@@ -367,7 +367,8 @@ return function(Client, on_cluster)
     function Client:consume(opts)
         names.on_client("consume", self)
         opts = check(opts)
-        local client <const> = self:with { typed = false }
+        -- What a replica says of a group may be behind what this worker does to it.
+        local client <const> = self:with { typed = false, read_from = on_cluster and "primary" or nil }
         local self_ <const> = setmetatable({
             client = client, on_cluster = on_cluster, groups = {}, keys = {}, new = {}, hand = {}, failed = {},
             pause = FIRST_PAUSE, idle = opts.claim_idle == nil and 60 or opts.claim_idle or nil,

@@ -433,6 +433,25 @@ describe("a client of a Redis cluster", function()
         c:close()
     end)
 
+    it("asks primaries about the messages of a worker, also when it reads from replicas", function()
+        local reader <close> = redis.client { url = cluster.url, read_from = "replica" }
+        for _, node in ipairs(cluster.nodes) do
+            node:cli("config", "resetstat")
+        end
+        r:xadd("s", "*", "n", 1)
+        local done = false
+        local worker <const> = task.spawn(reader.consume, reader, {
+            stream = "s", group = "g", consumer = "me", handle = function() done = true end,
+        })
+        assert.is_true(redis_server.wait_until(5, function() return done end))
+        worker:cancel()
+        pcall(worker.join, worker)
+        for _, node in ipairs(cluster.nodes) do
+            local asked <const> = node:cli("info", "commandstats"):find("cmdstat_xpending", 1, true)
+            assert.is_true(not asked or node:cli("role"):find "^master" ~= nil)
+        end
+    end)
+
     it("is closed once and for all", function()
         r:get "k"
         r:close()
