@@ -49,6 +49,19 @@ static void explain_not_sent(struct error *e, const struct redis_session *s, con
     error_set_field(e, ERROR_HINT, hint);
 }
 
+/* The shared connection has no place in the pool. */
+static void explain_no_place(struct error *e, const struct redis_session *s, const char *what)
+{
+    struct error full = {0};
+    redis_pool_explain(s->pool, POOL_WAITING, 0, &full);
+    error_set(e, ERROR_TIMEOUT,
+              "redis at %s: %s could not be sent before its deadline: all connections are in use",
+              s->pool->target->label, what);
+    error_set_field(e, ERROR_DETAIL, full.field[ERROR_DETAIL]);
+    error_set_field(e, ERROR_HINT, full.field[ERROR_HINT]);
+    error_clear(&full);
+}
+
 int redis_raise_timeout(lua_State *L, struct redis_session *s, enum error_outcome outcome, const char *what)
 {
     struct error e = {0};
@@ -56,6 +69,8 @@ int redis_raise_timeout(lua_State *L, struct redis_session *s, enum error_outcom
     if (sent)
         error_set(&e, ERROR_TIMEOUT, "redis at %s: %s was not answered before its deadline",
                   s->pool->target->label, what);
+    else if (s->acquiring && !redis_pool_is_connecting(s->pool))
+        explain_no_place(&e, s, what);
     else
         explain_not_sent(&e, s, what);
     e.outcome = outcome;

@@ -57,11 +57,7 @@ static void look_at_link(struct view *v, struct redis_link *l)
  * says nothing about the server.) */
 static bool is_connecting(const struct redis_session *s)
 {
-    struct pool_stats stats;
-    if (!s->acquiring)
-        return s->retrying;
-    pool_stats(s->pool->pool, &stats);
-    return stats.opening + stats.pinging > 0;
+    return s->acquiring ? redis_pool_is_connecting(s->pool) : s->retrying;
 }
 
 static void look(const struct redis_pool *p, struct view *v)

@@ -366,6 +366,13 @@ void redis_pool_unref(struct redis_pool *p)
 
 /* ---- the error of a task that got no connection ---- */
 
+bool redis_pool_is_connecting(const struct redis_pool *p)
+{
+    struct pool_stats stats;
+    pool_stats(p->pool, &stats);
+    return stats.opening + stats.pinging > 0;
+}
+
 static void holder(const struct pool_slot *slot, struct pool_holder *h)
 {
     const struct redis_link *l = slot->conn;
