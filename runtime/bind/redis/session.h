@@ -194,8 +194,8 @@ void redis_session_leave(struct redis_session *s);
 /* Returns to the pool the retired connections on which no task waits for a reply, once what undoes a command
  * there is answered or some seconds have passed. */
 void redis_session_sweep(struct redis_session *s);
-/* Lets idle shared sessions of the pool give their connections to those that wait: nothing happens on them that
- * would make them look. */
+/* Lets idle shared sessions of the pool give their connections to those that wait: nothing happens on them
+ * that would make them look. */
 void redis_session_make_way(struct redis_pool *p);
 /* Stops connecting and gives all connections back. */
 void redis_session_detach(struct redis_session *s);
