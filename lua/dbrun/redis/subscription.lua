@@ -89,8 +89,9 @@ local function await_confirmation(self, connection, n)
 end
 
 local function open(self)
+    self.adding = {}
     local connection <const> = self.client:acquire()
-    self.connection, self.adding = connection, {}
+    self.connection = connection
     connection:listen()
     if #self.channels > 0 then
         connection:post(self.command, self.channels)
