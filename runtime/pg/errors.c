@@ -20,8 +20,6 @@ bool pg_sqlstate_is_disconnect(const char *s)
  * (take_error in machine_step.c). */
 static enum error_kind kind_of(const char *s, const char *message)
 {
-    if (pg_sqlstate_is_disconnect(s) || strcmp(s, "53300") == 0)
-        return ERROR_CONNECT;
     if (strncmp(s, "23", 2) == 0)
         return ERROR_CONSTRAINT;
     if (strcmp(s, "57014") == 0)
@@ -35,42 +33,57 @@ bool pg_error_ends_session(const PGresult *r)
     return severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
 }
 
+/* Is it about the session? What a function or a foreign server raises with such a state leaves the session as
+ * it is. Some proxies send no severity that can be read in every language. */
+static bool is_of_session(const PGresult *r, const char *state)
+{
+    if (PQresultErrorField(r, PG_DIAG_SEVERITY_NONLOCALIZED))
+        return pg_error_ends_session(r);
+    return pg_sqlstate_is_disconnect(state) || strcmp(state, "53300") == 0;
+}
+
 static bool is_retryable(const char *s)
 {
     return strcmp(s, "40001") == 0 || strcmp(s, "40P01") == 0 || strcmp(s, "55P03") == 0 ||
            strcmp(s, "53300") == 0 || strcmp(s, "57P03") == 0;
 }
 
-/* What the user can do, for errors to which PostgreSQL adds no hint. */
-static const char *hint_for(const char *s)
+/* What the user can do, for errors to which PostgreSQL adds no hint. Some fit only an error of the session:
+ * what DATABASE_URL names is not what a statement could not reach. */
+static const char *hint_for(const char *s, bool of_session)
 {
     static const struct {
         const char *sqlstate;
+        bool session;
         const char *hint;
     } hints[] = {
-        {"53300",
+        {"53300", true,
          "All connections that the server allows are in use: lower DB_POOL_SIZE or DB_MAX_OVERFLOW, or "
          "raise max_connections; select * from pg_stat_activity shows the clients that hold them."},
-        {"53100", "The server's disk is full: free space on it, then run this again."},
-        {"25006", "This server or session is read-only (a standby, default_transaction_read_only, dbrun "
-                  "--read-only): connect to the "
-                  "primary, for example with target_session_attrs=read-write in DATABASE_URL."},
-        {"28P01", "Check the user and the password in DATABASE_URL (or POSTGRES_USER and "
-                  "POSTGRES_PASSWORD, or ~/.pgpass)."},
-        {"28000",
+        {"53100", false, "The server's disk is full: free space on it, then run this again."},
+        {"25006", false,
+         "This server or session is read-only (a standby, default_transaction_read_only, dbrun "
+         "--read-only): connect to the "
+         "primary, for example with target_session_attrs=read-write in DATABASE_URL."},
+        {"28P01", true,
+         "Check the user and the password in DATABASE_URL (or POSTGRES_USER and "
+         "POSTGRES_PASSWORD, or ~/.pgpass)."},
+        {"28000", true,
          "Check the user, and whether the server's pg_hba.conf allows this user to connect from this "
          "machine."},
-        {"3D000", "Check the database name in DATABASE_URL (or POSTGRES_DB), or create it with createdb."},
-        {"57P01",
+        {"3D000", true,
+         "Check the database name in DATABASE_URL (or POSTGRES_DB), or create it with createdb."},
+        {"57P01", true,
          "The server was stopped, or this session was ended from outside: the server's log says which. "
          "The pool opens another connection."},
-        {"57P03", "The server is starting, stopping or recovering: wait a moment and try again."},
-        {"42601", "query takes one statement: use exec to run several."},
-        {"25P02", "An earlier statement of this transaction failed: its error tells the cause. Roll back the "
-                  "transaction."},
+        {"57P03", true, "The server is starting, stopping or recovering: wait a moment and try again."},
+        {"42601", false, "query takes one statement: use exec to run several."},
+        {"25P02", false,
+         "An earlier statement of this transaction failed: its error tells the cause. Roll back the "
+         "transaction."},
     };
     for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
-        if (strcmp(s, hints[i].sqlstate) == 0)
+        if (strcmp(s, hints[i].sqlstate) == 0 && (of_session || !hints[i].session))
             return hints[i].hint;
     return NULL;
 }
@@ -170,15 +183,16 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
         return;
     }
     const char *known = state ? state : ""; /* some proxies send no SQLSTATE */
-    enum error_kind kind = kind_of(known, message ? message : "");
-    error_set(e, pg_error_ends_session(r) ? ERROR_CONNECT : kind, "%s", message ? message : "unknown error");
+    bool session = is_of_session(r, known);
+    enum error_kind kind = session ? ERROR_CONNECT : kind_of(known, message ? message : "");
+    error_set(e, kind, "%s", message ? message : "unknown error");
     e->retryable = is_retryable(known);
     e->outcome = OUTCOME_FAILED;
     error_set_field(e, ERROR_SQLSTATE, state);
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         error_set_field(e, fields[i].field, PQresultErrorField(r, fields[i].diag));
     if (!e->field[ERROR_HINT] && hint_fits(known, e->message))
-        error_set_field(e, ERROR_HINT, hint_for(known));
+        error_set_field(e, ERROR_HINT, hint_for(known, session));
     const char *position = PQresultErrorField(r, PG_DIAG_STATEMENT_POSITION);
     if (position)
         e->position = (int)number_int(position);
@@ -317,6 +331,6 @@ void pg_error_from_connect(struct error *e, const PGconn *conn, const char *targ
     } else {
         e->retryable = strcmp(layer, "network") == 0 || is_wrong_role(text);
     }
-    const char *hint = has_state ? hint_for(state) : NULL;
+    const char *hint = has_state ? hint_for(state, true) : NULL;
     error_set_field(e, ERROR_HINT, hint ? hint : layer_hint(layer, text));
 }

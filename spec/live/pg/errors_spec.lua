@@ -31,6 +31,18 @@ pg.on_both(describe, function(mode, open)
             assert.equal("select * from nowhere", problem.statement)
         end)
 
+        it("with the state of a lost connection is of the kind query while the session lives", function()
+            local e <close> = open { size = 1 }
+            local pid <const> = e:value "select pg_backend_pid()"
+            for _, state in ipairs { "08006", "57P01", "57P03", "53300" } do
+                local problem = raised(e.exec, e, ("do $$ begin raise 'no' using errcode = '%s'; end $$"):format(state))
+                assert.same({ "query", state, "failed" }, { problem.kind, problem.sqlstate, problem.outcome })
+                assert.is_nil(problem.hint)
+            end
+            assert.is_nil(raised(e.exec, e, "drop database no_such_database").hint)
+            assert.equal(pid, e:value "select pg_backend_pid()")
+        end)
+
         it("is the same unprepared, prepared and from exec", function()
             local e <close> = open()
             local c <close> = e:acquire()
