@@ -5,6 +5,9 @@ local M = {}
 
 local BETWEEN <const> = { blank = true, comment = true }
 
+--- The server takes either word for either direction.
+local NAMES <const> = { stdin = true, stdout = true }
+
 ---The stream that a statement uses: COPY ... FROM STDIN, COPY ... TO STDOUT.
 ---@param sql string one statement
 ---@return "in"|"out"|nil stream nil: it is no such COPY
@@ -15,8 +18,8 @@ function M.of(sql)
         if kind == "word" then
             words = words + 1
             if words == 1 and text ~= "copy" then return nil end
-            if depth == 0 and before == "from" and text == "stdin" then return "in" end
-            if depth == 0 and before == "to" and text == "stdout" then return "out" end
+            if depth == 0 and NAMES[text] and before == "from" then return "in" end
+            if depth == 0 and NAMES[text] and before == "to" then return "out" end
             before = text
         elseif not BETWEEN[kind] then
             if words == 0 then return nil end
@@ -52,7 +55,7 @@ local function options_of(sql)
             depth = depth + (text == "(" and 1 or text == ")" and -1 or 0)
         elseif not behind_stdin then
             if word == "binary" and before == "copy" then found.format = word end
-            behind_stdin = word == "stdin" and depth == 0
+            behind_stdin = NAMES[word] and depth == 0
             before = value or before
         elseif word == "where" and depth == 0 then
             break

@@ -150,6 +150,7 @@ describe("statements", function()
             ["copy t from stdin"] = "in", ["COPY t (a, b) FROM STDIN WITH (FORMAT csv)"] = "in",
             ["copy (select 1 from stdin) to stdout"] = "out", ["/* a */ copy t to stdout"] = "out",
             ["copy t from '/stdin'"] = false, ["select 1 from stdin"] = false, ["copy t to program 'x'"] = false,
+            ["copy t from stdout"] = "in", ["copy t to stdin"] = "out", -- the server takes either word
             ["copy \"from\" to '/x'"] = false, [""] = false, ["(copy t from stdin)"] = false,
         } do
             assert.equal(expected or nil, stream.of(sql), sql)
@@ -159,7 +160,7 @@ describe("statements", function()
     it("tells in what form a COPY has its rows", function()
         for sql, expected in pairs {
             ["copy t from stdin"] = { false }, ["copy t (csv, quote) from stdin"] = { false },
-            ["copy t from stdin where csv = quote"] = { false },
+            ["copy t from stdin where csv = quote"] = { false }, ["copy t from stdout csv"] = { true },
             ["copy t from stdin (header, format text)"] = { false },
             ["copy t from stdin with csv"] = { true }, ["COPY t FROM STDIN (FORMAT 'csv', QUOTE '''')"] = { true, "'" },
             ["copy t from stdin (format \"csv\", force_null (quote), escape '~')"] = { true, nil, "~" },

@@ -115,7 +115,7 @@ end
 ---@param escapes? boolean standard_conforming_strings is off at the beginning
 ---@return dbrun.migrate.PsqlText
 function M.read(sql, line, escapes)
-    if not sql:find("\\", 1, true) and not sql:lower():find("stdin", 1, true) then return { sql = sql, data = {} } end
+    if not sql:find("\\", 1, true) and not sql:lower():find "std[io]" then return { sql = sql, data = {} } end
     local reader <const> = setmetatable({
         sql = sql, line = line or 1, counted = 1, parts = {}, kept = 1, removed = 0, data = {},
     }, Reader)
