@@ -117,20 +117,25 @@ local function take(conn, call, stop)
 end
 
 ---Releases the lock; false when it was already lost, and the error if it is none of the database (no memory). A
----connection that fails to do so is closed when it is released, which frees the lock too.
+---connection that fails to do so is closed when it is released, which frees the lock too. The third value: fn left a
+---transaction open, which was rolled back.
 local function give_back(conn, call, inside)
     return task.shield(function()
+        local undone = false
         local ok <const>, freed <const> = pcall(function()
             conn:drained()
             -- Roll back what fn left open before the next holder begins.
-            if not inside and conn:in_transaction() then conn:exec "ROLLBACK" end
+            if not inside and conn:in_transaction() then
+                conn:exec "ROLLBACK"
+                undone = true
+            end
             if conn:in_transaction() == "failed" then -- the caller's: it takes no statement now
                 conn:invalidate()
                 return true
             end
             return conn:value(M.UNLOCK, call.number)
         end)
-        if ok and freed then return true end
+        if ok and freed then return true, nil, undone end
         core.log.write("debug", ("postgres: cannot release the advisory lock %s: %s"):format(call.name,
             ok and "the connection does not hold it" or tostring(freed)))
         pcall(conn.invalidate, conn)
@@ -160,7 +165,7 @@ function M.on(conn, call, stop)
         raise_timeout(call, M.holder(conn, call.number))
     end
     local result <const> = table.pack(pcall(call.fn, conn))
-    local freed <const>, why <const> = give_back(conn, call, inside)
+    local freed <const>, why <const>, undone <const> = give_back(conn, call, inside)
     guard.armed = false
     if not result[1] then error(result[2], 0) end
     if why then error(why, 0) end
@@ -169,6 +174,12 @@ function M.on(conn, call, stop)
             kind = "connect", outcome = "unknown", retryable = false,
             message = ("the advisory lock %s was lost before the function returned"):format(call.name),
             hint = "The connection that held it broke or was released: another session may have held it meanwhile.",
+        }
+    elseif undone then
+        errors.raise {
+            kind = "usage", outcome = "unknown",
+            message = "advisory_lock: the function left a transaction open, and it was rolled back",
+            hint = "Commit it in the function; conn:transaction(...) does so when its function returns.",
         }
     end
     return table.unpack(result, 2, result.n)

@@ -65,13 +65,17 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, pg.settled(e).opened)
         end)
 
-        it("undoes a transaction that the function left open before somebody else gets the lock", function()
+        it("undoes a transaction that the function left open before somebody else gets the lock, and says so", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
-            e:advisory_lock("report", function(conn) conn:exec(("begin; insert into %s values (1)"):format(t)) end)
+            local err = raised(e.advisory_lock, e, "report",
+                function(conn) conn:exec(("begin; insert into %s values (1)"):format(t)) end)
+            assert.matches("the function left a transaction open, and it was rolled back", err.message)
             assert.equal(0, held(e))
             assert.equal(0, e:value(("select count(*) from %s"):format(t)))
-            e:advisory_lock("report", function(conn) pcall(conn.exec, conn, "begin; select 1 / 0") end)
+            err = raised(e.advisory_lock, e, "report",
+                function(conn) pcall(conn.exec, conn, "begin; select 1 / 0") end)
+            assert.equal("usage", err.kind)
             assert.equal(0, held(e))
         end)
 
