@@ -51,6 +51,7 @@ bool pg_named_rewrite(const char *sql, size_t len, struct buf *out, struct pg_na
         enum sql_kind kind = sql_next(&x);
         if (kind == SQL_END)
             return buf_add(out, sql + written, len - written);
+        names->numbered = names->numbered || kind == SQL_PARAMETER;
         if (kind != SQL_SIGN || sql[from] != ':' || !is_parameter(sql, len, from))
             continue;
         if (!buf_add(out, sql + written, from - written))

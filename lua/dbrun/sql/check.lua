@@ -1,6 +1,7 @@
 --- Looks through SQL before anything of it runs: what is refused, which names of -v it has, and where the rows of its
 --- COPY ... FROM stdin stand.
 local core = require "dbrun.core"
+local errors = require "dbrun.error"
 local refused = require "dbrun.sql.refused"
 local statements = require "dbrun.sql.statements"
 local stream = require "dbrun.sql.stream"
@@ -74,8 +75,11 @@ function M.one(found, rules, escapes)
     if wrong then return wrong end
     local message <const> = rules.single and M.in_transaction(found.sql)
     if message then return { line = found.line, message = message, hint = "leave it out, or leave out -1" } end
-    local _, _, unknown <const>, hint <const> = rules.variables:bind(found.sql)
-    if unknown then
+    local ok <const>, e <const>, _, unknown <const>, hint <const> = pcall(rules.variables.bind, rules.variables, found.sql)
+    if not ok then
+        if not errors.is(e, "usage") then error(e, 0) end
+        return { line = found.line, message = e.message, hint = "values have names here: :NAME, and -v NAME=VALUE" }
+    elseif unknown then
         return { line = found.line, message = (":%s has no value"):format(unknown), hint = hint }
     end
 end

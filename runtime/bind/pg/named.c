@@ -42,6 +42,12 @@ static void rewrite(lua_State *L)
     lua_setmetatable(L, -2);
     if (!pg_named_rewrite(sql, len, &b->sql, &b->names))
         luaL_error(L, "not enough memory");
+    if (b->names.n > 0 && b->names.numbered) { /* a $1 would get the value of the first name */
+        lua_pushlstring(L, sql + b->names.list[0].at, b->names.list[0].len);
+        bind_fail(L, bind_find(L), ERROR_USAGE,
+                  "the SQL has both $n and :%s: write all of its parameters in one of the two ways",
+                  lua_tostring(L, -1));
+    }
     lua_createtable(L, (int)b->names.n + 1, 0);
     lua_pushlstring(L, b->sql.data, b->sql.len);
     lua_rawseti(L, -2, 1);

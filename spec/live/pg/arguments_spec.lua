@@ -46,6 +46,9 @@ describe("wrong arguments", function()
         told("copy_out: parameter 2 must be a value: a string, number,", e.copy_out, e, "select $2", nil, 7, print)
         told("copy_out: columns must be a list of strings, got a string", e.copy_out, e, "t", { columns = "a" })
         told("copy_out: header must be true, false or \"match\", got \"yes\"", e.copy_out, e, "t", { header = "yes" })
+        for _, name in ipairs { "query", "one", "value", "rows", "columns" } do -- $1 would be a value of :a, too
+            told("the SQL has both $n and :a: write all", e[name], e, "select $1, :a", { a = 5 })
+        end
         told("advisory_lock: got 5 behind the function", e.advisory_lock, e, "key", print, 5)
         told("advisory_lock: unknown option 'timeot' | did you mean 'timeout'?", e.advisory_lock, e, 1, { timeot = 1 },
             print)

@@ -144,6 +144,7 @@ describe("dbrun sql", function()
         fails(2, ":x has no value", sql { "insert into t values (1); select :x" })
         fails(2, "no statement has :b", sql { "-v", "b=1", "insert into t values (1)" })
         fails(2, "NAME=VALUE", sql { "-v", "b", "select 1" })
+        fails(2, "^<stdin>:2: .*both %$n and :b", sql({ "-v", "b=1" }, "select :b;\nselect $1, :b"))
         fails(2, "twice", sql { "-v", "b=1", "-v", "b=2", "select :b" })
         fails(2, "'b' is not valid UTF%-8", sql { "-v", "b=\xff", "select :b" })
         for text, hint in pairs {
