@@ -299,7 +299,7 @@ local HINT <const> = 'copy_in("t", { "a", "b" }, rows, { format = "csv" })'
 ---@param opts? dbrun.CopyInOptions
 ---@return dbrun.db.CopyIn
 function M.arguments(table_name, columns, source, opts, ...)
-    local target <const> = params.ident_of("copy_in", "the table's name", table_name)
+    local target <const> = params.table_of("copy_in", table_name)
     args.optional("copy_in", "the columns", columns or nil, args.strings)
     if io.type(source) == "closed file" then
         errors.usage("copy_in", "the source is a closed file")

@@ -17,7 +17,7 @@ order by a.attnum]]
 --- A table is read by a SELECT: COPY of a table refuses views and partitioned tables, and returns no rows of a
 --- hypertable.
 local function query_of_table(conn, name, columns)
-    local target <const> = params.ident(name)
+    local target <const> = params.table_of("copy_out", name)
     local list = columns or {}
     if #list == 0 then
         for i, row in ipairs(catalog.rows(conn, columns_sql, { name = "string" }, target)) do
@@ -37,9 +37,10 @@ local function without_end(query)
     return query:sub(1, stop)
 end
 
---- A list, or a text without blanks and brackets, is a table's name; any other text is a query.
+--- A list, or a text without blanks and brackets, is a table's name; so is what begins with a quote, as no query does.
+--- Any other text is a query.
 local function is_table(source)
-    return type(source) == "table" or not source:find "[%s()]"
+    return type(source) == "table" or not source:find "[%s()]" or source:find '^%s*"' ~= nil
 end
 
 ---The query that reads the source.

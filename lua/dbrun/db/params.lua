@@ -354,4 +354,16 @@ function M.ident_of(fn, what, name)
     return table.concat(parts, ".")
 end
 
+---The same for a table's name, which db.ident must not have quoted before: a quote would be a part of the name.
+---@param fn string
+---@param name any
+---@return string
+function M.table_of(fn, name)
+    if type(name) == "string" and name:find('"', 1, true) then
+        errors.fail("usage", ("%s: the table's name %s has quotes, and %s quotes it itself"):format(fn, name, fn),
+            "schema.table, or { \"schema\", \"ta.ble\" } for a name with dots or quotes in it")
+    end
+    return M.ident_of(fn, "the table's name", name)
+end
+
 return M

@@ -36,6 +36,8 @@ describe("wrong arguments", function()
             { fromat = "csv" })
         told("copy_in: the columns must be a list of strings, got a string", e.copy_in, e, "t", "a,b", {})
         told("copy_in: the table's name must be a string or a list of strings, got nil", e.copy_in, e, nil, nil, {})
+        told('the table\'s name "a"."b" has quotes, and copy_in quotes it itself | schema.table, or {', e.copy_in, e,
+            db.ident "a.b", nil, {})
         told("copy_in: takes (table, columns, rows, options), got 5", e.copy_in, e, "t", nil, {}, {}, 5)
         told("copy_in: takes (table, columns, rows, options), got 5", e.copy_in, e, "t", nil, print, nil, nil, 5)
         told("copy_out: unknown option 'postional' | did you mean 'positional'?", e.copy_out, e, "t",
