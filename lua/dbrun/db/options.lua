@@ -32,7 +32,9 @@ local KNOWN <const> = {
     on_connect = "function",
     on_notice = "function",
     large_result = args.whole(0), -- bytes, 0 = never
-    application_name = "string",
+    -- libpq would read it up to a NUL.
+    application_name = { function(v) return type(v) == "string" and not v:find("\0", 1, true) end,
+        "a string without NUL bytes" },
 }
 
 --- TCP keepalive settings, unless the address has others: a dead connection is noticed within two minutes.

@@ -337,7 +337,7 @@ pg.on_both(describe, function(mode, open)
     it("usage errors say which function, and nothing is sent", function()
         for _, opts in ipairs { { size = "many" }, { sizes = 3 }, { timeout = -1 }, { mode = "both" },
             { reset = "maybe" },
-            { statement_cache = 1.5 }, { connect_timeout = 0 } } do
+            { statement_cache = 1.5 }, { connect_timeout = 0 }, { application_name = "a\0b" } } do
             opts.url = opts.url or pg.url()
             local problem = raised(db.engine, opts)
             assert.is_true(errors.is(problem, "usage"))
