@@ -33,8 +33,8 @@ struct scope {
     lua_State *co;     /* the coroutine that entered it */
     /* Called when the scope moves to the stack of task t; can be NULL. */
     void (*moved)(struct scope *sc, struct task *t);
-    const char *reason;
-    double seconds; /* SCOPE_TIMEOUT */
+    const char *reason; /* SCOPE_TIMEOUT: whose limit it is */
+    double seconds;     /* SCOPE_TIMEOUT */
     enum scope_kind kind;
     bool aside; /* on the scheduler's list `aside` and not on a task's stack */
     bool fired;
@@ -320,6 +320,7 @@ void sync_classes(lua_State *L, struct sched *s);
 
 /* ---- scoped.c ---- */
 int scoped_timeout(lua_State *L);
+int scoped_transaction(lua_State *L);
 int scoped_shield(lua_State *L);
 void scoped_class(lua_State *L);
 

@@ -185,6 +185,7 @@ int task_open(lua_State *L, struct sched *s)
                                          {"group", group_new},
                                          {"sleep", task_sleep},
                                          {"timeout", scoped_timeout},
+                                         {"transaction", scoped_transaction},
                                          {"shield", scoped_shield},
                                          {"now", task_now},
                                          {"id", task_id_current},

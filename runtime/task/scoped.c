@@ -11,6 +11,7 @@ struct scope_box {
     struct scope scope;
     struct sched_timer timer;
     struct sched *sched;
+    const char *limit; /* whose it is, for the error */
 };
 
 static void scope_box_end(struct scope_box *b)
@@ -52,11 +53,10 @@ static int run_scoped(lua_State *L, struct scope_box *b)
 static void timeout_passed(struct sched_timer *t)
 {
     struct scope_box *b = t->data;
-    scope_fire(&b->scope, "the time limit has passed");
+    scope_fire(&b->scope, b->limit);
 }
 
-/* timeout(seconds, fn, ...) */
-int scoped_timeout(lua_State *L)
+static int run_timed(lua_State *L, const char *limit)
 {
     struct sched *s = sched_upvalue(L);
     lua_Number seconds = arg_seconds(L, 1, "task.timeout");
@@ -66,10 +66,23 @@ int scoped_timeout(lua_State *L)
     scope_enter(s->current, L, &b->scope, SCOPE_TIMEOUT);
     b->scope.seconds = seconds;
     b->sched = s;
+    b->limit = limit;
     b->timer.fn = timeout_passed;
     b->timer.data = b;
     sched_timer_start(s, &b->timer, deadline_in(seconds));
     return run_scoped(L, b);
+}
+
+/* timeout(seconds, fn, ...) */
+int scoped_timeout(lua_State *L)
+{
+    return run_timed(L, "task.timeout");
+}
+
+/* The same for `timeout` of a transaction: the script has no task.timeout in which to look for the limit. */
+int scoped_transaction(lua_State *L)
+{
+    return run_timed(L, "transaction");
 }
 
 /* shield(fn, ...): cancellations from outside wait until fn has returned. */

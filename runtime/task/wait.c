@@ -316,7 +316,8 @@ void task_cancelled_error(struct sched *s, struct error *e)
 {
     struct task *t = s->current;
     if (t->cancel_kind == SCOPE_TIMEOUT)
-        error_set(e, ERROR_TIMEOUT, "the time limit of %g s has passed (task.timeout)", t->cancel_seconds);
+        error_set(e, ERROR_TIMEOUT, "the time limit of %g s has passed (%s)", t->cancel_seconds,
+                  t->cancel_reason);
     else
         error_set(e, ERROR_CANCELLED, "%s", t->cancel_reason ? t->cancel_reason : "the task was cancelled");
 }

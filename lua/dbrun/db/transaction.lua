@@ -295,7 +295,7 @@ end
 --- The time limit: the scheduler stops a task wherever it waits; the sync engine checks at each statement.
 local function run_within(seconds, conn, opts, fn, run)
     if not conn:is_sync() then
-        return core.task.timeout(seconds, run_with_retries, conn, opts, fn, run)
+        return core.task.transaction(seconds, run_with_retries, conn, opts, fn, run)
     end
     conn:deadline(seconds)
     local result <const> = table.pack(pcall(run_with_retries, conn, opts, fn, run))

@@ -269,6 +269,7 @@ pg.on_both(describe, function(mode, open)
                 end)
             end, function() e:value "select 1" end)
             assert.is_true(errors.is(problem, "timeout"), tostring(problem))
+            assert.matches("0.3 s has passed (transaction)", problem.message, 1, true)
             assert.equal(0, count(e, t))
             assert.equal("idle", e:value [[select coalesce(max(state), 'idle') from pg_stat_activity
                 where state = 'active' and pid <> pg_backend_pid() and backend_type = 'client backend'
