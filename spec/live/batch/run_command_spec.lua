@@ -14,6 +14,8 @@ local FILES <const> = {
         run = "update t set n = id from (select pg_sleep(0.05)) s where :chunk" }]],
     ["odd.lua"] = [[return require("dbrun.batch").job { name = "odd", table = "t", size = 500, on_error = "split",
         run = "update t set n = 1000 / (id - 42) where :chunk" }]],
+    ["none.lua"] = [[return require("dbrun.batch").job { name = "none", table = "nothing",
+        run = "delete from nothing where :chunk" }]],
     ["typo.lua"] = [[return require("dbrun.batch").job { name = "typo", table = "t",
         run = "update t set m = 1 where :chunk" }]],
 }
@@ -81,6 +83,14 @@ describe("dbrun batch run", function()
         result = batch("run", "fill")
         assert.equal(0, result.code, result.text)
         assert.matches("fill was done already; dbrun batch forget fill lets a run start anew", result.stdout, 1, true)
+        assert.matches("done: a run does nothing; dbrun batch forget fill lets", batch("run", "fill", "--dry-run").stdout,
+            1, true)
+    end)
+
+    it("is done with an empty table, which it has not been before", function()
+        engine:exec "create table nothing (id int primary key)"
+        assert.matches("\nnone is done: 0 rows in 0 chunks, [^\n]*\n$", batch("run", "none").stdout)
+        assert.matches("\nnone was done already; ", batch("run", "none").stdout)
     end)
 
     it("ends with 1 when ranges have failed, and does them when they are opened again", function()

@@ -2,6 +2,7 @@
 local bound <const> = require "dbrun.batch.walk.bound"
 local cli <const> = require "dbrun.command_line"
 local lines_of <const> = require "dbrun.batch.look.lines"
+local words <const> = require "dbrun.batch.show.words"
 
 local M = {}
 
@@ -144,12 +145,23 @@ local function about_partitions(lines, report)
             or "drop table (or alter table ... detach partition ... concurrently) is quicker than to delete them")
 end
 
+---What a run does with a job that is there already.
+local function what_a_run_does(state, name)
+    if state == "done" or state == "cancelled" then
+        return ("a run does nothing; %s lets it start anew"):format(words.command("forget", name))
+    elseif state == "paused" then
+        return ("a run waits until: %s"):format(words.command("resume", name))
+    end
+    return "a run goes on where it is"
+end
+
 local function about_state(lines, report)
     local state <const> = report.state
     if state.error then
         lines:add("state", ("the tables of batch jobs cannot be read: %s"):format(state.error))
     elseif state.job then
-        lines:add("state", ("the job is there already, and %s: a run goes on where it is"):format(state.job))
+        lines:add("state", ("the job is there already, and %s: %s"):format(state.job,
+            what_a_run_does(state.job, report.name)))
     elseif state.tables == "made" then
         lines:add("state", ("a run makes the tables of batch jobs in the schema %s"):format(state.schema))
     elseif state.tables == "missing" then

@@ -8,7 +8,7 @@ local M = {}
 
 ---@class dbrun.batch.Teller
 ---@field on fun(event: table) takes an event of the run
----@field state? string of the job when the run began
+---@field state? string of the job when the run found it; nil for one that the run has started
 ---@field close fun(self) ends the line
 
 ---What JSON can hold of an event.
@@ -52,7 +52,7 @@ end
 local on <const> = {}
 
 function on.begin(self, event)
-    self.pass, self.counts, self.state = event.pass or 1, event.pass or 1, event.state
+    self.pass, self.counts, self.state = event.pass or 1, event.pass or 1, event.resumed and event.state or nil
     if event.state == "done" or event.state == "cancelled" then return end
     self.keys, self.rows, self.before = event.looked or 0, event.rows or 0, event.looked or 0
     local options <const> = {
