@@ -93,6 +93,16 @@ describe("dbrun batch run", function()
         assert.matches("\nnone was done already; ", batch("run", "none").stdout)
     end)
 
+    it("is not done when its ranges were removed", function()
+        engine:exec "insert into nothing select generate_series(1, 3)"
+        batch("forget", "none")
+        assert.matches("none is not finished: ", batch("run", "none", "--limit", "1").stdout)
+        engine:exec "delete from dbrun_batch_ranges where job = 'none'"
+        local result = batch("run", "none")
+        assert.equal(1, result.code, result.text)
+        assert.matches("the ranges of the job 'none' were removed [^\n]*\n  hint: dbrun batch forget none", result.stderr)
+    end)
+
     it("ends with 1 when ranges have failed, and does them when they are opened again", function()
         local result = batch("run", "odd")
         assert.equal(1, result.code, result.text)

@@ -5,6 +5,7 @@ local bound = require "dbrun.batch.walk.bound"
 local barriers = require "dbrun.batch.state.barrier"
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
+local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
 
 local M = {}
@@ -110,6 +111,16 @@ local function follow(tx, store, job)
     return "wait", "for new rows"
 end
 
+local ANY <const> = "select {count}(*) from (select 1 from %s where job {=} $1 limit 1) r"
+
+---A job has begun with a range, and ranges are merged and closed, not removed: where none is left, others have done it,
+---and how far the job was is not known.
+local function check_ranges(tx, store)
+    if tx:value(catalog.sql(ANY:format(store.place.ranges)), store.name) > 0 then return end
+    errors.fail("query", ("the ranges of the job '%s' were removed from %s: how far it was is not known"):format(
+        store.name, store.place.ranges), ("dbrun batch forget %s lets a run start anew"):format(store.name))
+end
+
 ---What happens when no range of the present pass is open. Runs under the lock of the job's row.
 ---@param tx table
 ---@param store dbrun.batch.Store
@@ -119,6 +130,7 @@ end
 ---@return string? why for "wait"
 function M.advance(tx, store, job, opts)
     if opts.follow then return follow(tx, store, job) end
+    check_ranges(tx, store)
     if job.pass < opts.passes and not job.keeps then return next_pass(tx, store, job) end
     return finish(tx, store, "done")
 end
