@@ -128,7 +128,7 @@ describe("the formats", function()
         assert.equal('{"a":1}\n{"b":"NaN"}', text({ { a = 1 }, { b = 0 / 0 } }, { format = "jsonl" }))
         assert.equal('{"a":"\\u001b\\u009b\\u202e\\u007f"}',
             text({ { a = "\27\u{9b}\u{202e}\127" } }, { format = "jsonl" }))
-        assert.equal('{"n":1.50,"b":true,"j":{"x": 1},"s":"1"}', text({ { "1.50", "t", '{"x": 1}', "1" } }, {
+        assert.equal('{"n":1.50,"b":true,"j":{"x":  1},"s":"1"}', text({ { "1.50", "t", '{"x":\r\n1}', "1" } }, {
             format = "jsonl", text = true,
             columns = { { name = "n", oid = 1700 }, { name = "b", oid = 16 }, { name = "j", oid = 114 }, "s" },
         }))

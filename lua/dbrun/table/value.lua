@@ -90,8 +90,8 @@ local function server_json(text, kind)
         return text
     elseif kind == "bool" and (text == "t" or text == "f") then
         return text == "t" and "true" or "false"
-    elseif kind == "json" and not text:find "\n" then
-        return text
+    elseif kind == "json" then
+        return (text:gsub("[\r\n]", " ")) -- in JSON they stand between values only, and a row is a line
     end
     return nil
 end
