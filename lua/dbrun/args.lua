@@ -133,6 +133,8 @@ local function got(value, shows)
         return "NaN"
     elseif kind == "nil" or kind == "boolean" or kind == "number" then
         return tostring(value)
+    elseif value == "" then
+        return "an empty string"
     elseif kind == "string" and shows then
         return ("%q"):format(#value > 64 and value:sub(1, 61) .. "..." or value)
     end

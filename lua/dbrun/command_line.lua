@@ -93,6 +93,22 @@ local function owner_of(parser, option)
     end
 end
 
+---Lets every option of a parser and of its commands refuse an empty value, which a variable of the shell that is not set
+---leaves: `--only "$NAME"` would mean all, `-o "$FILE"` no file.
+local function refuse_empty(parser)
+    for _, option in ipairs(parser._options) do
+        local convert <const> = option._convert
+        if option._maxargs > 0 and (convert == nil or type(convert) == "function") then
+            option:convert(function(text)
+                if text == "" then return nil, ("option '%s': its value is empty"):format(option._name) end
+                if convert then return convert(text) end
+                return text
+            end)
+        end
+    end
+    for _, command in ipairs(parser._commands) do refuse_empty(command) end
+end
+
 ---Parses a command line.
 ---@param parser table made by command_line.parser
 ---@param argv string[]
@@ -118,6 +134,7 @@ function M.parse(parser, argv)
             hint = ("%s --help"):format(at:_get_fullname()),
         }
     end
+    refuse_empty(parser)
     local ok, result = pcall(parser.parse, parser, argv)
     if ok then return result end
     if type(result) == "table" and rawget(result, HELP) then return nil, result[HELP] end
@@ -184,11 +201,13 @@ end
 
 ---A converter that splits `a,b,c`.
 ---@param text string
----@return string[]
+---@return string[]? list nil: there is nothing in it
+---@return string? message then
 function M.list(text)
     args.check("command_line.list", "text", text, "string")
     local list = {}
     for item in text:gmatch "[^,%s]+" do list[#list + 1] = item end
+    if #list == 0 then return nil, ("expected names with a comma between them, got '%s'"):format(text) end
     return list
 end
 

@@ -9,6 +9,7 @@ local function sample()
     cli.seconds(go, "--wait", "Wait.")
     cli.count_option(go, "--steps", "Steps.")
     go:option("--only"):convert(cli.list)
+    go:option "--file"
     return parser
 end
 
@@ -58,6 +59,10 @@ describe("a command line", function()
             end
         end
         assert.equal("dbrun sample go --help", mistake({ "go", "--foo" }).hint)
+        for _, word in ipairs { "--only", "--wait", "--file" } do
+            assert.equal(("option '%s': its value is empty"):format(word), mistake({ "go", word, "" }).message)
+        end
+        assert.equal("expected names with a comma between them, got ','", mistake({ "go", "--only", "," }).message)
         assert.equal("unknown command 'bo'. Did you mean 'go'?", mistake({ "bo" }).message)
         assert.equal("dbrun sample --help", mistake({}).hint)
         assert.equal("option '--wait': expected a number of seconds, got 'x'", mistake({ "go", "--wait", "x" }).message)
