@@ -59,6 +59,8 @@ describe("dbrun migrate", function()
         local dir = folder { ["1_a.sql"] = A, ["2_b.sql"] = B, ["3_c.sql"] = C }
         assert.equal(0, migrate("up", "--dir", dir, "--to", "1").code)
         assert.equal("1", versions())
+        assert.equal("Nothing to apply up to version 1.\n", migrate("up", "--dir", dir, "--to", "1").stdout)
+        assert.equal("-- Nothing to apply up to version 1.\n", migrate("plan", "--dir", dir, "--to", "1").stdout)
         assert.equal(0, migrate("up", "--dir", dir, "--steps", "1").code)
         assert.equal("1 2", versions())
         local result = migrate("up", "--dir", dir, "--to", "9")

@@ -204,7 +204,7 @@ function run.up(args, migrate)
     local done = migrate.up(options.pick("up", args))
     if #done > 0 then refresh_schema(args, migrate) end
     if #done == 0 then
-        cli.print "Nothing to apply: the database is up to date."
+        cli.print(delays.nothing(args.to))
     else
         cli.print(("%s applied."):format(cli.plural(#done, "migration")))
     end

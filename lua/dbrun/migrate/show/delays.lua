@@ -1,8 +1,15 @@
---- What a run says while it waits for the lock or tries again, and when it goes on with an interrupted file: functions
---- of a listener.
+--- What a run says while it waits for the lock or tries again, when it goes on with an interrupted file (functions of a
+--- listener), and when it has nothing to do.
 local cli = require "dbrun.command_line"
 
 local M = {}
+
+---@param to? string the version after which it was to stop: later ones may be pending
+---@return string
+function M.nothing(to)
+    if to then return ("Nothing to apply up to version %s."):format(cli.one_line(to)) end
+    return "Nothing to apply: the database is up to date."
+end
 
 ---@param holder string of the migration lock
 ---@param waited number seconds

@@ -1,5 +1,6 @@
 --- The command line of migrations, second part: subcommands that inspect and repair.
 local cli = require "dbrun.command_line"
+local delays = require "dbrun.migrate.show.delays"
 local errors = require "dbrun.error"
 local options = require "dbrun.migrate.options"
 local tty = require "dbrun.tty"
@@ -56,7 +57,7 @@ function M.plan(args, migrate)
         return cli.OK
     end
     if #plan == 0 then
-        cli.print("-- Nothing to ", args.down and "take back." or "apply: the database is up to date.")
+        cli.print("-- ", args.down and "Nothing to take back." or delays.nothing(args.to))
     end
     for _, planned in ipairs(plan) do
         -- A line end in the name would end the comment.
