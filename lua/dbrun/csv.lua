@@ -48,6 +48,7 @@ local HEADER <const> = {
 ---@field rows integer how many rows were given
 ---@field byte integer how many bytes of the source stand in front of the next record
 ---@field line integer the line where the next record begins
+---@field package at? integer the line where the row that was given last began
 ---@overload fun(): table|nil the next row: by name, NULL being absent, or a list with db.null
 local Reader = {}
 local ReaderMeta <const> = { __index = Reader, __name = "dbrun.csv.Reader" }
@@ -196,7 +197,7 @@ function ReaderMeta:__call()
             self:close()
             return nil
         end
-        self.byte, self.line = record.stop, record.below
+        self.byte, self.line, self.at = record.stop, record.below, record.line
         -- A line without anything is a row of one column, which is NULL, and no row of several.
         local blank <const> = record.text == "" and (self.columns and #self.columns or self.width) ~= 1
         if not blank then

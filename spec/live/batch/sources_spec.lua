@@ -174,6 +174,24 @@ describe("the source of a batch", function()
             assert.equal("notes.csv line 4: it has 1 field, expected 2", e.message)
         end)
 
+        it("sets a record aside that has a field which is no text", function()
+            fs.write(path, "id,note\n1,a\n\n2,\xff\n3,a\0b\n")
+            local ended = job { source = batch.csv(path, { types = { id = "integer" } }), run = SET,
+                on_error = "split" }:run()
+            assert.same({ "1", 1, 2 }, { seen(), ended.rows, ended.failed })
+            n = n + 1
+            local e = pg.raised(function() job { source = batch.csv(path), run = "select :id, :note" }:run() end)
+            assert.same({ "22P04", "notes.csv line 4: note: it is not valid UTF-8" }, { e.sqlstate, e.message })
+        end)
+
+        it("has a column for each parameter, or leaves no job behind", function()
+            local given = job { source = batch.csv(path), run = "select :id, :started, :text" }
+            local e = pg.raised(function() given:run() end)
+            assert.match("^batch.csv: run has the parameter :text, and '[^']+' has no column of this name$", e.message)
+            assert.match("^its columns are: id, note; ", e.hint)
+            assert.equal(0, engine:value("select count(*) from dbrun_batch_jobs where name = $1", given.name))
+        end)
+
         it("is refused when it has changed, and when it is not there", function()
             local given = job { source = batch.csv(path, { types = { id = "integer" } }), run = SET }
             given:run { limit = 20 }

@@ -128,14 +128,34 @@ function Walk:is_between(middle, after, upto)
     return place_of(self, after).byte < byte and byte < place_of(self, upto).byte
 end
 
----The rows of a chunk. A record that is no row is an error of SQLSTATE 22P04, which names its line: what becomes of it
----the job's on_error says.
+---The first field of a row that no text of PostgreSQL can be, and why.
+local function no_text(row)
+    for name, value in pairs(row) do
+        if type(value) == "string" then
+            if not utf8.len(value) then return name, "it is not valid UTF-8" end
+            if value:find("\0", 1, true) then return name, "it has a NUL byte" end
+        end
+    end
+end
+
+---A record that cannot be taken is an error of SQLSTATE 22P04, which names its line: what becomes of it the job's
+---on_error says.
+local function raise_bad(self, line, reason)
+    errors.raise {
+        kind = "query", sqlstate = "22P04", outcome = "failed",
+        message = ("%s line %d: %s"):format(fs.basename(self.path), line, reason),
+        hint = "correct the record before the job's first run; on_error = \"split\" goes on without it",
+    }
+end
+
+---The rows of a chunk.
 ---@param _tx table
 ---@param after string[]|nil
 ---@param upto string[]
 ---@param columns? string[] default: all
+---@param texts? boolean raises for a field that no text of PostgreSQL can be
 ---@return table[]
-function Walk:read(_tx, after, upto, columns)
+function Walk:read(_tx, after, upto, columns, texts)
     check_same(self)
     local options <const>, stop <const> = {}, place_of(self, upto)
     for key, value in pairs(self.options) do options[key] = value end
@@ -145,14 +165,10 @@ function Walk:read(_tx, after, upto, columns)
     while true do
         local row = reader()
         local bad <const> = reader.bad[1]
-        if bad and bad.line < stop.line then
-            errors.raise {
-                kind = "query", sqlstate = "22P04", outcome = "failed",
-                message = ("%s line %d: %s"):format(fs.basename(self.path), bad.line, bad.reason),
-                hint = "correct the record before the job's first run; on_error = \"split\" goes on without it",
-            }
-        end
+        if bad and bad.line < stop.line then raise_bad(self, bad.line, bad.reason) end
         if not row or reader.byte > stop.byte then return rows end
+        local name <const>, why = no_text(texts and row or {})
+        if name then raise_bad(self, reader.at, ("%s: %s"):format(tostring(name), why)) end
         if columns and reader.columns then
             local some <const> = {}
             for _, name in ipairs(columns) do some[name] = row[name] end
@@ -189,13 +205,30 @@ end
 ---Nothing was made.
 function Source.forget() end
 
+---Raises for a parameter of a statement that is no column of the file and has no other value.
+local function check_names(walk, definition, sql)
+    local set <const> = { started = true }
+    for name in pairs(definition.params or {}) do set[name] = true end
+    for _, name in ipairs(walk.columns or {}) do set[name] = true end
+    local plan <const> = walk.columns and core.pg.named(sql) or {}
+    for i = 2, #plan do
+        if not set[plan[i]] then
+            errors.fail("usage", ("batch.csv: run has the parameter :%s, and '%s' has no column of this name"):format(
+                plan[i], walk.path), ("its columns are: %s; header = { \"a\", \"b\", ... } names them anew"):format(
+                core.text.escape(table.concat(walk.columns, ", "))))
+        end
+    end
+end
+
 ---The work of a statement: it is run with each record, whose columns are its parameters.
 ---@param definition dbrun.batch.Job
 ---@return function
 function Source.work(_, definition)
+    local statements <const> = type(definition.run) == "table" and definition.run or { definition.run }
     return function(walk)
+        for _, sql in ipairs(statements) do check_names(walk, definition, sql) end
         return function(tx, chunk)
-            local rows <const> = walk:read(tx, chunk.after, chunk.upto)
+            local rows <const> = walk:read(tx, chunk.after, chunk.upto, nil, true)
             for i, row in ipairs(rows) do
                 if walk.columns then
                     local values <const> = { started = chunk.started }
@@ -206,7 +239,6 @@ function Source.work(_, definition)
                     rows[i] = values
                 end
             end
-            local statements <const> = type(definition.run) == "table" and definition.run or { definition.run }
             local n = 0
             for _, sql in ipairs(statements) do n = #rows > 0 and tx:execute_many(sql, rows) or 0 end
             return n

@@ -169,7 +169,8 @@ function M.prepare(run, opts, engine)
         return tell_begin(run, true, opts)
     end
     local walk <const> = open_walk(conn, definition)
-    if not definition.work then define.compile(definition, walk) end -- what is refused leaves no job behind
+    -- What is refused leaves no job behind. The kinds that have no source need `env` for their work.
+    if not definition.work or definition.source then define.compile(definition, walk) end
     run.store = { place = place, name = definition.name }
     run.store.bounds = bounds.new(walk, definition.params, definition.source_engine)
     run.health = watch_signals(run, walk)

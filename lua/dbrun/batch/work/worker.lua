@@ -203,8 +203,9 @@ local function in_chunk_of(worker, e)
     if errors.is(e) and in_step(worker, e) then
         local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
         local after <const> = bound.text(walk.value(worker.committing and claim.next or claim.position))
-        e.context = (e.context and e.context .. "\n" or "") .. ("the search for the next chunk of the job '%s'%s: "
-            .. "where fails for a row there"):format(worker.store.name, after and ", behind the key " .. after or "")
+        e.context = (e.context and e.context .. "\n" or "") .. ("the search for the next chunk of the job '%s'%s%s")
+            :format(worker.store.name, after and ", behind the key " .. after or "",
+                worker.run.definition.where and ": where fails for a row there" or "")
     elseif errors.is(e) then
         local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
         local first <const>, last <const> = bound.text(walk.value(claim.position)), bound.text(walk.value(claim.next))
