@@ -58,12 +58,16 @@ local function make(conn, relation, source)
     end)
     if ok then
         conn:exec("analyze " .. relation)
-    elseif errors.is(e) and e.sqlstate == "42501" and e.message:find("schema", 1, true) then
-        e.hint = "the keys of a list or a query are written into a table: grant create on that schema to the role"
-        error(e, 0)
-    elseif not (errors.is(e) and THERE[e.sqlstate] and is_good(conn, relation, source)) then
-        error(e, 0)
+        return
+    elseif errors.is(e) and THERE[e.sqlstate] and is_good(conn, relation, source) then
+        return
+    elseif errors.is(e) then
+        e.context = (e.context and e.context .. "\n" or "") .. "the keys of the job: " .. source.text
     end
+    if errors.is(e) and e.sqlstate == "42501" and e.message:find("schema", 1, true) then
+        e.hint = "the keys of a list or a query are written into a table: grant create on that schema to the role"
+    end
+    error(e, 0)
 end
 
 -- ---- the walk ----

@@ -41,6 +41,9 @@ local function rows_of(list, names, types)
             if not kind then
                 errors.usage(FN, "element %d: '%s' must be a number or a string, got %s", i, core.text.cell(name, 60),
                     v == nil and "nil" or "a " .. type(v))
+            elseif kind == "text" and (not utf8.len(v) or v:find("\0", 1, true)) then
+                errors.usage(FN, "element %d: '%s' %s", i, core.text.cell(name, 60),
+                    utf8.len(v) and "has a NUL byte" or "is not valid UTF-8")
             elseif found[c] and found[c] ~= kind then
                 errors.usage(FN, "element %d: '%s' is %s, and that of the first is %s", i, core.text.cell(name, 60),
                     kind, found[c])
@@ -64,6 +67,22 @@ local function rows_of(list, names, types)
     return rows, found
 end
 
+---Raises for a table that has more than its list: these keys would be lost.
+local function check_whole(list)
+    local n = 0
+    for key in pairs(list) do
+        if math.type(key) ~= "integer" then
+            errors.fail("usage", ("%s: its argument has the name '%s', and is no list"):format(FN,
+                core.text.cell(tostring(key), 60)), "{ 7, 8 }, or { { id = 7 }, { id = 8 } }")
+        end
+        n = n + 1
+    end
+    if n == 0 then errors.usage(FN, "the list is empty") end
+    local i = 1
+    while list[i] ~= nil do i = i + 1 end
+    if i <= n then errors.usage(FN, "element %d is nil, and others stand behind it", i) end
+end
+
 local OPTIONS <const> = { key = "string", types = "table" }
 
 ---@param list any[]
@@ -72,7 +91,7 @@ local OPTIONS <const> = { key = "string", types = "table" }
 function M.source(list, opts)
     args.check(FN, "its argument", list, "table")
     opts = args.options(FN, opts, OPTIONS)
-    if #list == 0 then errors.usage(FN, "the list is empty") end
+    check_whole(list)
     local names <const> = type(list[1]) == "table" and names_of(list) or { opts.key or "id" }
     for i, value in ipairs(list) do
         if (type(value) == "table") ~= (type(list[1]) == "table") then

@@ -23,6 +23,7 @@ select pg_catalog.row_number() over (order by %s)::pg_catalog.int8 as n, %s
 function M.source(sql, key, values)
     args.check(FN, "the query", sql, "string")
     args.check(FN, "the key", key, args.string_or_strings)
+    if sql:find ";%s*$" then errors.usage(FN, "the query ends with ';': leave it out") end
     args.optional(FN, "the values", values, "table")
     local names <const> = type(key) == "table" and table.move(key, 1, #key, 1, {}) or { key }
     if #names == 0 then errors.usage(FN, "the key has no column") end
