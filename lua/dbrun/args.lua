@@ -219,6 +219,21 @@ function M.optional_list(fn, name, list, rule)
     end
 end
 
+---Raises for a list that has a nil in it: what stands behind would be left out. Names beside the list are those of a
+---result.
+---@param fn string
+---@param what string one of its elements: "element", "row"
+---@param list table
+function M.no_holes(fn, what, list)
+    local n = 0
+    for key in next, list do
+        if math.type(key) == "integer" then n = n + 1 end
+    end
+    for i = 1, n do
+        if list[i] == nil then errors.usage(fn, "%s %d is nil, and others stand behind it", what, i) end
+    end
+end
+
 ---Raises unless each of the values fits the rule.
 ---@param fn string
 ---@param name string of all of them

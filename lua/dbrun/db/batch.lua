@@ -89,7 +89,7 @@ function M.arguments(sql, rows, ...)
         return { sql = sql, rows = table.pack(rows, ...) }
     end
     args.no_more("execute_many", takes, HINT, ...)
-    return { sql = sql, rows = { source.items(rows) } }
+    return { sql = sql, rows = { source.items("execute_many", rows) } }
 end
 
 --- Sends a part of the lists.

@@ -110,11 +110,11 @@ function M.iterator_of(source, state)
     if args.is_callable(source) then
         return source, state
     elseif type(source) == "string" then
-        return sources.items { source }
+        return sources.items("copy_in", { source })
     elseif io.type(source) == "file" then
         return chunks_of_file(source)
     end
-    return sources.items(source)
+    return sources.items("copy_in", source)
 end
 
 --- Is the row a table by column name, rather than a sequence?

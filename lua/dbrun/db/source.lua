@@ -32,9 +32,12 @@ function M.check_rest(fn, takes, hint, state, control, closing, ...)
 end
 
 ---The iterator over a list.
+---@param fn string
 ---@param list any[]
 ---@return fun(): any
-function M.items(list)
+---Raises for a list that has a nil in it: the rows behind would be left out.
+function M.items(fn, list)
+    args.no_holes(fn, "row", list)
     local i = 0
     return function()
         i = i + 1

@@ -28,6 +28,7 @@ local function source_of(rows)
             return row
         end, first
     end
+    args.no_holes("seed.upsert", "row", rows)
     local i = 0
     return function()
         i = i + 1

@@ -2,6 +2,7 @@
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
 local seed = require "dbrun.seed"
+local pg = require "spec.support.pg"
 local servers = require "spec.support.servers"
 
 describe("upsert", function()
@@ -31,6 +32,7 @@ describe("upsert", function()
         assert.equal(2, upsert("t", { "id" }, rows))
         assert.equal("1 a 7, 2 c 7, 3 d 7", all())
         assert.equal(0, upsert("t", { "id" }, { { id = 1, name = "a" }, { id = 3, name = "d" } }))
+        assert.equal(0, upsert("t", { "id" }, engine:query "select id, name from t"))
         assert.equal(1, upsert("t", { "id" }, { { id = 3, name = db.null } }, { columns = { "id", "name" } }))
         assert.equal("1 a 7, 2 c 7, 3  7", all())
     end)
@@ -48,6 +50,11 @@ describe("upsert", function()
         assert.equal("1 a 1, 2 y 2", all())
         assert.equal(2, upsert("pairs", { "a", "b" }, { { 1, 1 }, { 1, 2 } }))
         assert.equal(1, upsert("pairs", { "b", "a" }, { { a = 1, b = 1 }, { a = 2, b = 1 } }))
+    end)
+
+    it("refuses a list with a nil in it", function()
+        assert.equal("seed.upsert: row 2 is nil, and others stand behind it",
+            pg.raised(upsert, "t", { "id" }, { { 1, "a", 1 }, nil, { 3, "c", 3 } }).message)
     end)
 
     it("takes rows from a function, one a call, and none at all", function()

@@ -67,22 +67,6 @@ local function rows_of(list, names, types)
     return rows, found
 end
 
----Raises for a table that has more than its list: these keys would be lost.
-local function check_whole(list)
-    local n = 0
-    for key in pairs(list) do
-        if math.type(key) ~= "integer" then
-            errors.fail("usage", ("%s: its argument has the name '%s', and is no list"):format(FN,
-                core.text.cell(tostring(key), 60)), "{ 7, 8 }, or { { id = 7 }, { id = 8 } }")
-        end
-        n = n + 1
-    end
-    if n == 0 then errors.usage(FN, "the list is empty") end
-    local i = 1
-    while list[i] ~= nil do i = i + 1 end
-    if i <= n then errors.usage(FN, "element %d is nil, and others stand behind it", i) end
-end
-
 local OPTIONS <const> = { key = "string", types = "table" }
 
 ---@param list any[]
@@ -91,7 +75,8 @@ local OPTIONS <const> = { key = "string", types = "table" }
 function M.source(list, opts)
     args.check(FN, "its argument", list, "table")
     opts = args.options(FN, opts, OPTIONS)
-    check_whole(list)
+    args.no_holes(FN, "element", list)
+    if #list == 0 then errors.usage(FN, "the list is empty") end
     local names <const> = type(list[1]) == "table" and names_of(list) or { opts.key or "id" }
     for i, value in ipairs(list) do
         if (type(value) == "table") ~= (type(list[1]) == "table") then
