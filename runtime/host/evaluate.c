@@ -1,5 +1,7 @@
 #include "host/evaluate.h"
 
+#include "host/signals.h"
+
 #include <string.h>
 
 /* The stack level of the method's frame; -1: none. */
@@ -63,6 +65,7 @@ static int take_results(lua_State *L, struct evaluation *e, int status)
     bool cancelled = stretch_was_cancelled(e->stretch);
     stretch_leave(e->stretch);
     e->stretch = NULL;
+    signals_typed(false);
     if (sched_interrupted(s))
         return sched_raise_interrupted(L, s);
     bool ok = status == LUA_OK || status == LUA_YIELD;
@@ -78,14 +81,26 @@ static int evaluate_k(lua_State *L, int status, lua_KContext ctx)
     return take_results(L, (struct evaluation *)ctx, status);
 }
 
+/* Not a function of the prompt itself, which has something to bring in order. */
+static bool was_typed(lua_State *L, int index)
+{
+    lua_Debug ar;
+    lua_pushvalue(L, index);
+    lua_getinfo(L, ">S", &ar);
+    return strcmp(ar.source, "=stdin") == 0;
+}
+
 int evaluate(lua_State *L, struct evaluation *e)
 {
     if (evaluate_is_running(e))
         return luaL_error(L, "the terminal evaluates already");
+    bool is_typed = lua_isfunction(L, AT_HANDLER) && was_typed(L, AT_HANDLER);
     lua_pushlightuserdata(L, e);
     lua_pushcclosure(L, handle_message, 1);
     lua_insert(L, AT_HANDLER);
     e->stretch = stretch_enter(L, e->host->rt->sched);
+    e->L = L;
+    signals_typed(is_typed);
     lua_insert(L, AT_STRETCH);
     int nargs = lua_gettop(L) - AT_STRETCH - 1;
     return take_results(L, e, lua_pcallk(L, nargs, LUA_MULTRET, AT_HANDLER, (lua_KContext)e, evaluate_k));
@@ -98,5 +113,6 @@ bool evaluate_is_running(const struct evaluation *e)
 
 void evaluate_cancel(struct evaluation *e)
 {
+    signals_insist(e->L);
     stretch_cancel(e->stretch);
 }

@@ -24,15 +24,18 @@ struct repl {
     struct host *host;
     char *line;                   /* the last line read */
     bool ended;                   /* end of input */
-    struct scope_box *evaluation; /* the stretch of the running statement; NULL = none */
+    struct scope_box *evaluation; /* of the statement that runs; NULL = none */
+    lua_State *L;                 /* where it runs */
 };
 
 /* SIGINT cancels the running statement. */
 static void on_break(void *data)
 {
     struct repl *r = data;
-    if (r->evaluation)
-        stretch_cancel(r->evaluation);
+    if (!r->evaluation)
+        return;
+    signals_insist(r->L);
+    stretch_cancel(r->evaluation);
 }
 
 static void end_listening(struct repl *r)
@@ -182,6 +185,7 @@ static void show(lua_State *L, struct repl *r, int status)
     struct sched *s = r->host->rt->sched;
     stretch_leave(r->evaluation);
     r->evaluation = NULL;
+    signals_typed(false);
     if (status == LUA_OK || status == LUA_YIELD)
         show_results(L, r);
     else
@@ -202,6 +206,8 @@ static int evaluate_k(lua_State *L, int status, lua_KContext ctx)
 static void evaluate(lua_State *L, struct repl *r)
 {
     r->evaluation = stretch_enter(L, r->host->rt->sched);
+    r->L = L;
+    signals_typed(true);
     lua_replace(L, AT_STRETCH);
     show(L, r, lua_pcallk(L, 0, LUA_MULTRET, AT_HANDLER, (lua_KContext)r, evaluate_k));
 }

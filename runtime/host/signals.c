@@ -27,7 +27,8 @@
 /* When a terminal closes, both its shell and the system send SIGHUP: within this time they count as one. */
 #define ONE_HANGUP (50 * NS_PER_MS)
 
-enum { ROOT_TASK = 1 }; /* its task number */
+enum { ROOT_TASK = 1 }; /* its number */
+enum { INSISTENT = 3 }; /* interruptions of one line */
 enum stop { STOP_NONE, STOP_SIGINT, STOP_SIGTERM, STOP_SIGHUP, STOP_TIMEOUT };
 
 static char too_long[80];
@@ -60,7 +61,9 @@ static struct {
     volatile sig_atomic_t insists;     /* a second one came before the first was handled */
     volatile sig_atomic_t pipe_broke;
     volatile sig_atomic_t hook_due;
-    bool spares; /* signals_spare was called */
+    bool typed;   /* signals_typed */
+    int insisted; /* signals_insist */
+    bool spares;  /* signals_spare */
 } state = {.eventfd = -1};
 
 /* ---- in the handlers: async-signal-safe calls only ---- */
@@ -218,6 +221,19 @@ static bool is_for_running(struct sched *s)
     return task_id(task_current(s)) <= ROOT_TASK || state.insists;
 }
 
+void signals_insist(lua_State *L)
+{
+    /* Not at calls: the handler of the error is one, too. */
+    if (state.typed && ++state.insisted >= INSISTENT)
+        lua_sethook(L, stop_hook, LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+void signals_typed(bool runs)
+{
+    state.typed = runs;
+    state.insisted = 0;
+}
+
 static void stop_hook(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
@@ -235,8 +251,10 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
         sched_interrupt(rt->sched, reasons[state.stop]);
         task_interrupt(L, rt->sched);
     }
-    if (is_for_running(rt->sched) && take_break())
+    if (is_for_running(rt->sched) && (take_break() || state.insisted >= INSISTENT)) {
+        signals_insist(L);
         luaL_error(L, "interrupted!");
+    }
     if (ferror(stdout) && !state.pipe_broke) {
         state.pipe_broke = 1;
         bind_fail(L, rt, ERROR_IO, "cannot write to stdout: %s", strerror(EPIPE));

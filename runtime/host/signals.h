@@ -31,6 +31,12 @@ bool signals_pipe_broke(void);
 /* In the REPL, SIGINT cancels what was typed and not the program: `interrupted` is called on the loop. NULL
  * restores the ordinary meaning. */
 void signals_interactive(void (*interrupted)(void *data), void *data);
+/* Lua that was typed begins, or has ended. */
+void signals_typed(bool runs);
+/* Counts an interruption of it; it runs in L. Who presses Ctrl-C for the third time is stuck in code that
+ * catches each error: from then on every instruction of L raises it. Does nothing while nothing typed runs.
+ */
+void signals_insist(lua_State *L);
 
 /* A handler that ends the process first writes what this trace has collected. NULL: no trace. */
 void signals_trace(struct trace *trace);

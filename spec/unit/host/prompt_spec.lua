@@ -66,6 +66,16 @@ describe("the prompt", function()
         term:expect "still there\n"
         term:type "\3" -- and again, when the first was caught
         term:expect "interrupted!\n.-> "
+        for _, caught in ipairs { "require \"dbrun.task\".sleep, 60", "function() while true do end end" } do
+            answers(("do n = 0 while true do n = n + 1 print(\"round \" .. n) pcall(%s) end end"):format(caught),
+                "\nround 1\n")
+            for round = 2, 3 do
+                term:type "\3"
+                term:expect("round " .. round .. "\n")
+            end
+            term:type "\3" -- for the third time: nothing catches it any more
+            term:expect "interrupted!\n.-> "
+        end
         answers("for i = 1, 2 do", "\n>> ")
         term:type "\3"
         term:expect "\n> "
