@@ -137,7 +137,10 @@ function M.parse(parser, argv)
     refuse_empty(parser)
     local ok, result = pcall(parser.parse, parser, argv)
     if ok then return result end
-    if type(result) == "table" and rawget(result, HELP) then return nil, result[HELP] end
+    if type(result) == "table" and rawget(result, HELP) then
+        host_option.no_host(argv)
+        return nil, result[HELP]
+    end
     if errors.is(result) then result.where = nil end -- argparse's line, or that of a script that asks for a command
     error(result, 0)
 end

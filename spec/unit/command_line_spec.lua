@@ -46,6 +46,7 @@ describe("a command line", function()
             assert.matches("^Usage: dbrun sample", help)
         end
         assert.matches("Examples:\n   dbrun x", select(2, cli.parse(sample(), { "-h" })))
+        assert.equal("-h shows the help, and takes no host", mistake({ "go", "-h", "localhost" }).message)
     end)
 
     it("with a mistake raises one line that names it, and the command for help", function()

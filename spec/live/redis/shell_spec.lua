@@ -114,7 +114,8 @@ describe("dbrun redis", function()
 
     it("refuses what cannot be run by itself, and says what to do", function()
         for _, command in ipairs { { "SELECT", "1" }, { "multi" }, { "MONITOR" }, { "AUTH", "x" },
-            { "client", "reply", "off" }, { "get k" }, { "SUBSCRIBE" }, { "WAIT", "0", "1" }, { "ASKING" } } do
+            { "client", "reply", "off" }, { "get k" }, { "-h", "localhost", "DEL", "k" }, { "SUBSCRIBE" },
+            { "WAIT", "0", "1" }, { "ASKING" } } do
             local result = dbrun(command)
             assert.equal(2, result.code, command[1])
             assert.matches("^redis: [^r]", result.stderr)

@@ -1,6 +1,7 @@
 --- The command line `dbrun redis CMD ...`.
 local cli = require "dbrun.command_line"
 local errors = require "dbrun.error"
+local host_option = require "dbrun.host_option"
 local outputs = require "dbrun.output"
 local render = require "dbrun.redis.shell.render"
 local run = require "dbrun.redis.shell.run"
@@ -90,6 +91,7 @@ local function main(argv, redis)
     local before <const>, words <const> = split(argv)
     local args <const>, help <const> = cli.parse(parser(), before)
     if not args then
+        host_option.no_host(argv)
         cli.write(help, "\n")
         return cli.OK
     elseif #words == 0 then
