@@ -95,8 +95,10 @@ describe("the configuration", function()
         { "REDIS_PORT", { ["1"] = 1 }, { "0", "65536" } },
         { "REDIS_DB", { ["0"] = 0, ["15"] = 15 }, { "-1", "x" } },
         { "POSTGRES_HOST", { db = "db" }, { "a\0b", "a\xFF" } },
-        { "DBRUN_PROTECTED", { ["*prod*, db.example/shop"] = "*prod*, db.example/shop", [" "] = " " },
-            { "live;shop", "live|shop", '"live"', "^live$", "live?", "{live,shop}", "a\xFF" } },
+        { "DBRUN_PROTECTED", { ["*prod*, db.example/shop"] = "*prod*, db.example/shop", [" "] = " ",
+            ["::1/x"] = "::1/x" },
+            { "live;shop", "live|shop", '"live"', "^live$", "live?", "{live,shop}", "a\xFF", "db.example:5432/shop",
+                "app@db.example/shop", "postgresql://db.example/shop", "db.example:5432", "!dev" } },
     }
     for _, case in ipairs(typed) do
         local key = case[1]

@@ -28,11 +28,19 @@ local function text(raw)
     return raw
 end
 
----Patterns of names. What another list or pattern language would mean is refused: as a name it would protect nothing.
+---What another list or pattern language would mean, and what belongs to an address (a scheme, a user, a port).
+local function is_no_name(item)
+    return item:find "[;|'\"()%[%]{}^$?\\@!]" or item:find("//", 1, true) or item:find "^[^:]*:[^:]*$"
+end
+
+---Patterns of names. Others are refused: as a name they would protect nothing.
 local function patterns(raw)
     local value <const>, expected <const> = text(raw)
-    if value and value:find "[;|'\"()%[%]{}^$?\\]" then
-        return nil, "names of databases, separated by commas", "* is the only wildcard: *prod*,db.example/shop"
+    for item in (value or ""):gmatch "[^,%s]+" do
+        if is_no_name(item) then
+            return nil, "names of databases, separated by commas",
+                "* is the only wildcard, and hosts have no user and no port: *prod*,db.example/shop"
+        end
     end
     return value, expected
 end
