@@ -38,7 +38,7 @@ function M.of(fn, option, value)
     end
     local parsed <const> = url.parse_postgres(value, fn .. ": " .. option)
     local engine <const> = require("dbrun.db").engine { url = value }
-    return { text = ("%s/%s"):format(engine:target(), parsed.database or ""), engine = engine }
+    return { text = ("%s/%s"):format(engine:target(), parsed.dbname or ""), engine = engine }
 end
 
 return M
