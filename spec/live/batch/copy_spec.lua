@@ -83,11 +83,21 @@ describe("a batch into another database", function()
         assert.match(" has no unique index on %('region', 'id'%): a row that is there already could not be found$",
             e.message)
         assert.equal('create unique index concurrently on "public"."orders" ("region", "id")', e.hint)
+        target:exec [[create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+            alter table orders alter region type text collate loose, add unique (region, id)]]
+        e = pg.raised(function() copy():run() end)
+        assert.match(" on %('region', 'id'%) has a collation that is not deterministic: ", e.message)
         target:exec "drop table orders"
         e = pg.raised(function() copy():run() end)
         assert.match("the table 'orders' is not there$", e.message)
         assert.match("to must be an engine or the address of a database",
             pg.raised(copy, { to = "reports" }).message)
+    end)
+
+    it("is another job with another database of the same server", function()
+        local function hash(to) return batch.archive { name = "a", table = "t", where = "true", to = to }.hash end
+        assert.not_equal(hash "postgres://localhost/a", hash "postgres://localhost/b")
+        assert.equal(hash "postgres://u:x@localhost/a", hash "postgres://u:y@localhost/a")
     end)
 
     it("archives at least once: a crash between the commits loses nothing, and repeats the same rows", function()

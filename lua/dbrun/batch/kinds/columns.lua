@@ -2,6 +2,7 @@
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local lossless <const> = require "dbrun.batch.kinds.lossless"
 local params <const> = require "dbrun.db.params"
 
 local M = {}
@@ -36,7 +37,9 @@ select {string_agg}({concat_ws}(' ', a.attrelid, a.attnum, a.attname, a.atttypid
 local UNIQUE <const> = catalog.sql [[
 select i.indisprimary as is_primary,
        array(select a.attname::{text} from {generate_series}(0, i.indnkeyatts {-} 1) k
-               join {pg_attribute} a on a.attrelid {=} i.indrelid and a.attnum {=} i.indkey[k] order by k) as names
+               join {pg_attribute} a on a.attrelid {=} i.indrelid and a.attnum {=} i.indkey[k] order by k) as names,
+       exists (select from {pg_collation} l where l.oid {=} any (i.indcollation::{oid}[])
+                  and not l.collisdeterministic) as is_loose
   from {pg_index} i
  where i.indrelid {=} $1::{oid} and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
    and 0::{int2} {<>} all (i.indkey::{int2}[])
@@ -95,14 +98,14 @@ local function plural(names)
 end
 
 ---The names of the columns that are moved. Raises kind `usage` when the target lacks one, when it must have one that
----the source lacks, and, with `types`, when they have another type.
+---the source lacks, and when a type there is another one, or, unless `same_types`, would not keep each value.
 ---@param fn string "batch.archive"
 ---@param source dbrun.batch.Column[]
 ---@param target dbrun.batch.Column[]
 ---@param to string how a message names the target
----@param types boolean
+---@param same_types boolean
 ---@return string[]
-function M.moved(fn, source, target, to, types)
+function M.moved(fn, source, target, to, same_types)
     local theirs <const>, ours <const>, names <const> = {}, {}, {}
     for _, column in ipairs(target) do theirs[column.name] = column end
     local missing <const>, wrong <const>, required <const> = {}, {}, {}
@@ -113,7 +116,7 @@ function M.moved(fn, source, target, to, types)
             if not column.generated then missing[#missing + 1] = column.name end
         elseif not there.generated then
             names[#names + 1] = column.name
-            if types and there.type ~= column.type then
+            if there.type ~= column.type and (same_types or not lossless.is(column.type, there.type)) then
                 wrong[#wrong + 1] = ("%s is %s here and %s there"):format(quoted_list { column.name }, column.type,
                     there.type)
             end
@@ -128,7 +131,8 @@ function M.moved(fn, source, target, to, types)
         errors.fail("usage", ("%s: %s lacks %s"):format(fn, to, plural(missing)),
             "add it there, or drop it here: a row is moved whole")
     elseif #wrong > 0 then
-        errors.fail("usage", ("%s: columns of %s have other types: %s"):format(fn, to, table.concat(wrong, "; ")),
+        errors.fail("usage", ("%s: columns of %s have other types%s: %s"):format(fn, to, same_types and ""
+            or ", in which values would be lost", table.concat(wrong, "; ")),
             "alter table ... alter column ... type ... makes them equal")
     elseif #required > 0 then
         errors.fail("usage", ("%s: %s has %s, NOT NULL and without a default, and the source does not"):format(fn, to,
@@ -153,19 +157,35 @@ local function same(a, b)
     return #a == #b
 end
 
+---Raises for an index that takes two keys of the source for one: the second row would take the place of the first.
+local function check_strict(fn, index, here, to)
+    if not index.is_loose then return end
+    for _, own in ipairs(here) do
+        if own.is_loose and same(own.names, index.names) then return end
+    end
+    errors.fail("usage", ("%s: the unique index of %s on (%s) has a collation that is not deterministic: rows with "
+        .. "different keys here would be one there"):format(fn, to, quoted_list(index.names)),
+        "give the columns there a deterministic collation")
+end
+
 ---The columns by which a row that is there already is known: those of a unique index of the target over the key that
 ---is walked, else its primary key when the source has the same.
 local function key_of(fn, walk, source, target, there, to)
     local key <const> = {}
     for i, column in ipairs(walk.key) do key[i] = column.name end
-    local indexes <const> = target:query(UNIQUE, there.oid)
+    local indexes <const>, here <const> = target:query(UNIQUE, there.oid), source:query(UNIQUE, walk.oid)
     for _, index in ipairs(indexes) do
-        if same(key, index.names) then return index.names end
+        if same(key, index.names) then
+            check_strict(fn, index, here, to)
+            return index.names
+        end
     end
-    local here <const> = source:query(UNIQUE, walk.oid)
     for _, index in ipairs(indexes) do
         for _, own in ipairs(here) do
-            if index.is_primary and own.is_primary and same(own.names, index.names) then return index.names end
+            if index.is_primary and own.is_primary and same(own.names, index.names) then
+                check_strict(fn, index, here, to)
+                return index.names
+            end
         end
     end
     return errors.fail("usage",
