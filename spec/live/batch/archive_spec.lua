@@ -83,8 +83,8 @@ describe("a batch that deletes", function()
                 .. "source does not", e.message)
             engine:exec "alter table old.orders drop region, alter price type numeric(10, 1), alter id type bigint"
             e = raised(function() archive { name = "e" }:run() end)
-            assert.equal("batch.archive: columns of old.orders have other types, in which values would be lost: 'price' "
-                .. "is numeric(10,2) here and numeric(10,1) there", e.message)
+            assert.equal("batch.archive: columns of old.orders have other types, in which values would be lost: "
+                .. "'price' is numeric(10,2) here and numeric(10,1) there", e.message)
             e = raised(function() archive { name = "c", to = "nowhere" }:run() end)
             assert.equal("batch.archive: the archive 'nowhere' is not there", e.message)
             e = raised(function() archive { name = "d", to = "orders" }:run() end)

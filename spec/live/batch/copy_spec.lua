@@ -95,7 +95,9 @@ describe("a batch into another database", function()
     end)
 
     it("is another job with another database of the same server", function()
-        local function hash(to) return batch.archive { name = "a", table = "t", where = "true", to = to }.hash end
+        local function hash(to)
+            return batch.archive({ name = "a", table = "t", where = "true", to = to }).definition.hash
+        end
         assert.not_equal(hash "postgres://localhost/a", hash "postgres://localhost/b")
         assert.equal(hash "postgres://u:x@localhost/a", hash "postgres://u:y@localhost/a")
     end)
