@@ -93,8 +93,8 @@ local function owner_of(parser, option)
     end
 end
 
----Lets every option of a parser and of its commands refuse an empty value, which a variable of the shell that is not set
----leaves: `--only "$NAME"` would mean all, `-o "$FILE"` no file.
+---Lets every option of a parser and of its commands refuse an empty value, which a variable of the shell that is not
+---set leaves: `--only "$NAME"` would mean all, `-o "$FILE"` no file.
 local function refuse_empty(parser)
     for _, option in ipairs(parser._options) do
         local convert <const> = option._convert

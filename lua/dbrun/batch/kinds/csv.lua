@@ -167,8 +167,8 @@ function Walk:read(_tx, after, upto, columns, texts)
         local bad <const> = reader.bad[1]
         if bad and bad.line < stop.line then raise_bad(self, bad.line, bad.reason) end
         if not row or reader.byte > stop.byte then return rows end
-        local name <const>, why = no_text(texts and row or {})
-        if name then raise_bad(self, reader.at, ("%s: %s"):format(tostring(name), why)) end
+        local field <const>, why = no_text(texts and row or {})
+        if field then raise_bad(self, reader.at, ("%s: %s"):format(tostring(field), why)) end
         if columns and reader.columns then
             local some <const> = {}
             for _, name in ipairs(columns) do some[name] = row[name] end
