@@ -79,12 +79,13 @@ describe("a batch that archives into files", function()
             engine:exec "truncate orders; insert into orders table kept"
             engine:exec "drop table dbrun_batch_jobs, dbrun_batch_ranges"
         end
+        engine:exec "alter table orders add doc json default E'[1,\\r\\n2]'"
         archive("rows-%w.jsonl"):run()
         local n = 0
         for line in io.lines(dir .. "/rows-1.jsonl") do
             n = n + 1
             assert.same({ id = n, note = n % 2 == 0 and 'two\n"lines", ' .. n or db.null,
-                at = "2020-01-01T00:00:00+00:00" }, json.decode(line))
+                at = "2020-01-01T00:00:00+00:00", doc = { 1, 2 } }, json.decode(line))
         end
         assert.equal(600, n)
     end)

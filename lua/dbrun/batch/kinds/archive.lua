@@ -102,7 +102,7 @@ local FORMATS <const> = {
     jsonl = function(tx, sql, values)
         local lines <const> = {}
         for row in tx:rows(LINES:format(sql), values) do
-            lines[#lines + 1] = row.line
+            lines[#lines + 1] = row.line:gsub("[\r\n]", " ") -- a json value has them between its values only
         end
         lines[#lines + 1] = ""
         return table.concat(lines, "\n"), #lines - 1
