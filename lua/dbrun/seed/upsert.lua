@@ -12,6 +12,7 @@ local M = {}
 ---@field columns? string[] of rows by position; default: the names in the first row, or all columns
 ---@field update? boolean false leaves rows with an existing key unchanged (default true)
 ---@field total? integer how many rows there will be, for the progress line (default: the length of a list)
+---@field whole? boolean raises when a row is not there afterwards: a trigger, say, may leave it out
 ---@field label? string of the progress line (default: the table's name); no line without `total` or a long list
 
 local LONG <const> = 10000 -- rows; a shorter list gets no progress line
@@ -174,7 +175,9 @@ local function explained(e, keys)
     error(e, 0)
 end
 
-local OPTIONS <const> = { columns = "table", update = "boolean", total = args.whole(0), label = "string" }
+local OPTIONS <const> = {
+    columns = "table", update = "boolean", whole = "boolean", total = args.whole(0), label = "string",
+}
 local NAME <const> = args.one_type_of("string", "table")
 local ROWS <const> = {
     function(v) return type(v) == "table" or type(v) == "function" end,
@@ -203,6 +206,16 @@ end
 
 ---IF EXISTS would tell the user, in a NOTICE, that there is none.
 local LEFT_OVER <const> = catalog.sql "select {to_regclass}('pg_temp.dbrun_upsert') is not null"
+
+local ABSENT <const> = catalog.sql "select {count}(*) from pg_temp.dbrun_upsert s where not exists "
+    .. "(select from %s t where %s)"
+
+local function check_whole(tx, target, keys)
+    local n <const> = tx:value(ABSENT:format(target, equal(keys)))
+    if n == 0 then return end
+    errors.fail("query", ("%d of the rows are not in %s: a trigger, a rule or a policy there leaves them out"):format(n,
+        target))
+end
 
 ---Inserts the rows with a new key, updates the others where they differ.
 ---@param tx table|userdata a transaction
@@ -233,6 +246,7 @@ function M.upsert(tx, table_name, keys, rows, opts)
     end
     local shape = shape_of(tx, target, columns, keys)
     local affected = run_merge(tx, target, "pg_temp.dbrun_upsert", shape, opts.update)
+    if opts.whole then check_whole(tx, target, keys) end
     tx:exec "drop table pg_temp.dbrun_upsert"
     return affected
 end

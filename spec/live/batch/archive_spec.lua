@@ -92,6 +92,19 @@ describe("a batch that deletes", function()
             assert.same({ 1000, 0 }, { count "orders", count "old.orders" })
         end)
 
+        it("stops where a trigger of the archive leaves rows out", function()
+            engine:exec [[create function few() returns trigger language plpgsql as $$
+                begin return case when new.id % 10 <> 0 then new end; end $$;
+                create trigger few before insert on old.orders for each row execute function few()]]
+            local e = raised(function() archive():run() end)
+            assert.equal("batch.archive: of 100 rows 90 came into \"old\".\"orders\": a trigger or a rule there leaves "
+                .. "some out", e.message)
+            assert.same({ 1000, 0 }, { count "orders", count "old.orders" })
+            engine:exec "drop trigger few on old.orders"
+            assert.equal("done", archive():run().state)
+            assert.same({ 300, 700 }, { count "orders", count "old.orders" })
+        end)
+
         it("stops when a column is added meanwhile, and goes on with it", function()
             local altered = false
             local e = raised(function()

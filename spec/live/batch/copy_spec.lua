@@ -117,6 +117,15 @@ describe("a batch into another database", function()
         assert.equal(0, count(target, "doc::text <> '{\"b\": 1.10, \"a\": 12345678901234567890, \"b\": 2}'"))
     end)
 
+    it("stops where a trigger leaves rows out there", function()
+        target:exec [[create function few() returns trigger language plpgsql as $$
+            begin return case when new.id % 10 <> 0 then new end; end $$;
+            create trigger few before insert on orders for each row execute function few()]]
+        local e = pg.raised(function() copy():run() end)
+        assert.match('^%d+ of the rows are not in "public"."orders": a trigger, a rule or a policy there ', e.message)
+        assert.equal(0, count(target))
+    end)
+
     it("copies each chunk once when its process is killed", function()
         target:exec [[create function hold() returns trigger language plpgsql as $$
             begin if new.id = 250 then perform pg_sleep(30); end if; return new; end $$]]

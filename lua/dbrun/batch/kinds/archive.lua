@@ -36,6 +36,23 @@ end
 
 -- ---- into a table ----
 
+local INTO <const> = "insert into %s (%s) overriding system value select %s from moved"
+local BOTH <const> = "with moved as (%s), kept as (%s returning 1) "
+    .. "select (select pg_catalog.count(*) from moved) as gone, (select pg_catalog.count(*) from kept) as come"
+
+---Moves the rows of a chunk, and counts them on both sides where some may be left out.
+local function move(tx, delete, moved, values)
+    local list <const> = columns.list(moved.names)
+    local into <const> = INTO:format(moved.to, list, list)
+    if not moved.gated then return tx:query(("with moved as (%s) %s"):format(delete, into), values).affected end
+    local row <const> = tx:one(BOTH:format(delete, into), values)
+    if row.gone ~= row.come then
+        errors.fail("query", ("%s: of %d rows %d came into %s: a trigger or a rule there leaves some out"):format(FN,
+            row.gone, row.come, moved.to), "nothing of this chunk was moved")
+    end
+    return row.come
+end
+
 local function to_table(definition, to)
     return function(walk)
         local moved
@@ -46,13 +63,12 @@ local function to_table(definition, to)
                 local oids <const> = { walk.oid, target.oid }
                 moved = {
                     oids = oids, shape = columns.shape(tx, oids), to = target.relation,
+                    gated = columns.gated(tx, target.oid),
                     names = columns.moved(FN, columns.of(tx, walk.oid), columns.of(tx, target.oid), to, false),
                 }
             end
-            local list <const> = columns.list(moved.names)
-            local n <const> = tx:query(("with moved as (%s) insert into %s (%s) overriding system value select %s "
-                .. "from moved"):format(delete_sql(definition, walk, chunk, moved.names), moved.to, list, list),
-                define.named(definition, chunk)).affected
+            local n <const> = move(tx, delete_sql(definition, walk, chunk, moved.names), moved,
+                define.named(definition, chunk))
             check_shape(tx, moved)
             return n
         end

@@ -45,6 +45,23 @@ select i.indisprimary as is_primary,
    and 0::{int2} {<>} all (i.indkey::{int2}[])
  order by i.indisprimary desc, i.indexrelid]]
 
+-- A trigger before a row, or in place of it, may leave it out, and so may a rule. TimescaleDB's own leaves out none.
+local GATED <const> = catalog.sql [[
+select exists (select from {pg_trigger} t
+                where (t.tgrelid {=} $1::{oid} or t.tgrelid {=} any (array(
+                        select p.relid::{oid} from {pg_partition_tree}($1::{oid}::{regclass}) p)))
+                  and not t.tgisinternal and t.tgenabled {<>} 'D' and (t.tgtype::int4 {&} 66) {<>} 0
+                  and t.tgname {<>} 'ts_insert_blocker')
+    or exists (select from {pg_rewrite} r where r.ev_class {=} $1::{oid})]]
+
+---May a row that is inserted be left out?
+---@param conn table
+---@param oid integer
+---@return boolean
+function M.gated(conn, oid)
+    return conn:value(GATED, oid)
+end
+
 ---A table's name as SQL: taken as it is, with its capital letters, unless it has quotes itself.
 ---@param name string "orders", "app.orders"
 ---@return string
@@ -198,6 +215,7 @@ end
 ---@field names string[] the columns
 ---@field parts? string[] schema and name of the target
 ---@field keys? string[] the columns by which a row is known there
+---@field gated? boolean rows may be left out there
 ---@field oids? integer[] of the tables whose columns must not change
 ---@field shape? string what they were
 
@@ -214,7 +232,7 @@ function M.compare(fn, walk, source, target, name, database)
     local to <const> = "the table in " .. database
     return {
         names = M.moved(fn, M.of(source, walk.oid), M.of(target, there.oid), to, true), parts = there.parts,
-        keys = key_of(fn, walk, source, target, there, to),
+        keys = key_of(fn, walk, source, target, there, to), gated = M.gated(target, there.oid),
     }
 end
 

@@ -49,10 +49,6 @@ function M.of(options)
         work = function(walk) return work_of(definition, from, to)(walk) end,
     })
     definition.hash = core.digest("sha256", ("%s\nfrom %s\nto %s"):format(definition.hash, from.text, to.text))
-    definition.compare = function(walk, source, target)
-        local moved <const> = columns.compare(FN, walk, source, target, definition.table, to.text)
-        return { names = moved.names, to = params.ident(moved.parts) }
-    end
     if not options.passes then definition.passes = 1 end -- what was copied fits as before
     definition.compare = function(walk, source, target) -- for a check
         local moved <const> = columns.compare(FN, walk, source, target, definition.table, to.text)

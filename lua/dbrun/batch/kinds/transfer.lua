@@ -38,7 +38,7 @@ function M.send(tx, sql, values, target, moved)
         -- A line break in a value is written as \n: each that there is ends a row.
         if piece then rows = rows + select(2, piece:gsub("\n", "")) end
         return piece
-    end, { columns = moved.names })
+    end, { columns = moved.names, whole = moved.gated })
     return rows
 end
 
