@@ -60,6 +60,10 @@ describe("dbrun batch", function()
         assert.equal("no batch job was ever started in this database\n", out "list")
         assert.equal("no batch job was ever started in this database\n", out "status")
         assert.equal("[]\n", out("list", "--format", "json"))
+        engine:exec "create schema other; create table other.dbrun_batch_jobs ()"
+        assert.equal("no batch job was ever started in the schema \"public\"; those of other: "
+            .. "DBRUN_BATCH_SCHEMA=other\n", out "list")
+        engine:exec "drop schema other cascade"
         for _, command in ipairs { "status", "pause", "wait" } do
             local result = batch { command, "orders-cents" }
             assert.equal(1, result.code, command .. result.text)

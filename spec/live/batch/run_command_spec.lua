@@ -93,6 +93,15 @@ describe("dbrun batch run", function()
         assert.matches("\nnone was done already; ", batch("run", "none").stdout)
     end)
 
+    it("is refused where its state is in another schema", function()
+        engine:exec "create schema other"
+        local result = scripts.run("batch", { "run", "none" }, env { DBRUN_BATCH_SCHEMA = "other" })
+        assert.equal(2, result.code, result.text)
+        assert.matches("the job 'none' on this table is in the schema 'public' already %(done%): begun in \"other\", "
+            .. "too, it would do each row again %(help: DBRUN_BATCH_SCHEMA=public ", result.stderr)
+        engine:exec "drop schema other cascade"
+    end)
+
     it("is not done when its ranges were removed", function()
         engine:exec "insert into nothing select generate_series(1, 3)"
         batch("forget", "none")

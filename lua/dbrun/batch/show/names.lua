@@ -4,11 +4,20 @@ local errors = require "dbrun.error"
 local find = require "dbrun.batch.show.find"
 local jobs = require "dbrun.batch.state.jobs"
 local nearest = require "dbrun.nearest"
+local schemas = require "dbrun.batch.state.schema"
 
 local M = {}
 
---- What is said where the tables are missing or empty.
-M.NEVER = "no batch job was ever started in this database"
+---What is said where the tables are missing or empty.
+---@param conn table
+---@return string
+function M.never(conn)
+    local place <const> = schemas.place(conn)
+    local others <const> = schemas.others(conn, place)
+    if #others == 0 then return "no batch job was ever started in this database" end
+    return ("no batch job was ever started in the schema %s; those of %s: DBRUN_BATCH_SCHEMA=%s"):format(place.schema,
+        table.concat(others, ", "), others[1])
+end
 
 ---@param conn table
 ---@param name string
@@ -28,7 +37,7 @@ function M.row(conn, name)
     end
     if row then return row end
     if #all == 0 then
-        errors.fail("query", ("no job '%s': %s"):format(name, M.NEVER), of_file and "dbrun batch run " .. name
+        errors.fail("query", ("no job '%s': %s"):format(name, M.never(conn)), of_file and "dbrun batch run " .. name
             .. " starts it" or nil)
     end
     local near <const> = nearest.find(name, names)

@@ -53,7 +53,7 @@ function M.list(args, conn)
         for i, one in ipairs(all) do out[i] = plain(one) end
         write_json(json.array(out), 2)
     elseif #all == 0 then
-        cli.report(names.NEVER)
+        cli.report(names.never(conn))
     else
         list.jobs(all)
     end
@@ -93,8 +93,11 @@ function M.status(args, conn)
     end
     local all = look()
     if #all == 0 then
-        if args.format == "json" then write_json(json.array {}, 2)
-        else cli.report(#jobs.list(conn) == 0 and names.NEVER or "no job is under way; dbrun batch list shows all") end
+        if args.format == "json" then
+            write_json(json.array {}, 2)
+        else
+            cli.report(#jobs.list(conn) == 0 and names.never(conn) or "no job is under way; dbrun batch list shows all")
+        end
         return cli.OK
     end
     if args.watch then

@@ -38,6 +38,38 @@ function M.place(conn)
     }
 end
 
+local OTHERS <const> = catalog.sql [[
+select n.nspname::{text} as schema from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace
+ where c.relname {=} 'dbrun_batch_jobs' and c.relkind {=} 'r' and c.relpersistence {<>} 't'
+   and c.oid is distinct from {to_regclass}($1)::{oid} and {has_schema_privilege}(n.oid, 'usage')
+   and {has_table_privilege}(c.oid, 'select')]]
+local SAME_JOB <const> = catalog.sql [[
+select state from %s where name {=} $1 and (identity {->>} 'oid') {=} $2::{oid}::{text}]]
+
+---The other schemas that have such tables, as those of a role with another search_path.
+---@param conn table
+---@param place dbrun.batch.Place
+---@return string[]
+function M.others(conn, place)
+    local list <const> = {}
+    for i, row in ipairs(conn:query(OTHERS, place.jobs)) do list[i] = row.schema end
+    return list
+end
+
+---A job of this name on this table whose state is in another schema, as of a role with another search_path.
+---@param conn table
+---@param place dbrun.batch.Place
+---@param name string
+---@param oid integer of the table
+---@return string? schema
+---@return string? state
+function M.elsewhere(conn, place, name, oid)
+    for _, schema in ipairs(M.others(conn, place)) do
+        local state <const> = conn:value(SAME_JOB:format(ident { schema, "dbrun_batch_jobs" }), name, oid)
+        if state then return schema, state end
+    end
+end
+
 ---The table of keys of a job whose source is a list or a query.
 ---@param place dbrun.batch.Place
 ---@param name string of the job

@@ -3,6 +3,7 @@
 local define <const> = require "dbrun.batch.define"
 local errors <const> = require "dbrun.error"
 local look <const> = require "dbrun.batch.look"
+local schemas <const> = require "dbrun.batch.state.schema"
 
 local M = {}
 
@@ -29,6 +30,15 @@ local function check_plan(run, conn, walk, last)
     end
 end
 
+---The same job under another search_path would be another one, and do all rows again.
+local function check_place(run, conn, walk)
+    local schema <const>, state <const> = schemas.elsewhere(conn, run.store.place, run.definition.name, walk.oid)
+    if not schema then return end
+    errors.fail("usage", ("the job '%s' on this table is in the schema '%s' already (%s): begun in %s, too, it would "
+        .. "do each row again"):format(run.definition.name, schema, state, run.store.place.schema),
+        ("DBRUN_BATCH_SCHEMA=%s goes on with it; or --force"):format(schema))
+end
+
 ---Checks a job that is not yet in the database.
 ---@param run dbrun.batch.Run
 ---@param conn table a leased connection
@@ -37,6 +47,7 @@ end
 ---Raises an error of kind `usage` that says how to mend it.
 function M.first(run, conn, walk, last)
     if walk.sql == false or run.store.bounds.apart then return end
+    check_place(run, conn, walk)
     check_dangers(conn, run.definition, walk)
     if last then check_plan(run, conn, walk, last) end
 end
