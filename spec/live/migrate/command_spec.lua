@@ -286,6 +286,22 @@ create table c (id int);
             assert.equal(0, result.code, result.text)
             assert.equal("1", sql "select version from app.schema_migrations")
         end)
+
+        it("is not begun anew in a schema that was made since, with the name of the role", function()
+            local dir = folder { ["1_a.sql"] = A }
+            assert.equal(0, migrate("up", "--dir", dir).code)
+            local role = sql "select current_user"
+            sql(('create schema "%s"'):format(role))
+            for _, command in ipairs { "up", "status" } do
+                local result = migrate(command, "--dir", dir)
+                assert.equal(2, result.code, result.text)
+                assert.matches(("the current schema %q has no table \"schema_migrations\", and the search_path shows "
+                    .. "that of the schema \"public\""):format(role), result.stderr, 1, true)
+            end
+            assert.matches("Nothing to apply", migrate("up", "--dir", dir, "--table", "public.schema_migrations").stdout)
+            assert.equal(0, migrate("status", "--dir", dir, "--table", role .. ".schema_migrations").code)
+            sql(('drop schema "%s"'):format(role))
+        end)
     end)
 
     it("uses MIGRATION_DATABASE_URL where it is set", function()

@@ -25,7 +25,8 @@ local LETTERS <const> = [[
 local LOCATE <const> = catalog.sql(([[
 select s.name as schema, {current_schema}()::{text} as current, {current_setting}('search_path') as path,
        t.id is not null as has_table, {to_regnamespace}({quote_ident}(s.name)) is not null as has_schema,
-       %s as columns
+       (select n.nspname::{text} from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace
+         where c.oid {=} {to_regclass}({quote_ident}($1))::{oid}) as shown, %s as columns
   from (select coalesce({current_schema}()::{text}, 'public') as name) s,
        lateral (select {to_regclass}({quote_ident}(s.name) {||} '.' {||} {quote_ident}($1)) as id) t]]):format(LETTERS))
 
@@ -93,6 +94,16 @@ local function asked_for(conn, row)
     return conn:value(PATH_OF_URL) and first or nil
 end
 
+---Raises when there is no table in the current schema and the search_path shows one in a later schema: a schema that was
+---made since, with the name of the role ("$user"), would hide all that was applied, and each migration would run again.
+local function check_hidden(conn, found, shown)
+    if found.exists or not shown or conn:value(PATH_OF_URL) then return end
+    errors.fail("config", ("the current schema %s has no table %s, and the search_path shows that of the schema %s: its "
+        .. "migrations would run again"):format(quote(found.schema), quote(found.name), quote(shown)),
+        ("search_path=%s in the URL goes on with that one, or --table %s.%s (dbmate: --migrations-table); --table %s.%s "
+            .. "begins anew"):format(shown, shown, found.name, found.schema, found.name))
+end
+
 ---Finds the table: the schema is the one in its name, else the first of the search_path in the URL, else the server's
 ---current schema, else public.
 ---@param conn table
@@ -111,7 +122,10 @@ function M.locate(conn, name, foreign)
     if asked then return M.refresh(conn, ledger(asked, name), foreign) end
     local found = ledger(row.schema, name)
     found.exists, found.schema_exists = row.has_table, row.has_schema
-    if not foreign then check_columns(conn, found, row.columns) end
+    if not foreign then
+        check_hidden(conn, found, row.shown)
+        check_columns(conn, found, row.columns)
+    end
     return found
 end
 
