@@ -40,6 +40,19 @@ local function lua_files(dir, env, into)
     end
 end
 
+---A sub-folder in the one way in which the ledger names it: "./staging/" would have seeds of its own there.
+local function one_name(env)
+    local parts = {}
+    for part in env:gmatch "[^/]+" do
+        if part ~= "." then parts[#parts + 1] = part end
+    end
+    local name <const> = table.concat(parts, "/")
+    if name == "" or env:find "^/" or ("/" .. name .. "/"):find("/../", 1, true) then
+        errors.fail("usage", ("--env '%s' names no sub-folder of the seeds"):format(env), "--env staging")
+    end
+    return name
+end
+
 ---The files of the folder by name, then those of its sub-folder `env` by name.
 ---@param dir string
 ---@param env? string
@@ -47,6 +60,7 @@ end
 ---Raises an error of kind `config` when there is no seed.
 function M.list(dir, env)
     dir = dir:gsub("(.)/+$", "%1")
+    env = env and one_name(env)
     local list = {}
     local ok, e = pcall(function()
         lua_files(dir, nil, list)

@@ -35,7 +35,11 @@ describe("seed files", function()
             make(name)
         end
         assert.same({ "010_a", "020_b" }, names(files.list(root)))
-        assert.same({ "010_a", "020_b", "005_c" }, names(files.list(root .. "/", "staging")))
+        for _, env in ipairs { "staging", "staging/", "./staging//" } do
+            local list = files.list(root .. "/", env)
+            assert.same({ "010_a", "020_b", "005_c" }, names(list))
+            assert.equal("staging/005_c", list[3].key)
+        end
     end)
 
     it("have one name each: the record of a seed is found by it", function()
@@ -60,6 +64,9 @@ describe("seed files", function()
         make "x/010_a.lua"
         assert.matches("no seeds", failure(files.list, root).message)
         assert.equal("config", failure(files.list, root .. "/nowhere").kind)
+        for _, env in ipairs { ".", "/", "../x", "/tmp", "a/../b" } do
+            assert.matches("names no sub%-folder of the seeds", failure(files.list, root .. "/x", env).message)
+        end
         assert.matches("%-%-env prod", failure(files.list, root .. "/x", "prod").message)
     end)
 
