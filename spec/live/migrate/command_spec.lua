@@ -298,7 +298,8 @@ create table c (id int);
                 assert.matches(("the current schema %q has no table \"schema_migrations\", and the search_path shows "
                     .. "that of the schema \"public\""):format(role), result.stderr, 1, true)
             end
-            assert.matches("Nothing to apply", migrate("up", "--dir", dir, "--table", "public.schema_migrations").stdout)
+            local result = migrate("up", "--dir", dir, "--table", "public.schema_migrations")
+            assert.matches("Nothing to apply", result.stdout)
             assert.equal(0, migrate("status", "--dir", dir, "--table", role .. ".schema_migrations").code)
             sql(('drop schema "%s"'):format(role))
         end)

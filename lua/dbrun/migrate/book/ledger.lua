@@ -94,14 +94,15 @@ local function asked_for(conn, row)
     return conn:value(PATH_OF_URL) and first or nil
 end
 
----Raises when there is no table in the current schema and the search_path shows one in a later schema: a schema that was
----made since, with the name of the role ("$user"), would hide all that was applied, and each migration would run again.
+---Raises when there is no table in the current schema and the search_path shows one in a later schema: a schema that
+---was made since, with the name of the role ("$user"), would hide all that was applied, and each migration would run
+---again.
 local function check_hidden(conn, found, shown)
     if found.exists or not shown or conn:value(PATH_OF_URL) then return end
-    errors.fail("config", ("the current schema %s has no table %s, and the search_path shows that of the schema %s: its "
-        .. "migrations would run again"):format(quote(found.schema), quote(found.name), quote(shown)),
-        ("search_path=%s in the URL goes on with that one, or --table %s.%s (dbmate: --migrations-table); --table %s.%s "
-            .. "begins anew"):format(shown, shown, found.name, found.schema, found.name))
+    errors.fail("config", ("the current schema %s has no table %s, and the search_path shows that of the schema %s: "
+        .. "its migrations would run again"):format(quote(found.schema), quote(found.name), quote(shown)),
+        ("search_path=%s in the URL goes on with that one, or --table %s.%s (dbmate: --migrations-table); "
+            .. "--table %s.%s begins anew"):format(shown, shown, found.name, found.schema, found.name))
 end
 
 ---Finds the table: the schema is the one in its name, else the first of the search_path in the URL, else the server's
