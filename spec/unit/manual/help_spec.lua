@@ -164,7 +164,7 @@ describe("dbrun help", function()
 
     it("knows commands, Lua's own functions and commands of Redis of two words", function()
         for words, shown in pairs {
-            ["init"] = "^%S", ["test"] = "^Testing one's own scripts", ["version"] = "^Installing",
+            ["init"] = "^%S", ["test"] = "^Testing your scripts", ["version"] = "^Installing",
             ["string.format"] = "^string.format is of Lua itself: https://.*#pdf%-string.format\n",
             ["require"] = "^require is of Lua itself", ["os.getenv"] = "^os.getenv is of Lua",
             ["FUNCTION LOAD"] = "^r:function", ["client kill"] = "^r:client",
