@@ -1,11 +1,11 @@
---- Checks of arguments, options and names. Each error is of kind `usage` and says which function was called, which
---- argument is wrong, what is expected, and, for a mistyped name, the nearest known one.
+--- Checks arguments, options and names. Each error is of kind `usage` and names the function, the wrong argument, what
+--- is expected, and, for a mistyped name, the nearest known one.
 local errors <const> = require "dbrun.error"
 
 local M = {}
 
----What a value must be: the name of a Lua type, or a test and the words for an error. With `shows`, an error shows a
----string that fails the test: only for strings that cannot be secret.
+---What a value must be: the name of a Lua type, or a test and its description for errors. With `shows`, an error shows
+---the string that fails the test; set it only for strings that cannot be secret.
 ---@alias dbrun.args.Rule string|{ [1]: (fun(value: any): boolean), [2]: string, shows?: boolean }
 
 -- ---- rules ----
@@ -23,13 +23,13 @@ end
 M.seconds = {
     function(v) return type(v) == "number" and v >= 0 and v < math.huge end, "a number of seconds of at least 0",
 }
---- For times that have no limit as math.huge.
+--- For times where math.huge means no limit.
 M.any_seconds = { function(v) return type(v) == "number" and v >= 0 end, "a number of seconds of at least 0" }
 M.some_seconds = {
     function(v) return type(v) == "number" and v > 0 and v < math.huge end, "a number of seconds above 0",
 }
 
---- For how long a function waits at most: infinite is allowed, and what is below 0 does not wait.
+--- For the longest time that a function waits: infinity is allowed, and a value below 0 does not wait.
 M.limit = { function(v) return type(v) == "number" and v == v end, "a number of seconds" }
 
 --- For spans of time, which may be negative.
@@ -37,7 +37,7 @@ M.span = {
     function(v) return type(v) == "number" and v > -math.huge and v < math.huge end, "a number of seconds",
 }
 
----Is it a function, or an object that can be called?
+---Whether the value can be called: a function, or an object with __call.
 ---@param v any
 ---@return boolean
 function M.is_callable(v)
@@ -70,7 +70,7 @@ function M.whole(low, high)
     }
 end
 
----A rule for values of one of a few types.
+---A rule for values of one of several types.
 ---@param ... string names of Lua types
 ---@return dbrun.args.Rule
 function M.one_type_of(...)
@@ -82,7 +82,7 @@ function M.one_type_of(...)
     return { function(v) return set[type(v)] == true end, table.concat(words, ", ") .. " or " .. last }
 end
 
----A rule for one of a few strings.
+---A rule for one of several strings.
 ---@param ... string
 ---@return dbrun.args.Rule
 function M.one_of(...)
@@ -112,7 +112,7 @@ M.string_or_strings = {
     function(v) return type(v) == "string" or are_strings(v) end, "a string or a list of strings",
 }
 
----A rule for `false` or what another rule allows: many options are turned off by false.
+---A rule that allows `false` or what another rule allows: `false` turns many options off.
 ---@param rule dbrun.args.Rule
 ---@return dbrun.args.Rule
 function M.or_false(rule)
@@ -126,7 +126,7 @@ end
 
 local ARTICLES <const> = { userdata = "an object", table = "a table", thread = "a coroutine" }
 
---- What was given, for an error. A string is named by its type alone: it may be a password.
+--- Describes a value for an error. A string is described only by its type, because it may be a password.
 local function got(value, shows)
     local kind <const> = type(value)
     if value ~= value then
@@ -185,7 +185,7 @@ end
 ---@param fn string
 ---@param takes string "takes no arguments"
 ---@param hint string|nil what to write instead
----@param ... any what stands behind the last argument that the function takes
+---@param ... any the arguments after the last one that the function takes
 function M.no_more(fn, takes, hint, ...)
     for i = 1, select("#", ...) do
         local extra <const> = (select(i, ...))
@@ -259,7 +259,7 @@ local function raise_unknown_option(fn, key, known)
     errors.fail("usage", ("%s: unknown option %s"):format(fn, shown), hint)
 end
 
----Raises when the options are no table, when one of them is unknown, or when its value does not fit its rule.
+---Raises when the options are not a table, when one of them is unknown, or when its value does not fit its rule.
 ---@param fn string the function as scripts call it, "db.engine"
 ---@param options table|nil
 ---@param known table<string, dbrun.args.Rule> all options
@@ -302,7 +302,8 @@ end
 
 -- ---- names ----
 
----Names of other libraries for one kind of object, and what to write here instead. Made once for each kind.
+---A map from the names that other libraries use for one kind of object to the hint for this one. Made once for each
+---kind.
 ---@param kind table { what, how examples name the object, groups of { names, hint }... }; a hint may hold {} for the
 ---object and %s for the name
 ---@return table<string, string>
@@ -322,11 +323,11 @@ function M.foreign_names(kind)
     return names
 end
 
----For an `__index`: raises an error that tells what was meant when a script asks for a name that is not there, and
----gives nil when nothing resembles it, so that a script may still ask whether a newer function exists.
+---For an `__index`: raises an error with "did you mean" when a script asks for a name that does not exist but resembles
+---another one. Returns nil when nothing resembles it, so that a script can test whether a newer function exists.
 ---@param what string what has no such name: "db", "an engine"
 ---@param key any
----@param names table<string, any> the keys are the names there are
+---@param names table<string, any> the keys are the names that exist
 ---@param meant? table<string, string> names of other places, and where they are: { query = "db.async:query(...)" }
 ---@return nil
 function M.unknown_name(what, key, names, meant)
@@ -344,7 +345,7 @@ function M.unknown_name(what, key, names, meant)
     return nil
 end
 
----Lets a module or the methods of a class answer for names that they do not have, see unknown_name.
+---Makes a module, or the methods of a class, answer for names that they do not have; see unknown_name.
 ---@param names table the module, or the table of methods
 ---@param what string
 ---@param meant? table<string, string>

@@ -16,11 +16,11 @@ local specs = require "dbrun.cli.spec"
 
 local M = {}
 
---- The exit status of a run that found another one at work: EX_TEMPFAIL of sysexits.h.
+--- The exit status of a run that found another one active: EX_TEMPFAIL of sysexits.h.
 local BUSY <const> = 75
 local OPTIONS_WORD <const> = "--dbrun-options"
 
---- What cli.confirm knows of the script that runs.
+--- What cli.confirm knows about the running script.
 local current = { has_yes = false, yes = false, is_program = false }
 
 ---@class dbrun.cli.OptionSpec
@@ -30,11 +30,11 @@ local current = { has_yes = false, yes = false, is_program = false }
 ---@field short? string one letter
 ---@field default? any
 ---@field required? boolean
----@field env? string a key of the environment or the .env, for what the command line does not say
----@field min? any of numbers, times, sizes, dates
+---@field env? string a key of the environment or the .env, used when the command line does not give the option
+---@field min? any for numbers, times, sizes, dates
 ---@field max? any
 ---@field choices? any[]
----@field of? string of a list: the type of its elements
+---@field of? string for a list: the type of its elements
 ---@field argname? string what the help shows for the value
 
 ---@class dbrun.cli.ArgumentSpec
@@ -69,7 +69,7 @@ local current = { has_yes = false, yes = false, is_program = false }
 ---@field args? dbrun.cli.ArgumentSpec[]
 ---@field commands? dbrun.cli.CommandSpec[]
 ---@field only_one? boolean|string a second run of the script (or of that name) ends with status 75
----@field confirm? boolean|string true: the script has --yes for cli.confirm; a text is asked before run
+---@field confirm? boolean|string true: the script has --yes for cli.confirm; a string is a question asked before run
 ---@field examples? string[] command lines
 ---@field epilog? string the end of the help
 ---@field run? fun(args: table): integer? its result is the exit status; nothing is 0
@@ -81,7 +81,7 @@ local current = { has_yes = false, yes = false, is_program = false }
 ---@field args table[] the same, and optional, variadic
 ---@field commands dbrun.cli.Description[]
 
---- The status, which counts also when the script does not return it.
+--- Sets the exit status, which also counts when the script does not return it.
 local function leave(status)
     if core.status and current.is_program then core.status(status) end
     return status
@@ -93,7 +93,7 @@ local function refused(root, program, e)
     return leave(command_line.USAGE)
 end
 
---- What run returned, as an exit status. nil, or false, and why tells that it failed, as io.open does.
+--- The exit status for what run returned. nil or false with a reason means that it failed, as with io.open.
 local function status_of(name, result, why)
     if not result and errors.is(why) then error(why, 0) end
     if errors.is(result) then error(result, 0) end
@@ -109,7 +109,7 @@ local function status_of(name, result, why)
         name, type(result) == "number" and tostring(result) or "a " .. type(result)))
 end
 
---- The function of a command, or of what it is a command of.
+--- The value of a key of a command, or of the nearest command above it that has one.
 local function nearest_with(level, key)
     while level do
         if level[key] ~= nil then return level[key] end
@@ -133,7 +133,7 @@ local function work(root, level, values)
 end
 
 ---Runs a script by its specification: reads the command line, prints the help, calls `run` with the options and
----arguments by name. What is wrong on the command line is told on stderr with status 2. Errors of `run` pass.
+---arguments by name. A wrong command line is reported on stderr with status 2. Errors of `run` are not caught.
 ---@param spec dbrun.cli.Spec
 ---@param argv? string[] default: the program's arguments
 ---@return integer status for `return cli.run{...}`
@@ -175,8 +175,8 @@ local QUESTION <const> = {
     function(v) return type(v) == "string" and v:find "%S" ~= nil end, "a question", shows = true,
 }
 
----Asks at the terminal (/dev/tty, whatever standard input is) and shows which database the script is on. Only "y" and
----"yes" are a yes. With --yes (`confirm = true` in cli.run) nothing is asked.
+---Asks at the terminal (/dev/tty, even if standard input is redirected) and shows which database the script uses. Only
+---"y" and "yes" confirm. With --yes (`confirm = true` in cli.run) it does not ask.
 ---@param text string "Delete 1,200 notes?"
 ---@return boolean
 ---Raises an error of kind `usage` where there is no terminal.
@@ -188,12 +188,12 @@ function M.confirm(text)
     return require "dbrun.cli.confirm".ask(text, current.yes, current.has_yes)
 end
 
----The options of a script, for completion, without running it: its file is read in an environment in which nothing
----can be done.
+---The options of a script, for completion, without running it: its file is loaded in a sandbox that has no side
+---effects.
 ---@param path string
----@return dbrun.cli.Description? nil: it does not use cli.run, or not where that can be seen
+---@return dbrun.cli.Description? nil: the script does not use cli.run, or not in a place that can be found
 ---@return string? why
----Raises nothing but kind `usage` for a path that is no string.
+---Raises only kind `usage`, for a path that is not a string.
 ---```lua
 ---fs.write("tidy.lua", [[require "dbrun.cli".run { options = { { "days", "integer" } }, run = print }]])
 ---print(cli.describe("tidy.lua").options[1].name)  --> days

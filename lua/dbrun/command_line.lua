@@ -1,6 +1,6 @@
---- Command lines of the commands that are part of dbrun: options, exit statuses, tables, times, colours. A command is
+--- The command lines of dbrun's own commands: options, exit statuses, tables, times, colours. A command is
 --- `return command_line.main("name", fn)`: `fn` returns its exit status; an error becomes one readable message on
---- stderr and the status 1 or 2. Scripts have dbrun.cli.
+--- stderr and the status 1 or 2. Scripts use dbrun.cli.
 local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -70,7 +70,7 @@ end
 local PARSER_OF <const> = {}
 local asked = false
 
----The parser of a command, for completion: its work does not begin.
+---Returns the parser of a command, for completion, without running the command.
 ---@param main fun(argv: string[]): integer? of the command
 ---@return table? parser nil: it has none
 function M.parser_of(main)
@@ -82,7 +82,7 @@ function M.parser_of(main)
     return rawget(e, PARSER_OF)
 end
 
----The first command of a parser that has an option; nil: none has.
+---The first sub-command that has an option; nil if none has.
 local function owner_of(parser, option)
     for _, command in ipairs(parser._commands) do
         for _, known in ipairs(command._options) do
@@ -145,12 +145,12 @@ function M.parse(parser, argv)
     error(result, 0)
 end
 
----Parses a command line that is empty or has plain flags only, without loading argparse, which would take longer than
----many scripts.
+---Parses a command line that is empty or has only plain flags, without argparse: loading it takes longer than many
+---scripts run.
 ---@param argv string[]
 ---@param flags table<string, true> names without "--"
 ---@param defaults table arguments that are set without a flag
----@return table? args nil: there is something else; use a parser
+---@return table? args nil: the command line has something else; use a parser
 function M.plain(argv, flags, defaults)
     args.list("command_line.plain", "argv", argv, "string")
     args.check("command_line.plain", "flags", flags, "table")
@@ -216,8 +216,9 @@ end
 
 -- ---- output ----
 
---- The coloured texts that command_line.style has made, in two generations, so that a program which prints many does
---- not keep all. Names and texts of others may hold the same codes, and worse ones: only these are printed as they are.
+--- The coloured texts that command_line.style has made, in two generations, so that a program that prints many does not
+--- keep them all. Only these are printed unescaped, because names and texts from outside can contain the same codes,
+--- and worse ones.
 local coloured, older, kept = {}, {}, 0
 local MOST <const> = 50000
 
@@ -230,7 +231,7 @@ end
 
 local CLEAR <const> = "\r\27[K"
 
---- A text for a terminal: what command_line.style coloured stays, other control characters are escaped.
+--- A text for a terminal: colours of command_line.style stay, other control characters are escaped.
 local function guarded(...)
     local text, out, from = table.concat({ ... }), {}, 1
     if ... == CLEAR then out[1], from = CLEAR, #CLEAR + 1 end
@@ -271,8 +272,8 @@ function M.print(...)
     M.write("\n")
 end
 
----A line for people about what a server or a file says: control characters are escaped wherever it goes, because a log
----or a report ends up on a terminal, too. Colours and what clears a line stay.
+---Writes a line that quotes a server or a file. Control characters are always escaped, because logs and reports are
+---read on terminals too. Colours and the code that clears a line stay.
 ---@param ... string|number
 ---Raises an error of kind `io`.
 function M.report(...)
@@ -282,7 +283,7 @@ function M.report(...)
     if not ok then errors.fail("io", ("cannot write to standard output: %s"):format(why)) end
 end
 
----A name on one line: a line end in it, which would begin a line of its own, is escaped, too.
+---A name on one line: line ends in it are escaped too.
 ---@param text string
 ---@return string
 function M.one_line(text)
@@ -295,8 +296,8 @@ local CONTROLS <const> = {
     "\xef\xbb\xbf",
 }
 
----A value as JSON for a terminal: all control characters are escaped, not only those that JSON's own rules name. What
----reads it gets the same value.
+---A value as JSON for a terminal: all control characters are escaped, not only those that JSON requires. A JSON parser
+---reads the same value.
 ---@param value any
 ---@param options? { indent?: integer, sort_keys?: boolean } see json.encode
 ---@return string
@@ -307,7 +308,7 @@ function M.json(value, options)
     return text
 end
 
----Writes a line for people to stderr, so that standard output has the result only.
+---Writes a line for people to stderr, so that standard output has only the result.
 ---@param ... string|number
 function M.note(...)
     args.each("command_line.note", "text", TEXT, ...)
@@ -423,7 +424,7 @@ end
 ---@return string
 local function shown(name, e)
     if e.text then return ("%s: %s"):format(name, e.text) end
-    -- A command has no line of a script: it is one of a file of the project that the command runs.
+    -- A command has no script line of its own: a line in the error is in a file of the project that the command runs.
     local at <const> = e.where and "\n  at: " .. e.where or ""
     if e.kind == "usage" then
         local help = e.hint and (" (help: %s)"):format(e.hint) or ""
@@ -442,7 +443,7 @@ local function on_error(e)
     return { bug = debug.traceback(tostring(e), 2) }
 end
 
----Each command renews what the editor of this project knows of dbrun, when that is of another version.
+---Writes the editor stubs of this project anew if they are from another version of dbrun.
 local function renew_stubs()
     local folder = require "dbrun.project".folder()
     if not core.options or not core.fs.stat(folder .. "/.dbrun/stubs") then return end
@@ -454,7 +455,7 @@ end
 ---@param name string the script's short name, in front of messages
 ---@param fn fun(): integer? its work; nil counts as 0
 ---@return integer status
----Raises an interruption again: the host turns it into 129, 130 or 143.
+---Raises interruptions again: the host turns them into 129, 130 or 143.
 function M.main(name, fn)
     args.check("command_line.main", "name", name, "string")
     args.check("command_line.main", "fn", fn, "function")
@@ -476,14 +477,14 @@ function M.main(name, fn)
         M.note(("%s: %s"):format(name, result.bug))
         return M.FAILED
     end
-    -- With an SQLSTATE it is a statement that somebody has cancelled on the server.
+    -- With an SQLSTATE, a statement was cancelled on the server, which is not an interruption.
     if result.kind == "cancelled" and not result.sqlstate then error(result, 0) end
     M.note(shown(name, result))
     return (result.kind == "usage" or result.kind == "config") and M.USAGE or M.FAILED
 end
 
----Ends the program with the status of a command. A script of the installation returns it, so that the script's own
----line, which helps nobody, does not stand in an error as the place of a call.
+---Runs a command and ends the program with its status. Scripts of the installation return this call (a tail call), so
+---that errors do not name their line as the place of the call.
 ---@param main fun(...: any): integer
 ---@param ... any its arguments
 function M.finish(main, ...)

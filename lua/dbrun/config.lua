@@ -18,7 +18,7 @@ local values = require "dbrun.config.values"
 
 ---@class Config
 ---@field DATABASE_URL string|nil PostgreSQL's address: a URL or `keyword=value` pairs; wins over POSTGRES_*
----@field MIGRATION_DATABASE_URL string|nil the address for `db.sync` (migrations, scripts), past a pooler
+---@field MIGRATION_DATABASE_URL string|nil the address for `db.sync` (migrations, scripts): the server, not a pooler
 ---@field POSTGRES_HOST string|nil name, address, or folder of the unix socket
 ---@field POSTGRES_PORT integer|nil 1 to 65535
 ---@field POSTGRES_USER string|nil the role
@@ -34,11 +34,11 @@ local values = require "dbrun.config.values"
 ---@field DB_MAX_OVERFLOW integer connections above that, closed on return (default 10; -1 = no limit)
 ---@field DB_POOL_TIMEOUT number seconds to wait for a connection (default 30)
 ---@field DB_POOL_RECYCLE number|false age in seconds after which a connection is replaced (default off)
----@field DB_POOL_PRE_PING boolean test a connection before it is given out (default true)
+---@field DB_POOL_PRE_PING boolean test a connection before it is handed out (default true)
 ---@field DB_CONNECT_TIMEOUT number seconds for opening a connection (default 10)
 ---@field DB_STATEMENT_TIMEOUT number|false seconds for each statement (default off)
 ---@field DB_STATEMENT_CACHE integer prepared statements kept for each connection (default 100; 0 = none)
----@field DB_STATEMENT_CACHE_AGE number seconds after which a prepared statement is parsed anew (default 1; 0 = never)
+---@field DB_STATEMENT_CACHE_AGE number seconds after which a prepared statement is parsed again (default 1; 0 = never)
 ---@field SYNC_POOL_SIZE integer connections of the sync engine (default 5)
 ---@field REDIS_MAX_CONNECTIONS integer connections to Redis (default 50)
 ---@field DBRUN_MIGRATIONS_DIR string folder of the migrations (default scripts/migrations)
@@ -46,8 +46,8 @@ local values = require "dbrun.config.values"
 ---@field DBRUN_HOOKS_DIR string folder of the migration hooks (default scripts/hooks)
 ---@field DBRUN_BATCHES_DIR string folder of the batch jobs (default scripts/batches)
 ---@field DBRUN_BATCH_SCHEMA? string schema of the tables of batch jobs (default: the first of the search_path)
----@field DBRUN_LOG "error"|"warn"|"info"|"debug" the log's level, where --log does not say it (default warn)
----@field DBRUN_LOG_FORMAT "text"|"json" its form, where --log-format does not say it (default text)
+---@field DBRUN_LOG "error"|"warn"|"info"|"debug" the log's level, unless --log sets it (default warn)
+---@field DBRUN_LOG_FORMAT "text"|"json" the log's format, unless --log-format sets it (default text)
 ---@field DBRUN_PROTECTED string|nil databases that scripts change only when they are named
 ---@field async_database_url string PostgreSQL's URL for `db.async`, percent-encoded; contains the password
 ---@field sync_database_url string PostgreSQL's URL for `db.sync`: MIGRATION_DATABASE_URL where it is set
@@ -58,7 +58,7 @@ local values = require "dbrun.config.values"
 ---    if row.key == "DB_POOL_TIMEOUT" then print(row.key, row.value, row.source) end  --> DB_POOL_TIMEOUT  30  default
 ---end
 ---```
----@field check fun(): string[] looks at every value; raises the first error; returns notes on mistyped keys
+---@field check fun(): string[] checks every value; raises the first error; returns notes on mistyped keys
 ---```lua
 ---for _, note in ipairs(config.check()) do print(note) end -- mistyped keys
 ---```
@@ -86,7 +86,7 @@ local M = {}
 local OPTIONS <const> = { env_file = args.path, no_env = "boolean", environ = "table" }
 local VALUE <const> = args.one_type_of("string", "number", "boolean")
 
----A project may have keys of its own; one that is a letter or two beside a key of dbrun is a mistyped one.
+---A project can have its own keys; a key that differs from one of dbrun's by a letter or two is taken for a typo.
 local TYPO <const> = 2
 
 local function check_arguments(arguments)
@@ -108,7 +108,7 @@ local MEANT <const> = {
     reload = "config.load()", read = "config.load()", validate = "config.check()", origin = "config.source(key)",
 }
 
----Raises when a name that has no value resembles one that has.
+---Raises when a name without a value resembles one that has a value.
 local function answer(methods, key)
     local near <const> = key:find "%l" == nil and require "dbrun.nearest".find(key, keys.order, TYPO)
     if near and near ~= key then

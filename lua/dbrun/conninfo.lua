@@ -6,7 +6,7 @@ local nearest = require "dbrun.nearest"
 
 local M = {}
 
---- libpq reads these as a C int, and fails only when it connects.
+--- libpq reads these as a C int, and reports a wrong one only when it connects.
 local function integer(text)
     local digits <const> = text:match "^%s*[+-]?0*(%d+)%s*$"
     if digits and #digits <= 10 and tonumber(digits) < 1 << 31 then
@@ -31,7 +31,7 @@ local function any()
     return true
 end
 
----dbrun's own rule: its texts are UTF-8.
+---dbrun's own rule, because its texts are UTF-8.
 local function utf8_only(text)
     local name <const> = text:lower():gsub("[^%w]", "")
     return name == "utf8" or name == "unicode", "UTF8 (dbrun reads and writes no other encoding)"
@@ -110,8 +110,8 @@ function M.fail(what, message, hint)
     errors.fail("config", what .. ": " .. message, hint)
 end
 
----A name for an error, after a space. With a password in the same list, an unknown name may be an unquoted part of it,
----so it is not shown.
+---A name for an error, after a space. If the same list has a password, an unknown name may be an unquoted part of it
+---and is not shown.
 local function shown(name, hide)
     if not hide and #name <= 40 and name:find "^[%a_][%w_-]*$" then
         return (" '%s'"):format(name)
@@ -119,10 +119,10 @@ local function shown(name, hide)
     return ""
 end
 
----Is a name none of libpq's parameters?
+---Whether a name is not one of libpq's parameters.
 ---@param keyword string
 ---@return boolean
----@return string? hint what it may be instead: a slip of the pen, or another driver's
+---@return string? hint what was probably meant: a mistyped name, or a parameter of another driver
 function M.unknown(keyword)
     args.check("conninfo.unknown", "keyword", keyword, "string")
     if KEYWORDS[keyword] then

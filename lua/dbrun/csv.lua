@@ -28,25 +28,25 @@ local HEADER <const> = {
 ---@field types? table<string|integer, string|fun(text: string): any, string?> by column: "string" (default), "integer",
 ---"number", "decimal" (the text of a number, for numeric: a number of Lua has 16 digits), "boolean", "date", or a
 ---function that gives the value, or nil and why it is wrong
----@field required? (string|integer)[] columns in which NULL makes the row a bad one
+---@field required? (string|integer)[] columns that must not be NULL; a row with a NULL there is bad
 ---@field delimiter? string one byte, default ","
 ---@field quote? string one byte, default '"'
----@field null? string the text, without quotes around it, that is NULL; default ""
+---@field null? string the unquoted text that means NULL; default ""
 ---@field strict? boolean the first bad row is an error
 ---@field max_bad? integer more bad rows than that are an error; default: all are kept
----@field from? dbrun.csv.Place of a path: where the first row begins, as `reader.byte` and `reader.line` of another
----reader of the file told; the names of the columns are read from its beginning nonetheless
+---@field from? dbrun.csv.Place for a path: where to begin, as `reader.byte` and `reader.line` of an earlier reader gave
+---it; the names of the columns are still read from the start of the file
 
 ---@class dbrun.csv.Bad
 ---@field line integer where the record begins
 ---@field reason string
----@field text string the record as it stands in the source
+---@field text string the record as it is in the source
 
 ---@class dbrun.csv.Reader
 ---@field columns string[]|nil the names of the columns
----@field bad dbrun.csv.Bad[] the records that are no rows, in their order
----@field rows integer how many rows were given
----@field byte integer how many bytes of the source stand in front of the next record
+---@field bad dbrun.csv.Bad[] the bad records, in their order
+---@field rows integer how many rows were returned
+---@field byte integer how many bytes of the source precede the next record
 ---@field line integer the line where the next record begins
 ---@field package at? integer the line where the row that was given last began
 ---@overload fun(): table|nil the next row: by name, NULL being absent, or a list with db.null
@@ -69,7 +69,7 @@ local function pieces_of(file)
     end
 end
 
---- The function that gives the source's pieces, and what is to be closed at the end.
+--- The function that returns the source's pieces, and the file to close at the end.
 local function source_of(source)
     if type(source) == "string" then
         local file, why = io.open(source, "rb")
@@ -100,7 +100,7 @@ local function check_names(names)
             errors.fail("io", ("csv.reader: column %d has no name"):format(i),
                 "header = { \"a\", \"b\", ... } gives names; header = false reads rows as lists")
         elseif name:find "\r[^\n]" or name:find "\r$" then
-            -- The whole file would be its header, and have no rows.
+            -- Otherwise the whole file would be one header, without rows.
             errors.fail("io", ("csv.reader: the name of column %d has a carriage return"):format(i),
                 "lines end with LF or CR LF; of a file whose lines end with CR alone: tr '\\r' '\\n'")
         elseif seen[name] then
@@ -127,7 +127,7 @@ local function place_in(option, column, columns, places)
     return place
 end
 
---- The positions of the columns that may not be NULL.
+--- The positions of the columns that must not be NULL.
 local function required_places(given, columns, places)
     local set <const> = {}
     for _, column in ipairs(given or {}) do set[place_in("required", column, columns, places)] = true end
@@ -221,7 +221,7 @@ function Reader:close()
 end
 ReaderMeta.__close = Reader.close
 
---- Where a reader of a file is to begin.
+--- Where a reader of a file begins.
 local function place_of(source, from)
     args.options("csv.reader", from, FROM)
     for _, name in ipairs { "byte", "line" } do args.check("csv.reader", "from." .. name, from[name], FROM[name]) end
@@ -229,9 +229,9 @@ local function place_of(source, from)
     return from
 end
 
----Reads CSV. The reader is an iterator of rows: `for row in reader do`, and a source of `copy_in`. A record that is no
----row (too few or too many fields, a value that is none of its type) is kept in `reader.bad` with its line.
----@param source string|file*|fun(): string|nil a path, an open file, or a function that gives pieces of text
+---Reads CSV. The reader is an iterator of rows: `for row in reader do`, and a source of `copy_in`. A bad record (too
+---few or too many fields, or a value that does not fit its type) is kept in `reader.bad` with its line.
+---@param source string|file*|fun(): string|nil a path, an open file, or a function that returns pieces of text
 ---@param opts? dbrun.csv.ReaderOptions
 ---@return dbrun.csv.Reader
 ---Raises kind `io` when the source cannot be read, when a quote is never closed (with the line where it was opened),
@@ -264,7 +264,7 @@ function M.reader(source, opts)
         self.converters = converters(opts.types, self.columns, places)
         self.required = required_places(opts.required, self.columns, places)
         if from and from.byte > self.byte then
-            if not self.columns then -- the first row says how many fields all have
+            if not self.columns then -- the first row sets the number of fields
                 local first
                 repeat first = self.next() until not first or first.text ~= ""
                 self.width = first and first.n
@@ -285,10 +285,10 @@ end
 
 ---@class dbrun.csv.WriterOptions
 ---@field columns? string[] the names, for rows by name and for the header; without it rows are lists
----@field header? boolean false: the names are not written
+---@field header? boolean false: no header
 ---@field delimiter? string one byte, default ","
 ---@field quote? string one byte, default '"'
----@field null? string the text of NULL, never in quotes; default ""
+---@field null? string the text that is written for NULL, without quotes; default ""
 
 ---@class dbrun.csv.Writer
 ---@field rows integer how many rows were written
@@ -300,7 +300,7 @@ local WRITER <const> = { columns = "table", header = "boolean", delimiter = BYTE
 local BYTEA <const> = 17
 local BYTES <const>, PLAIN <const> = { bytes = true }, {}
 
----Which values of a query's row are bytes, by name and by position: they are written as COPY does.
+---The bytea columns of a query's row, by name and by position: their values are written as COPY writes them.
 local function describe(self, row)
     local columns <const> = core.rows.columns(row)
     if columns == self.described then return end
@@ -312,7 +312,7 @@ end
 
 ---Writes a row.
 ---@param row table by name (when the writer has columns), or a list
----Raises kind `usage` for a row with a key that is no column, kind `io` when the file cannot be written.
+---Raises kind `usage` for a row with a key that is not a column, kind `io` when the file cannot be written.
 function Writer:write(row)
     args.self("write", self, WriterMeta, "a writer", "writer")
     args.check("writer:write", "the row", row, "table")
@@ -347,20 +347,20 @@ function Writer:write(row)
     self.rows = self.rows + 1
 end
 
----Hands all rows over to the system. Idempotent; the file stays open.
----Raises kind `io` when they cannot be written: a full disk is told here, not before.
+---Passes all rows to the system. Idempotent; the file stays open. Raises kind `io` when they cannot be written: a full
+---disk is reported here, not before.
 function Writer:flush()
     args.self("flush", self, WriterMeta, "a writer", "writer")
     self.out:flush()
 end
 
----Flushes at the end of the writer's block; after an error in the block that error is the one that is told.
+---Flushes at the end of the writer's block; after an error in the block, that error is raised.
 function WriterMeta:__close(problem)
     if problem == nil then self.out:flush() else pcall(self.out.flush, self.out) end
 end
 
----Writes CSV into a file, row by row. `local w <close> = csv.writer(...)`, or `w:flush()` at the end, tells of a full
----disk; so does the file's own `close`.
+---Writes CSV into a file, row by row. To notice a full disk, use `local w <close> = csv.writer(...)`, `w:flush()` at
+---the end, or the file's own `close`.
 ---@param file file* or an object with a method `write`, such as a child process
 ---@param opts? dbrun.csv.WriterOptions
 ---@return dbrun.csv.Writer

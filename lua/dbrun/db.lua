@@ -1,4 +1,4 @@
---- PostgreSQL: pooled handles, async (tasks wait, the program goes on) and sync (the program waits).
+--- PostgreSQL: pooled engines, async (a waiting task lets others run) and sync (the program waits).
 ---
 ---     local db = require "dbrun.db"
 ---     print(db.async:value("select count(*) from users where active = $1", true))
@@ -16,7 +16,7 @@ local options <const> = require "dbrun.db.options"
 
 local M = {}
 
--- Loaded with the first value that must be written by its type.
+-- Loaded with the first value that must be encoded by its type.
 core.pg.on_values(function(...) return require "dbrun.db.values".write(...) end)
 -- Loaded with the first options before a statement, and the first row that is printed.
 core.pg.on_options(function(...) return require "dbrun.db.form".check(...) end)
@@ -37,10 +37,10 @@ M.literal = quote.literal
 ---@field [integer] table<string, any> rows by column name; NULL is absent
 ---@field columns {name: string, type?: string, oid: integer}[]
 ---@field command string "SELECT", "INSERT", "CREATE TABLE", ...
----@field affected integer rows that the command counted
+---@field affected integer the server's row count
 
 ---@class dbrun.EngineOptions
----@field url? string URL or keyword string; empty = libpq's own default
+---@field url? string URL or keyword string; empty = libpq's defaults
 ---@field mode? "async"|"sync" async
 ---@field size? integer connections kept open (20; sync 5; 0 = no limit)
 ---@field overflow? integer above that, closed on return (10; sync 0; -1 = no limit)
@@ -48,20 +48,20 @@ M.literal = quote.literal
 ---@field connect_timeout? number seconds for opening one (10)
 ---@field command_timeout? number seconds for each statement (0 = none)
 ---@field recycle? number seconds of age after which a connection is replaced (0 = never)
----@field pre_ping? boolean test a connection before it is given out (true)
+---@field pre_ping? boolean test a connection before it is handed out (true)
 ---@field pre_ping_idle? number seconds idle after which that test is a round trip (0.5; 0 = always)
 ---@field reset? "rollback"|"full"|"none" what happens to a connection on return (rollback)
 ---@field statement_cache? integer prepared statements for each connection (100; 0 = none)
----@field statement_cache_age? number seconds after which a prepared statement is parsed anew (1; 0 = never): so long
----it may go on with the types of a column that another program has changed
+---@field statement_cache_age? number seconds after which a prepared statement is parsed again (1; 0 = never): for that
+---time it can use the old types of a column that another program has changed
 ---@field numeric? "text"|"float" how exact numerics are read: as strings, or as floats, which round (text)
 ---@field timestamps? "text"|"epoch" how dates and times are read and written: ISO 8601, or seconds since 1970 (text)
 ---@field pipeline? integer|false statements that may be in flight on each connection, shared by tasks (0 = none)
 ---@field numbers? "float"|"exact" numbers of JSON that Lua cannot hold exactly: floats, or strings of digits (float)
 ---@field application_name? string
 ---@field on_connect? fun(conn: dbrun.Connection) runs once for each new connection, and again after DISCARD ALL
----(reset="full"), in the task that gets it, before anything else does; an error closes the connection and is raised
----there
+---(reset="full"), in the task that gets it, before anything else; an error closes the connection and is raised in that
+---task
 ---@field on_notice? fun(notice: dbrun.Notice) called with messages such as NOTICE and WARNING, in
 ---the task of the statement that caused them; it cannot wait, and its errors go to the log
 ---@field large_result? integer bytes of a result held in memory that the log warns about (256 MiB; 0 = never)
@@ -117,7 +117,7 @@ M.literal = quote.literal
 ---local columns, n = db.async:columns "select i, i * i as square from generate_series(1, 5) i"
 ---print(n, table.concat(columns.square, " "))  --> 5  1 4 9 16 25
 ---```
----@field acquire fun(self): dbrun.Connection `local c <close> = engine:acquire()`
+---@field acquire fun(self): dbrun.Connection a dedicated connection: `local c <close> = engine:acquire()`
 ---```lua
 ---local conn <close> = db.async:acquire() -- given back at the end of the block
 ---conn:exec "set application_name to 'report'"
@@ -152,7 +152,7 @@ local Engine, Connection, engine_class, connection_class = core.pg.classes()
 names.answer("engine", Engine)
 names.answer("connection", Connection)
 
---- Raises unless a method was called on an engine, or a connection: `engine.transaction(fn)` has no object.
+--- Raises unless a method was called on an engine or a connection: `engine.transaction(fn)` passes none.
 local function on_engine(method, self)
     args.self(method, self, engine_class, "an engine", "engine")
 end
@@ -164,7 +164,7 @@ end
 ---@class dbrun.Connection: dbrun.Engine
 ---Raises errors of kind `connect`, `pool` (no connection in time), `timeout`, `cancelled`, `query` and `constraint`
 ---(the server refused), and `protocol` (a value cannot be read); `outcome` says whether the work may have happened.
----@field release fun(self) gives it back to the pool; `<close>` does it, too
+---@field release fun(self) returns it to the pool; `<close>` does so too
 ---```lua
 ---local conn = db.async:acquire()
 ---print(conn:value "select 1")  --> 1
@@ -183,10 +183,11 @@ end
 ---local conn <close> = db.async:acquire()
 ---print(conn:backend_pid() == conn:value "select pg_backend_pid()")  --> true
 ---```
----@field package certificates fun(self): number?, number? seconds until the server's ends, and the own one
+---@field package certificates fun(self): number?, number? seconds until the server's certificate expires, and the
+---client's
 ---@field invalidate fun(self) closes it when it is released
 ---@field in_transaction fun(self): false|"open"|"failed"
----is a transaction under way, and has a statement of it failed?
+---whether a transaction is open, and whether a statement in it has failed
 ---```lua
 ---local conn <close> = db.async:acquire()
 ---print(conn:in_transaction())  --> false
@@ -267,7 +268,7 @@ end
 local CODEC <const> = { function(v) return type(v) == "table" end, "a table {decode=, encode=}" }
 local CODEC_KEYS <const> = { decode = args.callable, encode = args.callable }
 
----Sets how values of a type are read by this engine, and written where the server expects that type.
+---Sets how this engine reads values of a type, and writes them where the server expects that type.
 ---@param type_name string as in pg_type.typname
 ---@param codec {decode?: fun(text: string): any, encode?: fun(v: any): string}
 ---```lua
@@ -416,7 +417,8 @@ function Engine:execute_many(sql, source, ...)
     return batch.execute_many(conn, call, true)
 end
 
----`local s <close> = engine:session()`: begins at the first statement, s:commit(), s:rollback().
+---A session: `local s <close> = engine:session()`. Its transaction begins at the first statement and ends with
+---s:commit() or s:rollback().
 ---@return dbrun.Session
 ---```lua
 ---local session <close> = db.async:session()
@@ -461,7 +463,7 @@ function Engine:advisory_lock(key, opts, fn)
 end
 
 ---Listens to channels, on a dedicated connection outside the pool: `local l <close> = engine:listen("orders")`, then
----`for ev in l:events() do`. Names are taken as they are: NOTIFY Orders means "orders".
+---`for ev in l:events() do`. Names are case-sensitive: NOTIFY Orders means "orders".
 ---@param ... string
 ---@return dbrun.Listener
 ---```lua
@@ -522,7 +524,7 @@ function M.close()
     end
 end
 
----The engine for everything that is concurrent: a task that waits lets others run. Opened at its first use.
+---The engine for concurrent work: a task that waits lets others run. Opened at its first use.
 ---@type dbrun.Engine
 M.async = nil
 ---The engine for migrations and small scripts: the whole program waits. Opened at its first use.

@@ -44,7 +44,7 @@ local function line_of(text, pos)
     return newlines + 1
 end
 
----Refuses what is no UTF-8 text before anything is read from it, and drops the byte order mark.
+---Refuses text that is not UTF-8 before anything is read from it, and drops the byte order mark.
 local function check_text(text, name)
     if #text > MAX_FILE then
         errors.fail("config", ("%s is larger than %d bytes"):format(name, MAX_FILE),
@@ -67,8 +67,8 @@ local function check_text(text, name)
     return text
 end
 
----The text between double quotes; `pos` is behind the opening one. Returns it and the position behind
----the closing quote, or nil when there is none.
+---The text between double quotes; `pos` is after the opening one. Returns the text and the position after the closing
+---quote, or nil when there is none.
 local function double_quoted(text, pos)
     local parts = {}
     while true do
@@ -94,7 +94,7 @@ local function single_quoted(text, pos)
     return text:sub(pos, stop - 1), stop + 1
 end
 
----A quoted value that begins at `pos`: the value and the position behind what belongs to it.
+---A quoted value that begins at `pos`: the value and the position after it.
 local function quoted_value(text, pos, name, line)
     local double <const> = text:byte(pos) == 34
     local value, after
@@ -119,7 +119,7 @@ local function quoted_value(text, pos, name, line)
     return value:gsub("\r\n", "\n"), after + #rest
 end
 
----An unquoted value: what stands from `pos` to the end of the line, without comment and outer space.
+---An unquoted value: the text from `pos` to the end of the line, without comment and outer space.
 ---`spaced`: there is white space between "=" and `pos`.
 local function plain_value(text, pos, spaced, name, line)
     local rest <const> = text:match("^[^\n]*", pos)
@@ -145,8 +145,8 @@ local function store(result, key, value, line)
     result.lines[key] = line
 end
 
----The key of the definition that begins at `pos`, the position of its value, and whether white space
----stands in front of the value.
+---The key of the definition that begins at `pos`, the position of its value, and whether white space precedes the
+---value.
 local function definition(text, pos, name, line, colons)
     local start <const> = text:match("^[ \t]*export[ \t]+()[%a_]", pos) or pos
     local sign <const> = colons and "[=:]" or "="

@@ -13,7 +13,7 @@ local M = {}
 ---| "cancelled" # the task was cancelled
 ---| "query" # the server refused the statement
 ---| "constraint" # a constraint refused the data (SQLSTATE class 23)
----| "pool" # the pool had no connection to give
+---| "pool" # the pool had no free connection
 ---| "redis" # an error reply of Redis; `code` is its first word
 ---| "protocol" # the server broke the protocol
 ---| "io" # files, processes
@@ -22,15 +22,15 @@ local M = {}
 ---@field kind dbrun.ErrorKind what went wrong
 ---@field message string one sentence, without names of fields
 ---@field sqlstate? string five characters, PostgreSQL only
----@field detail? string more about it, of the server or the pool
+---@field detail? string details from the server or the pool
 ---@field hint? string what to do
----@field context? string where the server was: functions, lines of COPY; of Redis: how far a connect came
+---@field context? string where the server was: functions, lines of COPY; for Redis: the step at which a connect failed
 ---@field statement? string the SQL that failed
 ---@field position? integer 1-based, in characters, into statement
 ---@field constraint? string name of the constraint
 ---@field schema? string of the table
 ---@field table? string name of the table
----@field column? string of a table, or of the result when its value cannot be read
+---@field column? string name of the column: of a table, or of the result when its value cannot be read
 ---@field column_number? integer 1-based, of a column of the result whose value cannot be read
 ---@field datatype? string name of the type
 ---@field severity? string "ERROR", "FATAL" or "PANIC", in the server's language
@@ -39,11 +39,11 @@ local M = {}
 ---@field code? string first word of a Redis error reply
 ---@field retryable boolean whether the same work may succeed when it is run again
 ---@field outcome? "not_sent"|"failed"|"unknown" whether the work was done
----@field written? integer of a write to a child: bytes that its pipe has taken
+---@field written? integer after a failed write to a child: bytes that its pipe has taken
 ---@field where? string script file:line
 ---@field traceback? string the calls that led to it
 
----Raises unless `value` is of one of the types. (dbrun.args, which needs this module, does that for the others.)
+---Raises unless `value` is of one of the types. (Other modules use dbrun.args, which requires this one.)
 local function check(fn, name, value, kind)
     if type(value) ~= kind then
         M.fail("usage", ("%s: %s must be a %s, got %s"):format(fn, name, kind, value == nil and "nil" or type(value)))
@@ -56,7 +56,7 @@ local function check_fields(fn, fields)
     check(fn, "message", fields.message, "string")
 end
 
----Makes an error object of the fields given; `where` is filled in.
+---Makes an error object with these fields; `where` is filled in.
 ---@param fields table kind and message at least; a program may have kinds and fields of its own
 ---@return dbrun.Error
 ---```lua
@@ -68,7 +68,7 @@ function M.new(fields)
     return core.error.new(fields)
 end
 
----Ends with an error of the fields given.
+---Throws an error with these fields.
 ---@param fields table
 ---```lua
 ---local ok, e = pcall(errors.raise, { kind = "import", message = "line 7 has no price" })
@@ -79,7 +79,7 @@ function M.raise(fields)
     error(core.error.new(fields), 0)
 end
 
----Ends with an error of that kind.
+---Throws an error of that kind.
 ---@param kind dbrun.ErrorKind
 ---@param message string
 ---@param hint? string what to do
@@ -94,7 +94,7 @@ function M.fail(kind, message, hint)
     M.raise { kind = kind, message = message, hint = hint }
 end
 
----Ends with an error of kind `usage`: "fn: message".
+---Throws an error of kind `usage`: "fn: message".
 ---@param fn string the function that was called wrongly, as scripts call it
 ---@param fmt string
 ---@param ... any for the format
@@ -112,7 +112,7 @@ end
 
 local metatable <const> = core.error.metatable()
 
----Is `v` an error object (of this kind)?
+---Whether `v` is an error object (of this kind).
 ---@param v any
 ---@param kind? dbrun.ErrorKind
 ---@return boolean

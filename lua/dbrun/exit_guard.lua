@@ -1,10 +1,10 @@
---- Code that a command calls (a hook, a migration, a seed, an expectation) does not end the program: os.exit in it
---- would say 0 for what did not happen. It is an error there.
+--- Code that a command calls (a hook, a migration, a seed, an expectation) must not end the program: os.exit in it
+--- could report success for work that was not done. It raises an error there.
 local errors = require "dbrun.error"
 
 local M = {}
 
----What each coroutine is running that may not end the program.
+---For each coroutine, the code it runs that must not end the program.
 ---@type table<thread, string>
 local running = setmetatable({}, { __mode = "k" })
 local installed = false

@@ -41,7 +41,7 @@ function M.stat(path, no_follow)
     return fs.stat(path, no_follow)
 end
 
----Is there anything at this path? A link that leads nowhere is nothing.
+---Whether there is anything at this path. A dangling link does not count.
 ---@param path string
 ---@return boolean
 ---```lua
@@ -54,7 +54,7 @@ end
 
 local RIGHT <const> = args.one_of("r", "w", "x")
 
---- May the current user read, write or execute it?
+--- Whether the current user may read, write or execute it.
 ---@param path string
 ---@param right? "r"|"w"|"x" default "r"
 ---@return boolean
@@ -87,7 +87,7 @@ function M.join(path, ...)
     return path
 end
 
----The folder that a path names: all before its last slash.
+---The folder of a path: all before its last slash.
 ---@param path string
 ---@return string folder "." when the path has none
 ---```lua
@@ -169,7 +169,7 @@ function M.mkdir(path, mode)
     return fs.mkdir(path, mode)
 end
 
---- Is it a folder that must not be removed: `/`, the home folder, or the folder of all temporary files?
+--- Whether a folder must not be removed: `/`, the home folder, or the folder for temporary files.
 local function is_precious(path)
     local found, real = pcall(fs.realpath, path)
     if not found then return false end
@@ -181,7 +181,7 @@ local function is_precious(path)
 end
 
 --- Removes a folder with all below it, or one file. Links are removed, never followed. The root, the home folder and
---- the folder of all temporary files are refused.
+--- the folder for temporary files are refused.
 ---@param path string
 ---```lua
 ---local dir = fs.mkdtemp()
@@ -227,7 +227,7 @@ function M.unlink(path)
     return fs.unlink(path)
 end
 
----Gives a file or folder another name, on the same file system.
+---Renames a file or folder, on the same file system.
 ---@param from string
 ---@param to string replaced when it is a file
 ---```lua
@@ -254,7 +254,7 @@ function M.realpath(path)
     return fs.realpath(path)
 end
 
----Where a link leads.
+---The target of a link.
 ---@param path string
 ---@return string target
 ---```lua
@@ -268,7 +268,7 @@ function M.readlink(path)
     return fs.readlink(path)
 end
 
----Makes a link that leads to `target`.
+---Makes a symbolic link to `target`.
 ---@param target string
 ---@param path string
 ---```lua
@@ -285,7 +285,7 @@ end
 
 local ID <const> = args.whole(-1, 4294967295)
 
----Gives a file to another user and group.
+---Changes the user and group of a file.
 ---@param path string
 ---@param uid integer -1: unchanged
 ---@param gid integer -1: unchanged
@@ -364,7 +364,7 @@ local counter = 0
 local WRITE_OPTIONS <const> = { sync = "boolean", through = "boolean" }
 local DATA <const> = args.one_type_of("string", "number")
 
---- Writes to what is there: a pipe, a device, what a link leads to.
+--- Writes to an existing pipe, device or link target, without replacing it.
 local function write_through(path, data)
     local file, problem = io.open(path, "wb")
     local ok = file
@@ -381,8 +381,8 @@ end
 ---@param path string
 ---@param data string|number a number is written as io.write writes it
 ---@param mode? integer
----@param opts? {sync?: boolean, through?: boolean} sync: on the disk before this returns; through: a link stays a link,
----    and what it leads to is written, as is a pipe or a device (/dev/stdout), which no file then replaces
+---@param opts? {sync?: boolean, through?: boolean} sync: on the disk before this returns; through: writes through a
+---    link to its target, and into a pipe or a device (/dev/stdout), instead of replacing it by a file
 ---```lua
 ---local dir = fs.mkdtemp()
 ---fs.write(dir .. "/report.csv", "id,name\n1,Ada\n") -- all of it, or the file stays as it was
@@ -434,7 +434,7 @@ end
 
 ---@class dbrun.fs.Lock
 ---Raises nothing else.
----@field release fun(self: dbrun.fs.Lock) ends it; `<close>` does it, too
+---@field release fun(self: dbrun.fs.Lock) releases it; `<close>` does so too
 ---```lua
 ---local dir = fs.mkdtemp()
 ---local lock = fs.lock(dir .. "/report.lock")
@@ -443,8 +443,8 @@ end
 ---fs.rmtree(dir)
 ---```
 
---- Takes an exclusive lock on a file, which is made when it is missing. `local lock <close> = fs.lock(path)`;
---- the system releases it, too, when the program dies. Waiting parks the task.
+--- Takes an exclusive lock on a file, which is made if it is missing: `local lock <close> = fs.lock(path)`. The system
+--- releases it when the program dies. Other tasks run while this one waits.
 ---@param path string
 ---@param wait? number seconds to wait for another holder; default 0
 ---@param mode? integer mode of the file

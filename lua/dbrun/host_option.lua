@@ -1,10 +1,11 @@
---- Options of the program dbrun, which stand before the name of a script or command, for errors about those behind it.
+--- Options of the dbrun program, which must stand before the name of a script or command: for errors about options that
+---   stand after it.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 
 local M = {}
 
----Is it an option of the program? Never under another host, which has none.
+---Whether it is an option of the dbrun program. Always false under another host, which has none.
 ---@param option string with its dashes: "--stack"
 ---@return boolean
 function M.is(option)

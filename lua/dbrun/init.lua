@@ -1,5 +1,5 @@
 --- The whole library under one name: `local dbrun = require "dbrun"`, then `dbrun.db`, `dbrun.redis`, ...
---- A part is loaded when it is first asked for.
+--- A part is loaded at its first use.
 
 ---@class dbrun
 ---@field batch table work on many rows, in chunks (dbrun.batch)
@@ -7,7 +7,7 @@
 ---@field csv table rows in CSV files (dbrun.csv)
 ---@field config table configuration from arguments, environment and .env (dbrun.config)
 ---@field db table PostgreSQL (dbrun.db)
----@field dry_run boolean is this a dry run (--dry-run)?
+---@field dry_run boolean whether this is a dry run (--dry-run)
 ---@field error table the error class (dbrun.error)
 ---@field fs table files (dbrun.fs)
 ---@field json table JSON (dbrun.json)

@@ -6,8 +6,8 @@
 --- exponent | float | | null | `json.null`, which is `db.null`; it prints as `userdata: (nil)` or `userdata: NULL` |
 ---
 --- A plain table is written as an array when its keys are 1 to n, as an object when they are strings or
---- there are none (`json.array{}` is the empty array). Anything in between, NaN, infinities, functions
---- and text that is not UTF-8 are refused with their place: `at $.rows[3].name`.
+--- there are none (`json.array{}` is the empty array). Mixed keys, NaN, infinities, functions and text that is not
+--- UTF-8 are refused with their place: `at $.rows[3].name`.
 ---
 --- Raises nothing else.
 local args <const> = require "dbrun.args"
@@ -77,7 +77,7 @@ function M.object(t)
     return core.json.object(t)
 end
 
----Was this table made from a JSON array, or marked as one?
+---Whether this table was made from a JSON array, or marked as one.
 ---@param t any
 ---@return boolean
 ---```lua

@@ -6,9 +6,9 @@
 ---     local mine = log.with { job = "nightly" }
 ---     mine.warn("slow", { seconds = 3.5 })
 ---
---- `--log LEVEL` (or the key DBRUN_LOG) says which lines are written: error, warn (the default), info or debug.
+--- `--log LEVEL` (or the key DBRUN_LOG) sets which lines are written: error, warn (the default), info or debug.
 ---
---- Raises errors of kind `usage` for fields that are no table, and nothing else.
+--- Raises errors of kind `usage` for fields that are not a table, and nothing else.
 local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -31,7 +31,7 @@ local LEVEL <const> = args.one_of("error", "warn", "info", "debug")
 local NONE <const> = {}
 local RESERVED <const> = { time = true, level = true, message = true }
 
----Raises for a name that would break the line or hide one of its own.
+---Raises for a field name that would break the line or hide one of the log's own fields.
 local function check_fields(fn, fields)
     args.optional(fn, "the fields", fields, "table")
     for key in next, fields or {} do
@@ -44,7 +44,7 @@ local function check_fields(fn, fields)
     end
 end
 
---- Names whose texts are never written. (Not "key": that of Redis is no secret.)
+--- Names of fields whose texts are never written. ("key" is not among them: a Redis key is not secret.)
 local SECRET <const> = { "passw", "passphrase", "secret", "token", "credential", "api_?key", "authoriz" }
 
 local function is_secret(key)
@@ -86,7 +86,7 @@ local function value_of(value)
     return "text", tostring(value)
 end
 
---- {key, kind, text, ...}, by name; those of the logger first.
+--- {key, kind, text, ...}, sorted by name; the logger's fields first.
 local function flat(list, fields)
     local names = {}
     for key in next, fields do names[#names + 1] = key end
@@ -107,7 +107,7 @@ local function merged(base, fields)
     return both
 end
 
---- Those of the logger that the line does not replace.
+--- The logger's fields that the line does not override.
 local function without(base, fields)
     local rest = {}
     for key, value in next, base do
@@ -192,7 +192,7 @@ function M.level(level)
     return level_of(level)
 end
 
----Would a line of this level be written?
+---Whether a line of this level would be written.
 ---@param level dbrun.log.Level
 ---@return boolean
 ---```lua
@@ -203,7 +203,7 @@ function M.wants(level)
     return RANK[level] <= RANK[level_of()]
 end
 
-do -- the .env counts from here on, also before anything else is configured; in a stock lua5.4 the environment too
+do -- applies the .env from here on, even before anything else is configured; in a stock lua5.4 the environment too
     local config <const> = require "dbrun.config"
     local level <const>, form <const> = config.DBRUN_LOG, config.DBRUN_LOG_FORMAT
     if not core.options then

@@ -23,7 +23,7 @@ local M = {}
 ---    scripts/migrations or db/migrations)
 ---@field table? string "name" or "schema.name" (default schema_migrations)
 ---@field lock_wait? number seconds to wait for another migrator (default 60)
----@field lock_timeout? number seconds a statement may wait for a table in use (default 5)
+---@field lock_timeout? number seconds that a statement waits for a table in use (default 5)
 ---@field lock_retries? integer how often a migration is tried again after a lock_timeout (default 3)
 ---@field statement_timeout? number seconds for each statement (default: no limit)
 ---@field hooks? string folder with hooks (default: the key DBRUN_HOOKS_DIR, if that folder exists)
@@ -41,8 +41,8 @@ local M = {}
 
 ---@class dbrun.migrate.ImportOptions
 ---@field from string the other tool's folder
----@field from_table? string the other tool's table, if it has not its usual name
----@field files_only? boolean write files, and ask no database what is applied
+---@field from_table? string the other tool's table, if it does not have its usual name
+---@field files_only? boolean only write files, without a database
 ---@field placeholders? table<string, string> Flyway's
 
 ---@class dbrun.migrate.Done
@@ -52,10 +52,10 @@ local M = {}
 
 ---@class dbrun.migrate.State
 ---@field files { file: dbrun.migrate.File, applied: boolean, half?: dbrun.migrate.Record }[] in the order in which they
----    run; half: it was interrupted (of `status`)
+---    run; half: it was interrupted (only from `status`)
 ---@field pending integer
 ---@field applied integer
----@field missing string[] versions that were applied and have no file
+---@field missing string[] applied versions that have no file
 
 ---The files up to and including a version.
 local function up_to(list, version)
@@ -231,8 +231,8 @@ function M.new(name, opts)
     return files.create(dirs, name, opts.lua and "lua" or "sql")
 end
 
----Records that the database is at a version, and runs nothing: that version and all before it count as applied, later
----ones do not.
+---Records that the database is at a version, without running anything: that version and all before it count as applied,
+---later ones do not.
 ---@param version string
 ---@param opts? dbrun.migrate.Options
 ---@return { added: dbrun.migrate.File[], removed: dbrun.migrate.File[] }
@@ -297,8 +297,8 @@ function M.plan(opts)
     end)
 end
 
----Takes over the migrations of another tool: its files become files in the (first) folder, and what it has applied
----counts as applied. When something cannot be taken over, nothing is written.
+---Converts the migrations of another tool: its files become files in the (first) folder, and what it has applied is
+---recorded as applied. If something cannot be converted, nothing is written.
 ---@param tool "goose"|"golang-migrate"|"flyway"|"alembic"
 ---@param opts dbrun.migrate.Options|dbrun.migrate.ImportOptions
 ---@return dbrun.migrate.import.Result
@@ -316,7 +316,7 @@ end
 ---The schema as SQL, as dbmate writes it.
 ---@param opts? dbrun.migrate.Options
 ---@return string text
----@return string? lacks what it does not say, in a sentence; nil: nothing is known to be missing
+---@return string? lacks what the text leaves out, in a sentence; nil: nothing is known to be missing
 ---```lua
 ---local schema = migrate.dump { table = "example_none" } -- what psql -f loads
 ---print(schema:find "PostgreSQL database dump" ~= nil)  --> true
@@ -325,7 +325,7 @@ function M.dump(opts)
     return require("dbrun.migrate.show.dump").text(session.complete(options.check("dump", opts)))
 end
 
----Looks for statements that are dangerous on a database in use. Needs no database, but for `pending`.
+---Looks for statements that are dangerous on a database in use. Needs no database, except for `pending`.
 ---@param opts? dbrun.migrate.Options|dbrun.migrate.LintOptions
 ---@return dbrun.migrate.LintFinding[]
 ---@return integer looked number of files checked

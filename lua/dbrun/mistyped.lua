@@ -1,11 +1,11 @@
---- What a script probably meant by a name that it calls and that is not there. Asked by the host for an error that
---- nobody has caught, while the stack is as it was.
+--- The name that a script probably meant when it calls one that does not exist. The host asks for it after an uncaught
+--- error, while the stack is still intact.
 local nearest <const> = require "dbrun.nearest"
 
 local M = {}
 
----The value of a variable where the error was raised.
----@param level integer of the function, for the caller
+---The value of a variable in the function that raised the error.
+---@param level integer of the function, as seen from the caller
 ---@param name string
 local function variable(level, name)
     local i, found = 1, nil
@@ -24,7 +24,7 @@ local function variable(level, name)
     end
 end
 
----Collects the names of what a value has, without calling its functions.
+---Collects the names of a value's fields, without calling its functions.
 local function add_names(names, value, depth)
     if type(value) == "table" then
         for key in next, value do
@@ -66,11 +66,11 @@ local function object(level, name)
     return value
 end
 
---- Lua's own libraries, and what has been loaded of dbrun.
+--- Lua's own libraries, and the loaded modules of dbrun.
 local LIBRARIES <const> = { "string", "table", "math", "io", "os", "coroutine", "utf8", "debug", "package" }
 
----The nearest name in all libraries, for an object that is not known: code of -e and of the prompt has no file, and
----a call of a call no name.
+---The nearest name in all libraries, when the object is unknown: code of -e and of the prompt has no file, and the
+---result of a call has no name.
 local function in_libraries(kind, name)
     local names <const>, full <const> = {}, {}
     local function add(prefix, values)
@@ -93,8 +93,8 @@ end
 
 local LARGEST <const> = 1 << 20
 
----The nearest name in the file of the error, for a task or a coroutine, whose stack is gone: names behind a dot or a
----colon, and those that something is assigned to.
+---The nearest name in the file of the error, for a task or a coroutine whose stack is gone: names after a dot or a
+---colon, and names that are assigned to.
 local function in_file(message, name)
     local path <const> = message:match "^([^:\n]+):%d+: "
     local file <close> = path and io.open(path, "rb")
@@ -140,7 +140,7 @@ function M.hint(message, level)
     return ok and near and ("did you mean '%s'?"):format(near) or nil
 end
 
----The text of an error of a task, which has ended, with a hint in front of its traceback.
+---The error text of a task that has ended, with a hint before its traceback.
 ---@param text string
 ---@return string? text nil: there is no hint
 function M.later(text)
@@ -151,9 +151,9 @@ function M.later(text)
     return near and ("%s\nHINT:  did you mean '%s'?%s"):format(first, near, rest) or nil
 end
 
----What is added when a module of dbrun is not found.
+---The hint for a module of dbrun that is not found.
 ---@param name string
----@param modules string[] those there are
+---@param modules string[] the existing ones
 ---@return string? text
 function M.module(name, modules)
     local near <const> = nearest.find(name, modules, 2)

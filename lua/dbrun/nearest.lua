@@ -1,18 +1,17 @@
---- The known name that is nearest to a mistyped one, for "did you mean ..." hints.
+--- The known name that is nearest to a mistyped one, for "did you mean" hints.
 local M = {}
 
---- A byte of ASCII in lower case.
+--- An ASCII byte in lower case.
 local function lower(byte)
     return byte >= 65 and byte <= 90 and byte + 32 or byte
 end
 
---- Rows of the table of distances, for the word that is looked for. They are used again for each name: an error that
---- lists hundreds of names should not make thousands of tables.
+--- Rows of the distance matrix. They are reused for each name, so that an error that compares hundreds of names does
+--- not make thousands of tables.
 local function distances()
     local before, last, row = {}, {}, {}
 
-    ---Number of single-character edits (insert, delete, replace, swap of neighbours) between two words, whatever the
-    ---case of their letters.
+    ---Number of single-character edits (insert, delete, replace, swap of neighbours) between two words, ignoring case.
     ---@param a string
     ---@param b string
     ---@return integer

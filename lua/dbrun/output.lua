@@ -1,22 +1,22 @@
---- Where a command's results go: standard output, or a file that is there whole or not at all.
+--- Where a command's results go: standard output, or a file that is written completely or not at all.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 
 local M = {}
 
---- The exit status of a program whose reader has left: 128 + SIGPIPE.
+--- The exit status when the reader of a pipe has closed it: 128 + SIGPIPE.
 M.BROKEN = 141
 
 ---@class dbrun.Output
 ---@field file file*
 ---@field name string for messages
 ---@field terminal boolean
----@field temporary? string the file under its first name
----@field lock? dbrun.fs.Lock of that name, as long as the program lives
----@field path? string the name it gets at the end
----@field pipe? boolean it is a pipe: its reader may leave
----@field broken boolean nobody reads what is written any more
+---@field temporary? string the file's temporary name
+---@field lock? dbrun.fs.Lock a lock on that name, held as long as the program lives
+---@field path? string the file's final name
+---@field pipe? boolean it is a pipe, whose reader can close it
+---@field broken boolean the reader has closed the pipe
 local Output <const> = {}
 local Metatable <const> = { __index = Output }
 
@@ -25,7 +25,7 @@ local function new(fields)
     return setmetatable(fields, Metatable)
 end
 
----Standard output. A pipe is opened anew, so that its reader may leave without a word of the program's.
+---Standard output. A pipe is opened again, so that the program prints nothing when the reader closes it.
 ---@return dbrun.Output
 function M.stdout()
     local stat <const> = fs.stat "/proc/self/fd/1"
@@ -33,7 +33,7 @@ function M.stdout()
     return new { file = pipe or io.stdout, name = "standard output", terminal = core.tty.isatty(1), pipe = pipe ~= nil }
 end
 
----Removes what runs that were killed have left of this file: nobody holds the lock of their name.
+---Removes temporary files of this output that killed runs have left: their locks are free.
 local function remove_left(target)
     local folder <const>, prefix <const> = fs.dirname(target), fs.basename(target) .. "."
     local listed <const>, names <const> = pcall(fs.list, folder)
@@ -51,7 +51,7 @@ end
 
 local STDOUT <const> = { ["/dev/stdout"] = true, ["/dev/fd/1"] = true, ["/proc/self/fd/1"] = true }
 
----A file. What is no plain file, a device or a pipe, is written to; a link stays, and what it leads to is replaced.
+---A file. A device or a pipe is written to; a link stays, and its target is replaced.
 ---@param path string
 ---@return dbrun.Output
 ---Raises an error of kind `io`.
@@ -59,7 +59,7 @@ function M.to_file(path)
     if STDOUT[path] then return M.stdout() end
     local stat = fs.stat(path)
     if stat and stat.kind == "folder" then errors.fail("io", ("cannot write %s: it is a folder"):format(path)) end
-    -- What /dev/stderr leads to is not this program's to replace.
+    -- The target of /dev/stderr does not belong to this program, so it is not replaced.
     if stat and (stat.kind ~= "file" or path:find "^/dev/" or path:find "^/proc/") then
         local file <const>, why <const> = io.open(path, "ab")
         if not file then errors.fail("io", ("cannot write %s"):format(why)) end
@@ -68,7 +68,7 @@ function M.to_file(path)
     local target <const> = stat and fs.realpath(path) or path
     remove_left(target)
     local temporary <const> = ("%s.%s.new"):format(target, core.redis.random_token():sub(1, 12))
-    local locked <const>, lock <const> = pcall(fs.lock, temporary) -- else io.open tells why
+    local locked <const>, lock <const> = pcall(fs.lock, temporary) -- else io.open reports the cause
     local file <const>, why <const> = io.open(temporary, "wb")
     if not file then errors.fail("io", ("cannot write %s: %s"):format(path, (why:gsub("^.*: ", "")))) end
     if stat then fs.chmod(temporary, stat.mode) end
@@ -79,7 +79,7 @@ end
 ---Writes texts as they are.
 ---@param ... string|number
 ---@return dbrun.Output? self as a file's write
----Raises an error of kind `io`; with code "EPIPE" when nobody reads any more.
+---Raises an error of kind `io`; with code "EPIPE" when the reader has closed the pipe.
 function Output:write(...)
     local ok <const>, why <const>, number <const> = self.file:write(...)
     if ok then return self end
@@ -87,7 +87,7 @@ function Output:write(...)
     errors.fail("io", ("cannot write to %s: %s"):format(self.name, why))
 end
 
----Brings what was written to its place.
+---Moves the written file to its final name.
 function Output:flush()
     local ok <const>, why <const>, number <const> = self.file:flush()
     if ok then return end
@@ -95,8 +95,7 @@ function Output:flush()
     errors.fail("io", ("cannot write to %s: %s"):format(self.name, why))
 end
 
----The end: the file gets its name.
----Raises an error of kind `io`.
+---Finishes the output: the file gets its final name. Raises an error of kind `io`.
 function Output:finish()
     self:flush()
     if self.file ~= io.stdout then
@@ -109,7 +108,7 @@ function Output:finish()
     end
 end
 
----Leaves nothing of a file that was not finished.
+---Removes a file that was not finished.
 function Output:close()
     if self.file ~= io.stdout and io.type(self.file) == "file" then self.file:close() end
     if self.temporary then

@@ -1,5 +1,5 @@
---- Shows a text that may be higher than the terminal: through `$PAGER`, else `less -FRSX`. What fits, and what goes to
---- no terminal, is printed.
+--- Shows a text that may be higher than the terminal: through `$PAGER`, else `less -FRSX`. A text that fits, or that
+--- does not go to a terminal, is printed.
 local errors <const> = require "dbrun.error"
 local process <const> = require "dbrun.process"
 local task <const> = require "dbrun.task"
@@ -14,13 +14,13 @@ local function print_out(text)
     if not ok then errors.fail("io", "cannot write to standard output: " .. tostring(why)) end
 end
 
----How many lines of the terminal a text takes at least.
+---The smallest number of terminal lines that a text takes.
 local function lines_of(text)
     local _, count <const> = text:gsub("\n", "")
     return count
 end
 
----The command, nil when there is none: PAGER is set and empty, or it is not set and there is no less.
+---The pager command; nil when PAGER is empty, or not set and less is not installed.
 local function command()
     local own <const> = os.getenv "PAGER"
     if own then return own:find "%S" and own or nil end
@@ -36,7 +36,7 @@ local function page(pager, text)
         "sh", "-c", pager, stdin_from = "pipe", stdout = "inherit", dry_run = "run",
     }
     local ok <const>, e <const> = pcall(child.write, child, text)
-    if not ok and not (errors.is(e, "io")) then error(e, 0) end -- io: it was left before its end
+    if not ok and not (errors.is(e, "io")) then error(e, 0) end -- io: the user left the pager early
     child:close_stdin()
     local result <const> = child:wait()
     return result.code ~= 127 and result.code ~= 126

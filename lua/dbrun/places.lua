@@ -1,8 +1,8 @@
---- The lines on which a Lua file writes the table that it returns, for errors about what is in it. Read from the text:
---- a file that computes its table has no such lines.
+--- The line numbers of the elements and keys of the table that a Lua file returns, for errors about them. They are read
+--- from the text: a file that computes its table has none.
 local M = {}
 
----Where the token at `at` ends, and its text; a string is "''", no text: a comment or a space.
+---The end of the token at `at`, and its text: "''" for a string, nil for a comment or a space.
 local function token_at(text, at)
     local comment <const> = text:match("^%-%-()", at)
     local level <const>, long <const> = text:match("^%[(=*)%[()", comment or at)

@@ -4,8 +4,8 @@
 --- inherits standard input, output and error and no other descriptor. Waiting parks the task; a
 --- cancelled wait ends the child (SIGTERM, and SIGKILL after 2 seconds).
 ---
---- Memory stays bounded: a write waits while the pipe is full, a standard output that nobody reads stops the
---- child, and what is captured has a limit.
+--- Memory stays bounded: a write waits while the pipe is full, a child whose standard output is not read is blocked,
+--- and captured output has a limit.
 ---
 --- Raises an error of kind `io` when the system refuses.
 
@@ -35,11 +35,11 @@ local M = {}
 ---@field uid? integer
 ---@field gid? integer default: the group of the user
 ---@field timeout? number seconds; run only
----@field detached? boolean starts a new session and goes on after this program
+---@field detached? boolean starts a new session and outlives this program
 ---@field pdeathsig? string|integer signal for the child when this program dies
----@field dry_run? "run" it only reads: a dry run (--dry-run) runs it, and does not only tell it
+---@field dry_run? "run" the child only reads: a dry run (--dry-run) runs it instead of only listing it
 
----@class dbrun.process.ExecSpec what is not said here is as in dbrun.process.Spec
+---@class dbrun.process.ExecSpec fields without a description are as in dbrun.process.Spec
 ---@field [integer] string|number
 ---@field dry_run? "run"
 ---@field env? table<string, string|number|false>
@@ -49,11 +49,11 @@ local M = {}
 ---@field uid? integer
 ---@field gid? integer
 
---- A file for a stream; a string that is none of the words does the same as `file`. Paths are relative to the folder of
---- this program, not to `cwd`.
+--- A file for a stream; a string that is not one of the words means the same as `file`. Paths are relative to this
+--- program's working folder, not to `cwd`.
 ---@class dbrun.process.File
 ---@field file? string read, or written from its beginning: what it held is lost
----@field append? string for stdout and stderr: written behind what it holds
+---@field append? string for stdout and stderr: appended to what it holds
 
 ---@class dbrun.process.Result
 ---@field code integer exit status; 128 + number when a signal ended it
@@ -72,7 +72,7 @@ local function bytes(n)
     return n % (1 << 20) == 0 and ("%d MiB"):format(n >> 20) or ("%d bytes"):format(n)
 end
 
---- Terminates the child, also a detached one, and waits for its end.
+--- Terminates the child, even a detached one, and waits for its end.
 local function stop(child)
     child.closed = true
     local handle <close> = child.handle
@@ -81,9 +81,9 @@ local function stop(child)
     handle:wait("exit", 3)
 end
 
---- Ends the child when an output is over its limit, and raises that. What it captured is lost.
----@param want? "end"|"line" default: what a task has asked for last
----@param write? table what the error says of a write that this ends
+--- If an output is over its limit, ends the child and raises an error. The captured output is lost.
+---@param want? "end"|"line" default: what a task asked for last
+---@param write? table fields of the error about a write that this ends
 local function check_output(child, want, write)
     local over, of
     if not child.problem then over, of = child.handle:over(want) end
@@ -109,15 +109,15 @@ local function check_output(child, want, write)
     end
 end
 
---- Raises what has ended a write: the error, or that an output is over its limit.
----@param written? integer bytes of the text that the pipe took before the child stopped reading for that
+--- Raises the reason why a write ended: its error, or an output over its limit.
+---@param written? integer bytes of the text that the pipe took before the child stopped reading
 local function write_failed(child, text, written, e)
     if written then
         check_output(child, nil, {
             written = written, outcome = written == 0 and "not_sent" or "unknown",
             detail = written > 0 and ("%d of %d bytes were written"):format(written, #text) or nil,
         })
-    elseif child.problem and (errors.is(e, "io") or errors.is(e, "usage")) then -- another task has found it
+    elseif child.problem and (errors.is(e, "io") or errors.is(e, "usage")) then -- another task has noticed it
         check_output(child, nil, { written = e.written, outcome = e.outcome, detail = e.detail })
     end
     error(e, 0)
@@ -161,10 +161,11 @@ end
 
 --- Writes to its standard input (`stdin_from = "pipe"`), and waits while the child does not read. Tasks that write at
 --- once take turns, and each text stays in one piece. Raises kind `io` when the child reads no more, and `timeout`
---- after that time. A child whose captured output is over `max_output` waits itself: it is ended, and that is raised
---- with kind `io`. Once `read_line` has begun, a write waits for those who read the lines. The error's `written` is how
---- many bytes the pipe has taken: 0 with outcome `not_sent`, and the child can be written to again; else with outcome
---- `unknown`, and later writes are refused, since they would be taken for the rest.
+--- after that time. A child whose captured output is over `max_output` cannot read on: it is ended, with an error of
+--- kind `io`. Once `read_line` is in use, a write waits for the tasks that read lines. The error's `written` is the
+--- number of bytes that the pipe has taken: if it is 0, the outcome is `not_sent`, and the child can be written to
+--- again; else the outcome is `unknown`, and later writes are refused, because the child would take them for the rest
+--- of this text.
 ---@param text string|number
 ---@param timeout? number seconds
 ---```lua
@@ -215,8 +216,8 @@ function Child:read_line(timeout)
     return (line:gsub("\r?\n$", ""))
 end
 
---- Does the child still run? Raises kind `io`, and ends the child, when its captured output is larger than
---- `max_output` and nobody reads it by lines.
+--- Whether the child still runs. Raises kind `io`, and ends the child, when its captured output is larger than
+--- `max_output` and no task reads it by lines.
 ---@return boolean
 ---```lua
 ---local child <close> = process.start { "true" }
@@ -297,7 +298,7 @@ function M.run(spec, ...)
 end
 
 --- Replaces this program by another one, which keeps the process number, terminal and streams. Does not return; raises
---- kind `io` when the program cannot be run. Nothing is closed: do that before.
+--- kind `io` when the program cannot be run. Nothing is closed: close connections and files before.
 ---@param spec dbrun.process.ExecSpec argv, env, clear_env, cwd, user, uid, gid, dry_run
 ---```lua
 ---local function psql() process.exec { "psql", "-d", config.sync_database_url } end -- does not return
@@ -337,7 +338,7 @@ function M.info(pid)
     args.check("process.info", "pid", pid, args.integer)
     local f <close> = io.open(("/proc/%d/stat"):format(pid), "rb")
     local text = f and f:read("a")
-    -- The name is in parentheses and may contain any byte, so the fields are counted after the last ')'.
+    -- The name is in parentheses and can contain any byte, so the fields are counted after the last ')'.
     local rest = text and text:match("^.*%) (.*)$")
     if not rest then return nil end
     local fields = {}
@@ -345,9 +346,9 @@ function M.info(pid)
     return { state = fields[1], ppid = math.tointeger(fields[2]), start = math.tointeger(fields[20]) }
 end
 
---- Does the process run? A zombie does not.
+--- Whether the process runs. A zombie does not.
 ---@param pid integer
----@param started? integer `info(pid).start` of the process: a pid is used again
+---@param started? integer `info(pid).start` of the process: a pid can be reused
 ---@return boolean
 ---```lua
 ---print(process.alive(process.pid()))  --> true

@@ -4,8 +4,8 @@
 ---     local p <close> = progress.new{label = "observations", total = 100000, unit = "rows"}
 ---     for ... do p:add(1000) end
 ---
---- Work that goes on where an earlier run has stopped says so (`start = 40000`): the rate and the remaining time are
---- those of this run. Work that has to wait says so too (`p:wait "for the standby"`): that time is in neither.
+--- Work that continues an earlier run sets `start = 40000`: the rate and the remaining time count only this run. Work
+--- that has to wait calls `p:wait "for the standby"`: both leave out that time.
 ---
 --- Raises nothing else.
 
@@ -17,14 +17,14 @@ local M = {}
 
 ---@class dbrun.progress.Options
 ---@field label string
----@field total? number|false the amount of work; without it neither percentage nor remaining time is shown
----@field about? boolean the total is an estimate: it is shown as "~1,000", and left out when more was done
+---@field total? number|false the amount of work; without it there is no percentage and no remaining time
+---@field about? boolean the total is an estimate: shown as "~1,000", and left out when more was done
 ---@field start? number what was done before this run; default 0
 ---@field unit? string such as "rows"
 ---@field out? file*|table default io.stderr; a table has the methods write and flush
 ---@field fd? integer descriptor of out; default 2
 ---@field terminal? boolean default: whether fd is one
----@field interval? number seconds between two lines where there is no terminal; default 5
+---@field interval? number seconds between two lines without a terminal; default 5
 ---@field clock? fun(): number seconds; default task.now
 
 local OUT <const> = {
@@ -82,7 +82,7 @@ local function cut(text, width)
     return text:sub(1, width)
 end
 
---- The line as it is at a time of its clock.
+--- The line at a time of its clock.
 local function text_of(self, now)
     local elapsed = now - self.started
     local worked = elapsed - self.waited - (self.waits_since and now - self.waits_since or 0)
@@ -155,8 +155,8 @@ function Progress:set(done)
     if now - self.drawn_at >= self.interval then draw(self, now) end
 end
 
---- Says what else there is to know: it stands at the end of the line from now on.
----@param text? string nil: nothing any more
+--- Sets a text that is shown at the end of the line from now on.
+---@param text? string nil: removes it
 ---```lua
 ---local bar = progress.new { label = "rows", total = 1000, out = io.tmpfile() } -- without `out`: standard error
 ---bar:note "size 500"
@@ -169,8 +169,8 @@ function Progress:note(text)
     self.noted = text or false
 end
 
---- Says that the work waits, and what for, in place of rate and remaining time: the time until the next call is in
---- neither. It is drawn at once; where there is no terminal it is a line of its own.
+--- Shows what the work waits for, in place of rate and remaining time; both leave out the time until the next call. It
+--- is drawn at once; without a terminal it is a separate line.
 ---@param text? string nil: the work goes on
 ---```lua
 ---local bar = progress.new { label = "rows", total = 1000, out = io.tmpfile() } -- without `out`: standard error
@@ -188,7 +188,7 @@ function Progress:wait(text)
     draw(self, now)
 end
 
---- Writes another line, such as a warning, without damaging the progress line.
+--- Writes another line, such as a warning, without breaking the progress line.
 ---@param line string
 ---```lua
 ---local bar = progress.new { label = "rows", total = 1000, out = io.tmpfile() } -- without `out`: standard error

@@ -1,9 +1,10 @@
 --- The project's folder: the nearest one from the current folder upwards with `.dbrun`, `.env` or `scripts/migrations`.
---- What belongs to the project (`.env`, the stack, scripts/, migrations, seeds, hooks, expectations) is looked for
---- there; what is named on the command line is relative to the current folder, which stays.
+--- The project's files (`.env`, the stack, scripts/, migrations, seeds, hooks, expectations) are looked for there;
+--- paths on the command line are relative to the current folder, which does not change.
 ---
---- A folder above is taken only when this user owns it and not all may write there. The current folder counts whoever
---- owns it, because the user went there; but where all may write, as in /tmp, a file of somebody else is refused.
+--- A parent folder is used only if this user owns it and not everybody can write to it. The current folder is used even
+--- if another user owns it, because the user went there; but if everybody can write to it, as in /tmp, files of other
+--- users are refused.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 
@@ -11,7 +12,7 @@ local M = {}
 
 local REASONS <const> = { others = "another user owns it", all = "all may write there" }
 
--- Looked for once: a script that changes its folder stays in its project.
+-- Determined once: a script that changes its folder stays in its project.
 local above <const>, passed <const>, reason <const> = core.fs.project()
 
 ---The project's folder when it is above the folder that dbrun was started in.
@@ -20,7 +21,7 @@ function M.above()
     return above
 end
 
----The nearest folder above that has a project and may not be taken.
+---The nearest parent folder that has a project and must not be used.
 ---@return string? folder
 ---@return string? why "another user owns it"
 function M.passed()
@@ -33,7 +34,7 @@ function M.folder()
     return above or core.fs.cwd()
 end
 
----Refuses what somebody else has left in the current folder, when all may write to it.
+---Refuses a file of another user in the current folder, if everybody can write to the folder.
 ---@param name string of the entry in the current folder
 local function refuse_stranger(name)
     local uid <const> = core.fs.stranger(name)
@@ -44,10 +45,10 @@ local function refuse_stranger(name)
         "it may be a trap: work in a folder of your own, or go on without it (--no-env for a .env)")
 end
 
----Where a file of the project is. A name below the current folder stays as it is, also in messages.
+---The path of a file of the project. A name below the current folder stays as it is, also in messages.
 ---@param name string relative to the project, or absolute
 ---@return string path
----Raises an error of kind `config` where somebody else has left it in a folder that all may write.
+---Raises an error of kind `config` if another user owns the file, in a folder that everybody can write to.
 function M.path(name)
     if name:sub(1, 1) == "/" then return name end
     if above then return above .. "/" .. name:gsub("^%./+", "") end

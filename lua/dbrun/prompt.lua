@@ -14,10 +14,10 @@ local words = require "dbrun.prompt.words"
 
 local M = {}
 
---- What is typed and not whole yet: `reader` has SQL, `source` Lua.
+--- Input that is not complete yet: SQL is in `reader`, Lua in `source`.
 local function begin_anew(session) session.reader, session.source = nil, nil end
 
---- Runs a function of the prompt, or what was typed; false: it failed, which has been told.
+--- Runs a function of the prompt, or the input; false: it failed, and the error has been printed.
 local function evaluate(session, fn, ...)
     local terminal <const> = session.terminal
     local results <const> = table.pack(terminal:evaluate(fn, ...))
@@ -51,7 +51,7 @@ local function run_statement(session, sql)
     return ok and results[2]
 end
 
---- A command in the text of a statement: \g runs it as it is, \r drops it.
+--- A command inside the text of a statement: \g runs the statement as it is, \r drops it.
 local function command_inside(session, found)
     if found.inside and (found.command == "g" or found.command == "gx") then
         local sql <const> = session.reader:text():match "^(.-)%s*$"
@@ -68,7 +68,7 @@ local function command_inside(session, found)
     return run_command(session, found.command, found.rest)
 end
 
---- Runs the statements that are whole, until one fails.
+--- Runs the complete statements, until one fails.
 local function run_statements(session)
     while session.reader and not session.ended do
         local found <const> = session.reader:next()
@@ -94,7 +94,7 @@ end
 
 local ENDS <const> = { exit = true, quit = true }
 
---- What does not compile as Lua may be a mistyped word of SQL.
+--- Input that does not compile as Lua may be a mistyped SQL keyword.
 local function mistyped(text)
     local word <const> = text:match "^%s*(%a+)%s+[%w*\"'(]"
     if not word or reserved.is(word) then return nil end
@@ -151,7 +151,7 @@ local function take_line(session, line)
     return run_lua(session, line)
 end
 
---- Lines one after the other, until something fails; then what a command has left to run (\e).
+--- Runs lines one after the other, until something fails; then what a command has left to run (\e).
 local function take_text(session, text)
     repeat
         session.fed = nil
@@ -168,7 +168,7 @@ local function prompt_of(session)
     return session:prompt()
 end
 
---- Without libedit: a line as the terminal gives it.
+--- Reads a line from the terminal, without libedit.
 local function read_plain(session, prompt)
     io.stdout:write(prompt)
     io.stdout:flush()
@@ -177,7 +177,7 @@ local function read_plain(session, prompt)
     return false
 end
 
---- What was pasted in several lines runs nothing: it is held until Enter.
+--- A paste of several lines runs nothing: it is held until Enter.
 local function hold(session, held, before, paste, behind)
     local text <const> = before .. paste .. behind
     for line in (paste .. "\n"):match "^[^\n]*\n(.*)$":gmatch "([^\n]*)\n" do
@@ -207,7 +207,7 @@ local function turn(session)
     end
 end
 
---- Ctrl-C stops what was typed wherever it finds the prompt: also between a line and what runs for it.
+--- Ctrl-C discards the input at any point, also between reading a line and running it.
 local function loop(session)
     while not session.ended do
         local ok <const>, e <const> = pcall(turn, session)

@@ -1,5 +1,5 @@
---- Redis: a client whose tasks share one connection, pipelined automatically; pools, pipelines, transactions, dedicated
---- connections for blocking commands.
+--- Redis: a client whose tasks share one connection with automatic pipelining; pools, pipelines, transactions, and
+--- dedicated connections for blocking commands.
 ---
 ---     local redis = require "dbrun.redis"
 ---     local r = redis.get()
@@ -17,13 +17,13 @@ local M = {}
 
 ---@class dbrun.redis.Pool
 ---Raises nothing else.
----@field close fun(self: dbrun.redis.Pool) closes idle connections now, those in use when they are released
+---@field close fun(self: dbrun.redis.Pool) closes idle connections now, and others when they are released
 ---```lua
 ---local pool = redis.pool { url = config.redis_url, max_connections = 5 }
 ---pool:close()
 ---print(pool:closed())  --> true
 ---```
----@field closed fun(self: dbrun.redis.Pool): boolean was it closed?
+---@field closed fun(self: dbrun.redis.Pool): boolean whether it was closed
 ---```lua
 ---local pool = redis.pool { url = config.redis_url, max_connections = 5 }
 ---print(pool:closed())  --> false
@@ -47,10 +47,10 @@ local M = {}
 ---@class dbrun.redis.WithOptions
 ---@field timeout? number seconds for each command
 ---@field idempotent? boolean commands that may have run are sent again
----@field typed? boolean replies keep the types that the server gave them, and no other shape: a status reply is
----  {status = "OK"}, nil in a list is db.null; not those of pipelines and transactions
+---@field typed? boolean replies keep the server's types and shape: a status reply is {status = "OK"}, nil in a list is
+---  db.null; does not apply to pipelines and transactions
 ---@field wait? {replicas: integer?, timeout: number?, aof: true|{primary: integer?, replicas: integer?}|nil} writes
----  return when so many replicas have them, and raise an error with code `WAIT` when that takes longer
+---  return when so many replicas have them, and raise an error with code `WAIT` after the timeout
 
 ---@alias dbrun.redis.PageOptions {match: string|number?, count: integer?}
 
@@ -71,15 +71,16 @@ local M = {}
 ---```
 ---@field with fun(self: dbrun.redis.Client, opts: dbrun.redis.WithOptions): dbrun.redis.Client
 ---the same client with other options
----@field closed fun(self: dbrun.redis.Client): boolean was it closed?
+---@field closed fun(self: dbrun.redis.Client): boolean whether it was closed
 ---```lua
 ---print(r:closed())  --> false
 ---```
 ---@field package watched fun(self: dbrun.redis.Client, opts: table, fn: function, hooks: table?): any[]
 ---@field package links fun(self: dbrun.redis.Client): integer, integer, userdata, integer serials of connections; the
 ---  pool; the number of the database
----@field package __until fun(self: dbrun.redis.Client, stop: number?): dbrun.redis.Client, number the same client, all
----  of whose commands end by `stop` on the clock of task.now(): by default the deadline of a call that begins now
+---@field package __until fun(self: dbrun.redis.Client, stop: number?): dbrun.redis.Client, number the same client with
+---  the deadline `stop` (on the clock of task.now()) for all its commands; default: the deadline of a call that begins
+---  now
 ---@field package batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
 ---@field hscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, string?
 ---fields and values of a hash, a page at a time
@@ -151,7 +152,7 @@ local M = {}
 ---@field package post fun(self: dbrun.redis.Pipeline): boolean sends the commands, for which nothing waits
 ---@field package last fun(self: dbrun.redis.Pipeline): table|nil the result of the last execute
 ---@field package told fun(self: dbrun.redis.Pipeline): table|nil, integer, table in a dry run: the commands that are
----  not sent, how many are, and the client
+---  not sent, how many are sent, and the client
 ---@field [string] fun(self: dbrun.redis.Pipeline, ...): any
 
 --- A table of methods that makes a method for each command of Redis at its first use.
@@ -183,7 +184,7 @@ core.redis.on_reading(function(...) return require "dbrun.redis.keys".only_reads
 --- The pool that a client made, and closes when it is closed.
 local own_pool <const> = setmetatable({}, { __mode = "k" })
 
---- The settings of each pool, and the function that ends the tasks watching it.
+--- The settings of each pool, and the function that ends the tasks that watch it.
 local settings_of <const> = setmetatable({}, { __mode = "k" })
 local stop <const> = setmetatable({}, { __mode = "k" })
 
@@ -213,10 +214,10 @@ function M.pool(opts)
     return pool
 end
 
---- A sentinel's own client is not watched: its listener sends a PING.
+--- The client of a sentinel is not watched, because its listener sends PINGs.
 local with_own_pool
 
---- Watches a pool that has got a client (lua/dbrun/redis/failover.lua says what for).
+--- Watches a pool once it has a client (see lua/dbrun/redis/failover.lua).
 local function watch(pool, settings)
     if stop[pool] then
         return
@@ -304,7 +305,7 @@ core.redis.class("client").__close = Client.close
 
 local with <const> = Client.with
 
---- Checked here, because C would read what it knows and ignore the rest.
+--- Checked here, because the C code ignores unknown options.
 ---```lua
 ---print(r:with({ timeout = 0.5 }):get "example:nobody")  --> nil
 ---```
@@ -317,8 +318,8 @@ end
 
 local singleton
 
----The client of an address that nobody has chosen: when nothing answers there, a private stack that runs here is named,
----or what a spec of `dbrun test` has instead.
+---The client for the default address. When nothing answers there, its error names a running private stack, or what a
+---spec of `dbrun test` uses instead.
 local function unconfigured(opts)
     local settings <const>, client_opts <const> = options.pool(opts, "redis.client")
     local nowhere <const> = settings.path == require "dbrun.url".NOWHERE
@@ -364,12 +365,12 @@ end
 
 --- BLPOP and similar commands would block the shared connection.
 core.redis.class("client").__blocking = function(client, name, ...)
-    local connection <close> = client:__until():__acquire(name) -- one deadline for both, as long as it may block later
+    local connection <close> = client:__until():__acquire(name) -- one deadline for both, plus the blocking time
     return connection:call(name, ...)
 end
 
---- SCRIPT KILL and similar commands must not wait: neither behind what they end, nor for a free connection of the
---- pool, nor for SELECT, which a server that runs a long script refuses.
+--- SCRIPT KILL and similar commands must not wait: not behind the script that they end, not for a free connection of
+--- the pool, and not for SELECT, which a server that runs a long script refuses.
 core.redis.class("client").__overtaking = function(client, name, ...)
     local pool <close>, timeout <const>, typed <const> = core.redis.pool_bare(client)
     local other <close> = core.redis.client_new(pool, { timeout = timeout, typed = typed })
@@ -462,8 +463,8 @@ function Client:multi(opts, fn)
     return self:watched(opts, fn)
 end
 
---- A transaction with watched keys. The hooks are around what runs on its connection: before(connection),
---- batch(connection) -> what collects the commands, after(connection, tx, replies).
+--- A transaction with watched keys. The hooks run on its connection: before(connection), batch(connection), which
+--- returns the object that queues the commands, and after(connection, tx, replies).
 function Client:watched(opts, fn, hooks)
     local keys <const> = type(opts.watch) == "table" and opts.watch or { opts.watch }
     return require("dbrun.redis.watch").run(self, keys, opts.retry or 0, fn, hooks)
@@ -471,7 +472,7 @@ end
 
 require "dbrun.redis.extras" (Client)
 
----Methods that few programs call: the first call of one loads them.
+---Methods that few programs call are loaded at their first call.
 for module, methods in pairs {
     consumer = { "consume" }, library = { "library" }, subscription = { "subscribe", "psubscribe", "ssubscribe" },
 } do

@@ -1,4 +1,4 @@
---- The words that Lua reserves (Reference Manual 5.4, section 3.1): they are no names.
+--- Lua's reserved words (Reference Manual 5.4, section 3.1), which cannot be names.
 local M = {}
 
 ---In the order of the alphabet.

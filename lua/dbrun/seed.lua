@@ -46,7 +46,7 @@ local M = {}
 ---@field seconds number
 ---@field unchanged? boolean not run, because it ran before with this content
 
----What stays when a seed fails.
+---Says what stays applied when a seed fails.
 local function kept_of(opts, done)
     return opts.dry_run and "Nothing was kept: this was a dry run."
         or ("Nothing of it was kept%s."):format(done > 0 and "; what ran before it stays" or "")
@@ -71,7 +71,7 @@ local function raise_failed(e, file, seed, kept, parent)
     }
 end
 
----What waits for the COMMIT of a seed: deferred constraints and triggers. In a dry run there is none.
+---Runs what waits for the COMMIT of a seed, deferred constraints and triggers: a dry run has no COMMIT.
 local function settle(tx, file, opts, kept, on_notice)
     local ok, e = pcall(sending.listening, tx, on_notice, function() session.settle(opts.session, tx) end)
     if ok then return end
@@ -79,13 +79,13 @@ local function settle(tx, file, opts, kept, on_notice)
     error(require("dbrun.migrate.show.report").around(e, file.path, nil, "at its COMMIT: ", kept), 0)
 end
 
----An error that is no error object, with the traceback of the place where it was raised.
+---Adds the traceback of the place where it was raised to an error that is not an error object.
 local function traced(e)
     if errors.is(e) or type(e) == "string" and e:find("\nstack traceback:\n", 1, true) then return e end
     return debug.traceback(tostring(e), 2)
 end
 
----Calls the function of a Lua seed. A traceback ends at its call: below that is nothing of the seed's.
+---Calls the function of a Lua seed. A traceback ends at this call, because nothing below it belongs to the seed.
 local function call(seed, ctx)
     local ok, result = xpcall(seed.run, traced, ctx)
     if ok then return result end
@@ -140,7 +140,7 @@ local function run_each(parent, list, seeds, opts, done)
     end
 end
 
----What stays when a hook fails.
+---Says what stays applied when a hook fails.
 local function aftermath(done, opts)
     if opts.dry_run then return "It is a hook; nothing was kept: this was a dry run." end
     local ran = 0
@@ -193,7 +193,7 @@ local function dry_run(engine, list, seeds, opts)
     return done
 end
 
----Reads the SQL seeds, so that what cannot be run is refused before anything is written.
+---Parses the SQL seeds, so that an invalid one is refused before anything is written.
 local function prepare(engine, list, seeds)
     local conn <close> = engine:acquire()
     local found = session.look(conn)

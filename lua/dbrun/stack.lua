@@ -30,7 +30,7 @@ local function lock()
         ("another dbrun has been busy with the stack in '%s' for %d s"):format(folder, lock_wait))
 end
 
---- Its children would only be told, and half of the work done.
+--- A dry run would only list its child processes, and do half of the work.
 local function check_dry_run(fn)
     if core.options.dry_run then
         errors.fail("usage", fn .. ": a dry run starts, stops and removes no servers",
@@ -71,7 +71,7 @@ end
 
 --- Stops both servers; their data stays.
 ---@param opts? {report?: fun(title: string, stopped: boolean)}
----@return boolean any did one run?
+---@return boolean any whether one was running
 ---```lua
 ---print(stack.down()) -- none did run  --> false
 ---```
@@ -96,8 +96,8 @@ function M.down(opts)
 end
 
 --- Stops the servers and removes their data for good: what the stack made, and nothing else.
----@return boolean any was there a stack?
----@return string[] left folders that its record names and that were left, because they are not its own or hold more
+---@return boolean any whether there was a stack
+---@return string[] left recorded folders that were not removed, because they are not the stack's or hold other files
 ---```lua
 ---print((stack.reset())) -- there was none  --> false
 ---```

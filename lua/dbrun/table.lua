@@ -32,13 +32,12 @@ M.formats = { "table", "vertical", "csv", "tsv", "json", "jsonl", "md" }
 ---@field columns? (string|{name: string, type?: string, oid?: integer})[] which columns, and in which order; for rows
 ---that are lists: their names
 ---@field header? boolean false leaves the names of the columns out
----@field nulls? string the text of NULL: "NULL", in csv nothing; the other formats for programs have one of their own
+---@field nulls? string the text of NULL: "NULL", in csv nothing; the other formats for programs have fixed ones
 ---@field title? string a line above it (table, vertical, md)
 ---@field limit? integer rows that are shown; the others are read, and counted in a last line
 ---@field text? boolean the values are the server's own text, as query({text = true}, ...) gives it
----@field width? integer|false columns of the screen, to which lines are cut; default: the terminal's, where it goes to
----one; false: never
----@field cell_width? integer columns of a value, which is cut there
+---@field width? integer|false width to which lines are cut; default: the terminal's width on a terminal; false: never
+---@field cell_width? integer the width to which a value is cut
 ---@field color? boolean default: on a terminal
 ---@field delimiter? string of csv, one byte; default ","
 
@@ -72,7 +71,7 @@ local function options_of(fn, given)
     return opts
 end
 
---- What a terminal takes: lines that fit, colours.
+--- Options for a terminal: its width, colours.
 local function for_terminal(opts, fd)
     if opts.width == nil and fd and tty.isatty(fd) then opts.width = tty.width(fd) end
     if opts.color == nil then opts.color = fd ~= nil and tty.colour(fd) end
@@ -80,7 +79,7 @@ end
 
 local function plural(n, word) return ("%d %s%s"):format(n, word, n == 1 and "" or "s") end
 
---- What is not shown. nil: nothing.
+--- A line about what is not shown; nil if everything is.
 local function left_out(rows, columns)
     local parts <const> = {}
     if rows > 0 then parts[1] = plural(rows, "more row") end
@@ -93,7 +92,7 @@ end
 
 local FOR_PEOPLE <const> = { table = true, vertical = true, md = true }
 
---- Gives each line to `emit`. Returns how many rows it was given, and how many of them it wrote.
+--- Passes each line to `emit`. Returns the number of rows that it read, and of rows that it wrote.
 local function run(fn, v, opts, emit)
     local meta <const> = args.is_callable(v) and getmetatable(v)
     local _ <close> = type(meta) == "table" and meta.__close and v or nil

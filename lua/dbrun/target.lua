@@ -17,7 +17,7 @@ local WHERE <const> = catalog.sql [[
 select current_user::{text} as role, {current_database}()::{text} as database, {host}({inet_server_addr}()) as address,
        {inet_server_port}() as port, {current_setting}('server_version') as version]]
 
----The same where the server does not tell its address: not each service that speaks its language has the functions.
+---The same query without the server's address: some services that speak PostgreSQL's protocol lack these functions.
 local WHERE_ONLY <const> = catalog.sql [[
 select current_user::{text} as role, {current_database}()::{text} as database,
        {current_setting}('server_version') as version]]
@@ -82,7 +82,7 @@ end
 
 local ABOUT <const> = { patterns = "string", database = "string" }
 
----Raises when the target is protected and was not named.
+---Raises if the target is protected and was not named.
 ---@param conn table|userdata anything with `one`
 ---@param url string it was opened with
 ---@param named? string what the user calls the target: the database's name, or host/database

@@ -1,5 +1,5 @@
---- Specs for one's own scripts, with busted: a database and a Redis database for each spec file, migrated once and
---- copied; a transaction that is rolled back; a script as its user runs it.
+--- Specs for your scripts, with busted: a database and a Redis database for each spec file, migrated once and copied; a
+--- transaction that is rolled back; a script as its user runs it.
 ---
 ---     local testing = require "dbrun.testing"
 ---     describe("tidy", function()
@@ -30,7 +30,7 @@ local OPTIONS <const> = {
 ---@field redis_url string the address of its Redis database
 ---@field rollback fun(fn: fun(tx: dbrun.Connection): ...): ... runs `fn` in a transaction and undoes it
 ---@field run fun(script: string|dbrun.testing.Run, ...: string|number): dbrun.testing.Outcome
----@field reset fun() gives both databases back as they were at the start
+---@field reset fun() resets both databases to their state at the start
 
 ---@class dbrun.testing.Run: { [integer]: string|number }
 ---@field stdin? string
@@ -63,8 +63,8 @@ local function run(urls, script, ...)
     return { status = result.code, stdout = result.stdout, stderr = result.stderr }
 end
 
---- Runs `fn` in a transaction of the spec's database that is never committed. Deferred constraints are looked at as at
---- a commit.
+--- Runs `fn` in a transaction of the spec's database that is never committed. Deferred constraints are checked as at a
+--- commit.
 local function rollback(fn)
     args.check("t.rollback", "fn", fn, args.callable)
     local results
@@ -80,7 +80,7 @@ local function rollback(fn)
 end
 
 --- Makes the databases of this spec file, and points the configuration at them: `db.async`, `db.sync` and `redis.get()`
---- are theirs from now on, and are dropped after the file. What seeds write to Redis is not kept.
+--- use them from now on. They are dropped after the file. What seeds write to Redis is not kept.
 --- Where: `dbrun test` starts servers of its own; without it the project's private stack is used, never a server of the
 --- configuration.
 ---

@@ -1,12 +1,12 @@
 --- Dates and times as text and as numbers. The numbers are whole microseconds since 1970-01-01T00:00:00Z: PostgreSQL's
---- own precision, so nothing is lost; `to_epoch` and `from_epoch` speak of seconds.
+--- own precision, so nothing is lost; `to_epoch` and `from_epoch` use seconds.
 ---
 ---     local time = require "dbrun.time"
 ---     local at = time.parse "2024-02-29T12:34:56.789+00:00"          -- 1709210096789000
 ---     print(time.format(time.add(at, { months = 1 })))                -- 2024-03-29T12:34:56.789+00:00
 ---     print(time.to_epoch "2024-02-29 13:34:56.789+01")               -- 1709210096.789   1709210096789000
 ---
---- A moment may be given as a text everywhere. A text without an offset counts as UTC, as texts of the engines do.
+--- A moment can be given as a text everywhere. A text without an offset is in UTC, like the texts of the engines.
 --- Calendar arithmetic (months, days, weekdays) is done in UTC, or at the given offset.
 ---
 --- Every function raises an error of kind `usage` that shows a value which is not a time.
@@ -110,7 +110,7 @@ local function parse_offset(text)
     end
 end
 
----Digits behind the point as microseconds, rounded.
+---Digits after the point as microseconds, rounded.
 local function parse_fraction(digits)
     local us <const> = math.tointeger(tonumber((digits .. "000000"):sub(1, 6)))
     return us + ((digits:byte(7) or 0) >= 0x35 and 1 or 0)
@@ -249,8 +249,8 @@ local FORMAT_OPTIONS <const> = {
 ---Writes a moment as the engines do: `2024-02-29T12:34:56.789+00:00`.
 ---@param when dbrun.Moment
 ---@param opts? { kind?: "timestamptz"|"timestamp"|"date"|"time"|"timetz", offset?: dbrun.Offset, digits?: integer }
----   kind: what is written, default `timestamptz`; offset: at which it is written, default UTC; digits behind the
----   point, 0 to 6, the rest is cut off (default: as many as there are)
+---   kind: what is written, default `timestamptz`; offset: at which it is written, default UTC; digits after the point,
+---   0 to 6, the rest are cut off (default: as many as needed)
 ---@return string
 ---```lua
 ---print(time.format((time.parse "2024-02-29T12:34:56Z")))  --> 2024-02-29T12:34:56+00:00
@@ -297,7 +297,7 @@ function M.to_epoch(when)
 end
 
 ---The moment of seconds since 1970.
----@param seconds number since 1970, rounded to microseconds; what `timestamps = "epoch"` of an engine gives
+---@param seconds number since 1970, rounded to microseconds; as an engine with `timestamps = "epoch"` returns it
 ---@return integer us
 ---```lua
 ---print(time.format(time.from_epoch(1709210096.789)))  --> 2024-02-29T12:34:56.789+00:00
@@ -471,7 +471,7 @@ function M.diff(a, b)
     return sum("diff", x, -y)
 end
 
----The first day of spans without a fixed length.
+---The first day of a span without a fixed length.
 local STARTS <const> = {
     month = function(year, month) return year, month end,
     quarter = function(year, month) return year, month - (month - 1) % 3 end,

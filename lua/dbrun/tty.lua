@@ -1,4 +1,4 @@
---- Terminals: is a descriptor one, how wide is it, does it show colours?
+--- Terminals: whether a descriptor is one, its size, its colours.
 ---
 --- Raises nothing else.
 
@@ -13,7 +13,7 @@ local function check_fd(fn, fd)
     args.optional(fn, "fd", fd, args.integer)
 end
 
---- Is the descriptor a terminal?
+--- Whether the descriptor is a terminal.
 ---@param fd? integer default 1, the standard output
 ---@return boolean
 ---```lua
@@ -46,7 +46,7 @@ function M.height(fd)
     return tty.height(fd or 1) or math.tointeger(tonumber(os.getenv("LINES"))) or 24
 end
 
---- Do colours and redrawn lines work on this descriptor? True for a terminal that supports them, unless NO_COLOR is set
+--- Whether colours and redrawn lines work on this descriptor: on a terminal that supports them, unless NO_COLOR is set
 --- and not empty.
 ---@param fd? integer default 1
 ---@return boolean
@@ -72,8 +72,8 @@ end
 
 local TEXT <const> = args.one_type_of("string", "number")
 
---- A text of a server or a file, as it may be printed on a terminal: control characters but newline and tab are
---- escaped ("\\x1b"), and so are bytes that are not UTF-8.
+--- Makes a text from a server or a file safe for a terminal: control characters except newline and tab are escaped
+--- ("\\x1b"), and so are bytes that are not UTF-8.
 ---@param text string|number
 ---@return string
 ---```lua

@@ -9,7 +9,7 @@ local M = {}
 
 local fail <const> = conninfo.fail
 
--- A folder of sockets, and a socket, that is never there: the servers of a spec that has no project (dbrun.testing).
+-- A socket folder and a socket that never exist: the servers of a spec without a project (dbrun.testing).
 M.NOWHERE = "/nonexistent/testing.project"
 
 ---@class dbrun.Server
@@ -165,7 +165,7 @@ local function postgres_scheme(what, scheme)
 end
 
 ---Translates `ssl=` of JDBC (true) and asyncpg (a value of sslmode) into sslmode, and `socket=` of dbmate into host.
----`binary_parameters` of Go's driver says how it sends values: nothing to dbrun.
+---`binary_parameters` of Go's driver sets how that driver sends values; dbrun ignores it.
 local function postgres_option(name, value)
     if name == "ssl" then
         return "sslmode", value == "true" and "require" or value
@@ -350,7 +350,7 @@ local REDIS_OPTIONS <const> = {
     "ssl_keyfile", "ssl_min_version", "timeout", "username",
 }
 
--- Options of redis-py's that say how Python treats replies and failures.
+-- Options of redis-py for its own treatment of replies and failures.
 local OF_PYTHON <const> = {
     decode_responses = true, encoding = true, encoding_errors = true, retry_on_timeout = true, retry_on_error = true,
 }
@@ -472,7 +472,7 @@ local REDIS <const> = {
 }
 
 ---A Redis URL, everything percent-encoded.
----@param parsed dbrun.RedisAddress|table `hosts` may be left out where `host` and `port` are given
+---@param parsed dbrun.RedisAddress|table `hosts` can be left out if `host` and `port` are given
 ---@return string
 function M.build_redis(parsed)
     args.check("url.build_redis", "parsed", parsed, "table")

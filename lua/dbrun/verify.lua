@@ -1,4 +1,4 @@
---- Verification: can this project reach and use its servers, and do they contain what it needs?
+--- Verification: checks that this project can reach and use its servers, and that they contain what it needs.
 ---
 ---     local results, run = require("dbrun.verify").run { strict = true }
 ---
@@ -27,10 +27,10 @@ local M = {}
 ---@field strict boolean
 ---@field seconds number
 ---@field status integer for os.exit: 0, 1, or 2 for a wrong configuration
----@field measured table<string, { value: number, warn?: number, fail?: number }> what was compared, by the limit's name
+---@field measured table<string, { value: number, warn?: number, fail?: number }> measured values, by the limit's name
 
 ---All checks in the order of the report; each comes after those it needs.
----@param expectations? dbrun.verify.Expectations their own checks come last
+---@param expectations? dbrun.verify.Expectations the project's own checks come last
 ---@return dbrun.verify.Check[]
 ---```lua
 ---print(#verify.checks() > 10)  --> true
@@ -56,7 +56,7 @@ function M.checks(expectations)
     return list
 end
 
----Does a word of --only or --skip select this check? "redis" selects "redis" and "redis.round_trip".
+---Whether a word of --only or --skip selects this check: "redis" selects "redis" and "redis.round_trip".
 local function means(word, name)
     return word == name or name:sub(1, #word + 1) == word .. "."
 end
@@ -132,7 +132,7 @@ local function status_of(results, fail_on)
     return status
 end
 
----The expectations. An error in the file is a check of its own that fails; the other checks run without it.
+---The expectations. An error in the file becomes a separate check that fails; the other checks run without the file.
 ---@param file? string
 ---@return dbrun.verify.Expectations
 ---@return dbrun.Error? problem
@@ -153,15 +153,15 @@ function M.expectations(file)
     return expect.none(), found
 end
 
----The checks that compare with the expectations; without these they would pass.
+---The checks that compare with the expectations, and that would pass without the file.
 local COMPARE <const> = {
     ["schema.tables"] = true, ["schema.columns"] = true, ["schema.indexes"] = true, ["schema.privileges"] = true,
     ["schema.extensions"] = true, ["schema.time_partitioning"] = true, ["schema.aggregates"] = true,
     ["schema.hypertables"] = true, ["schema.distribution"] = true,
 }
 
----With an error in the file of the expectations: a check that tells it, whichever were chosen, because limits and
----checks of the project stand there too; what compares with them needs it.
+---Adds a check that reports an error in the file of the expectations, even if it was not selected, because limits and
+---checks of the project are in that file too. The checks that compare with the expectations depend on it.
 ---@param checks dbrun.verify.Check[]
 ---@param problem dbrun.Error
 ---@return dbrun.verify.Check[]
@@ -185,7 +185,7 @@ local OPTIONS <const> = {
     expect = args.path, hooks = args.path, waiting = "function", fail_on = "string",
 }
 
----The results without those of optional checks that had nothing to check; asked for by its name, one is told.
+---The results without optional checks that had nothing to check, unless they were selected by name.
 local function told(checks, results, only)
     local list, asked = {}, {}
     for _, name in ipairs(only or {}) do asked[name] = true end
@@ -197,13 +197,13 @@ local function told(checks, results, only)
     return list
 end
 
----What hooks get for db.async when its configuration is wrong: using it raises that error.
+---The stand-in for db.async that hooks get when its configuration is wrong: any use raises that error.
 local function no_engine(problem)
     return setmetatable({ invalidate = function() end }, { __index = function() error(problem, 0) end })
 end
 
----Calls the hooks of an event; without a folder of hooks nothing is loaded for them. Returns the error of one,
----and whether a check is to tell the cause: there is no server, or the configuration is wrong.
+---Calls the hooks of an event; without a folder of hooks nothing is loaded. Returns the error of a hook, and whether a
+---check will report its cause: there is no server, or the configuration is wrong.
 local function call_hooks(dir, event, fields)
     local config = require "dbrun.config"
     local read, default = pcall(function() return config.DBRUN_HOOKS_DIR end)
@@ -218,8 +218,8 @@ local function call_hooks(dir, event, fields)
     return e, e.kind == "connect" or not opened
 end
 
----A hook that fails after the checks must not hide them: it is a result of its own, or needs the check that has told
----the same cause.
+---A hook that fails after the checks must not hide them: it becomes a separate result, or depends on the check that has
+---reported the same cause.
 local function failed_hook(event, e, results)
     for _, result in ipairs(results) do
         if result.status == "FAIL" and result.cause and e.message:find(result.cause, 1, true) then
