@@ -43,7 +43,7 @@ function M.hash(text)
     return hash
 end
 
----Describes the session that holds a lock; nil when there is none any more.
+---Describes the session that holds a lock; nil when no session holds it any more.
 ---@param conn table
 ---@param number integer
 ---@return string?
@@ -143,8 +143,8 @@ local function give_back(conn, call, inside)
     end)
 end
 
---- Closes a connection that may still hold the lock, whatever ended its use. Made before the lock is taken: memory may
---- run out at any call.
+--- Closes a connection that may still hold the lock, however its use ended. Made before the lock is taken, because
+--- memory can run out at any call.
 local Guard <const> = {}
 function Guard:__close()
     if self.armed then self.conn:invalidate() end
@@ -191,7 +191,8 @@ end
 ---@type table<table, table<integer, { turn: dbrun.Semaphore, users: integer, holder: integer|false }>>
 local queues <const> = setmetatable({}, { __mode = "k" })
 
---- A task's place at a lock. All of it is made before it counts and takes its turn: memory may run out at any call.
+--- A task's place in the queue of a lock. It is made completely before it is counted and queued, because memory can run
+---   out at any call.
 ---@class dbrun.db.AdvisoryPlace
 ---@field engine table
 ---@field call dbrun.db.AdvisoryCall

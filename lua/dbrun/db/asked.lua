@@ -1,5 +1,5 @@
---- Settings that the program asks the server for when it connects (`options` of libpq), and the SQL that tells whether
---- they hold: a pooler may drop them without a word.
+--- Settings that the program requests when it connects (`options` of libpq), and the SQL that checks them, because a
+--- pooler may drop them silently.
 local M = {}
 
 --- The words of `options`, as the server splits them: at blanks, a backslash escapes.
@@ -22,7 +22,7 @@ local function words_of(text)
     return words
 end
 
---- What dbrun sets itself after connecting, as the form of values needs it.
+--- Settings that dbrun sets itself after connecting, because the decoders of values need them.
 local own <const> = { datestyle = true, client_encoding = true, extra_float_digits = true, array_nulls = true }
 
 ---The settings in `options`, in order, each name once with its last value. Other switches of the server are left out.
@@ -56,18 +56,18 @@ local function literal(s)
     return "E'" .. s:gsub("[\\']", "%0%0") .. "'"
 end
 
---- The server writes the value as it writes the setting; what is set here is undone at the end of the statement.
+--- Makes the server normalise the value as it writes the setting; the change is undone at the end of the statement.
 local comparing <const> = "select %s, pg_catalog.current_setting(%s, true), pg_catalog.set_config(%s, %s, true), "
     .. "pg_catalog.pg_backend_pid()"
 
---- For settings that cannot be changed any more: the server tells where their value comes from.
+--- For settings that cannot be changed in a session: the server says where their value comes from.
 local asking <const> = "select %s, coalesce((select %s::text from pg_catalog.pg_settings s where "
     .. "pg_catalog.lower(s.name) operator(pg_catalog.=) pg_catalog.lower(%s) and "
     .. "s.source operator(pg_catalog.=) 'client'::text), pg_catalog.current_setting(%s, true)), %s::text, "
     .. "pg_catalog.pg_backend_pid()"
 
----Two statements, the second for when the server refuses the first. Each answers with rows (name, present value, value
----asked for, backend's process); nil when nothing is asked for.
+---Two statements; the second is used when the server refuses the first. Each returns rows (name, current value,
+---requested value, process of the backend); nil when no settings are requested.
 ---@param settings {name: string, value: string}[]
 ---@return string|nil comparing
 ---@return string|nil asking

@@ -46,7 +46,7 @@ function Pipeline:query(sql, ...)
 end
 Pipeline.exec = Pipeline.query
 
---- Of a pipeline that was kept.
+--- The error for a pipeline that is used after it was sent.
 local Sent <const> = {
     __index = function()
         errors.fail("usage", "this pipeline has been sent: nothing can be added to it any more",
@@ -98,7 +98,7 @@ local function send(conn, sql, rows)
         or conn:batch_many(sql, require "dbrun.db.values".write_many(conn, sql, rows), true)
 end
 
---- Does the SQL of the plan have this name?
+--- Whether the SQL of the plan has this name.
 local function has_name(plan, name)
     for i = 2, plan and #plan or 1 do
         if plan[i] == name then return true end
@@ -106,8 +106,8 @@ local function has_name(plan, name)
     return false
 end
 
---- Are these values by name? The `n` of table.pack makes a list, which may begin with nil; but :n is a name, too, and a
---- row of a result may have a column n, or nothing but NULLs.
+--- Whether these are values by name. The `n` of table.pack makes a list, which can begin with nil; but :n is also a
+--- name, and a row of a result can have a column n, or only NULLs.
 local function is_by_name(sql, row)
     if row[1] ~= nil then return false end
     if row.n == nil and next(row) ~= nil then return true end

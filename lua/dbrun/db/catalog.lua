@@ -1,12 +1,11 @@
---- SQL of dbrun's own, which neither a search_path nor a temporary table changes: a temporary table called `text` is a
---- type that the server finds before its own, and a schema in front of pg_catalog may have other functions and
---- operators.
+--- dbrun's own SQL, protected from search_path and temporary tables: a temporary table called `text` is a type that the
+--- server finds before its own, and a schema before pg_catalog may have other functions and operators.
 ---
 ---     catalog.sql "select {to_regclass}($1)::{text} {||} '.'"
 ---
---- Names and operators in braces are those of pg_catalog. What the grammar itself knows (int, varchar, coalesce,
---- extract, current_user) needs none. An operator in braces binds like `||`, whatever it is. `nullif`, `in`,
---- `between`, `using` and `is distinct from` look for an operator, too: write them with one.
+--- Names and operators in braces are those of pg_catalog. Keywords of the grammar (int, varchar, coalesce, extract,
+--- current_user) need no braces. Any operator in braces has the precedence of `||`. `nullif`, `in`, `between`, `using`
+--- and `is distinct from` also look up an operator: write the operator instead.
 local errors <const> = require "dbrun.error"
 
 local write <const> = require "dbrun.core".sql.catalog

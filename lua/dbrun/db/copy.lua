@@ -1,4 +1,4 @@
---- COPY FROM STDIN: rows, or text, from a producer that may wait.
+--- COPY FROM STDIN: rows, or text, from a producer that can wait.
 local args <const> = require "dbrun.args"
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
@@ -38,7 +38,7 @@ local COLUMN <const> = { name = "string", oid = "number", type = "string", is_ar
 ---@field oids integer[] empty when a column does not exist: the server reports it
 ---@field types string[]
 
---- The trees of the columns' types, how values are written, and the columns whose scalars need their type, too.
+--- The trees of the columns' types, how values are encoded, and the columns whose scalars are encoded by type too.
 local function add_trees(conn, plan, own)
     local w <const> = conn:values()
     plan.writing = { codecs = w.codecs, epoch = w.epoch or nil, outcome = "failed" }
@@ -72,7 +72,7 @@ local function plan_columns(conn, target, columns)
     return plan
 end
 
---- The format for rows: binary when every column can be written so.
+--- The format for rows: binary if every column supports it.
 local function format_of_rows(plan, wanted)
     if wanted == "text" or wanted == "csv" or #plan.oids == 0 then
         return wanted or "text"
@@ -117,7 +117,7 @@ function M.iterator_of(source, state)
     return sources.items("copy_in", source)
 end
 
---- Is the row a table by column name, rather than a sequence?
+--- Whether the row is a table by column name, not a sequence.
 local function is_by_name(row, names)
     if core.rows.kind(row) == "row" then
         return true -- all of its columns may be NULL
@@ -136,7 +136,8 @@ end
 local table_like <const> = { array = true, composite = true, range = true, multirange = true, hstore = true,
     vector = true, json = true }
 
---- The function that writes a value by its column's type. What it leaves alone the encoder refuses.
+--- The function that encodes a value by its column's type. Values that it does not convert are refused by the C
+---   encoder.
 local function writer(plan, format)
     local w <const> = plan.writing
     return function(v, column, row)
@@ -159,7 +160,7 @@ local function nothing() end
 --- Each sender stops early when the server has refused the COPY; the end of the COPY raises its error.
 local function send_rows(conn, encoder, plan, first, f, state)
     local row, empty = first, 0
-    -- Rows that are all NULL have no form: the first of the others tells it.
+    -- A row of only NULLs does not show whether rows are lists or by name: the first other row does.
     while type(row) == "table" and next(row) == nil and core.rows.kind(row) ~= "row" do
         row, empty = f(state, row), empty + 1
     end
@@ -179,7 +180,7 @@ local function send_rows(conn, encoder, plan, first, f, state)
     conn:copy_send(encoder)
 end
 
---- Sends it in parts, so that a long text is never copied as a whole.
+--- Sends a text in parts, so that a long one is never copied as a whole.
 local function send_text(conn, text)
     local at = 0
     repeat
@@ -230,7 +231,7 @@ local function run(conn, sql, send, ...)
     return told.run("copy_in", counts, sql, transfer, conn, sql, send, ...)
 end
 
----Raises when something stands in the data behind an end marker, which the server would not read; see M.watch.
+---Raises when data follows an end marker, because the server would not read it; see M.watch.
 ---@param conn dbrun.Connection
 ---@param text string
 ---@param csv? boolean
@@ -263,7 +264,7 @@ local function copy_rows(conn, call, first, f, state)
     return run(conn, sql, send_rows, encoder, plan, first, f, state)
 end
 
----Makes data behind an end marker, which the server would not read, an error of the encoder's raw and look.
+---Makes the encoder's raw and look raise an error for data after an end marker, which the server would not read.
 ---@param conn dbrun.Connection
 ---@param encoder table
 ---@param csv? boolean the data is CSV, not text; nil: neither
@@ -318,7 +319,7 @@ function M.arguments(table_name, columns, source, opts, ...)
     return call
 end
 
----Copies rows into a table, all or none. The producer may wait (query on other connections). An error in it ends the
+---Copies rows into a table, all or none. The producer can wait (query on other connections). An error in it ends the
 ---COPY and is raised.
 ---
 ---Rows are sequences in the order of `columns` (nil or db.null = NULL), or tables by column name. Values are as in

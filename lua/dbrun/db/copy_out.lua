@@ -27,7 +27,7 @@ local function query_of_table(conn, name, columns)
     return ("SELECT %s FROM %s"):format(#list > 0 and statement.column_list(list) or "*", target)
 end
 
---- A query without the semicolons at its end, and what stands behind them: COPY (..) takes none.
+--- A query without its final semicolons and what follows them, because COPY (..) does not allow them.
 local function without_end(query)
     local stop = 0
     for behind, kind, at in core.sql.scan, query, 1 do
@@ -116,7 +116,7 @@ local VALUE <const> = {
         return v == nil or v == core.null or t == "string" or t == "number" or t == "boolean" or t == "table"
     end, "a value: a string, number, boolean, nil, db.null, or a table",
 }
----Raises when a table of :name parameters stands where the options are.
+---Raises when a table of :name parameters is passed in place of the options.
 local function check_not_values(source, opts)
     local plan <const> = core.pg.named(source)
     for i = 2, plan and #plan or 1 do

@@ -47,7 +47,7 @@ function M.check(fname, opts)
     return args.options(fname, opts, KNOWN[fname])
 end
 
----Raises when the SQL is a COPY, whose data that place cannot transfer.
+---Raises when the SQL is a COPY, because this call cannot transfer its data.
 ---@param sql string
 ---@param place string
 function M.refuse_copy(sql, place)
@@ -114,7 +114,7 @@ end
 ---@param opts table
 ---@return string
 function M.copy_out(query, opts)
-    -- The line break ends a comment at the end of the query.
+    -- The line break ends a comment in the last line of the query.
     return ("COPY (%s\n) TO STDOUT WITH (%s)"):format(query, options_sql(opts))
 end
 

@@ -13,7 +13,7 @@ local FETCH <const> = 1000
 ---Raises errors of kind `connect`, `pool` (no connection in time), `timeout`, `cancelled`, `query` and `constraint`
 ---(the server refused), and `protocol` (a value cannot be read); `outcome` says whether the work may have happened.
 ---@field private conn dbrun.Connection|false false = closed
----@field private last boolean has the server given its last row?
+---@field private last boolean whether the server has sent its last row
 ---@field private name string
 ---@field private fetch string
 ---@field private size integer
@@ -52,7 +52,7 @@ local function open(conn, options, sql, ...)
     require "dbrun.db.copy_statement".refuse_copy(sql, "a cursor")
     local given = table.pack(...)
     local size <const> = split_options(given)
-    -- By the query, not by the DECLARE, whose text is another one each time.
+    -- Recorded under the query, not under the DECLARE, whose text differs each time.
     sql, given = require "dbrun.db.values".prepare(conn, sql, given)
     cursors = cursors + 1
     local name <const> = "dbrun_cursor_" .. cursors

@@ -1,4 +1,4 @@
---- The options that stand before the SQL of a statement: how its rows are made.
+--- The options before the SQL of a statement: the form of its rows.
 local args <const> = require "dbrun.args"
 
 local M = {}

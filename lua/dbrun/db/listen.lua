@@ -12,7 +12,7 @@ local task <const> = require "dbrun.task"
 
 local QUIET <const> = 15 -- seconds of silence after which the server is pinged
 local CONFIRM <const> = 10 -- seconds to wait for its answer, and for LISTEN
-local POOLER <const> = 5 -- seconds to wait for the notification that tells what kind of pooler there is
+local POOLER <const> = 5 -- seconds to wait for the notification that shows which kind of pooler there is
 local LONGEST_NAME <const> = 63 -- bytes; the server would truncate a longer name without an error
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1
 
@@ -28,10 +28,10 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1
 ---@field private engine dbrun.Engine
 ---@field private channels string[]
 ---@field private feed table|false the connection; false while there is none
----@field private lost string|false why there is none
+---@field private lost string|false why there is no connection
 ---@field private heard number when the server last sent something
 ---@field private asked number|false when it was pinged
----@field private taking boolean does a task wait for events?
+---@field private taking boolean whether a task waits for events
 ---@field private quiet number
 ---@field private confirm number
 ---@field private changed table condition that close() notifies
@@ -93,7 +93,7 @@ local function drop(self)
     if feed then feed:close() end
 end
 
---- Is there a pooler in between? Its number of the server's process is none of the server's.
+--- Whether there is a pooler in between: it reports a process number that the server does not have.
 local function is_pooled(conn)
     return conn:value "select pg_catalog.pg_backend_pid()" ~= conn:backend_pid()
 end
@@ -102,8 +102,8 @@ end
 local checks = 0
 local mark <const> = math.random(0) & 0xffffffff
 
---- A transaction pooler gives the session that ran LISTEN to others, and its notifications to nobody; a session pooler
---- does not. A notification from another connection tells which one it is, before anything is missed.
+--- A transaction pooler gives the session that ran LISTEN to other clients, and drops its notifications; a session
+--- pooler does not. A notification from another connection shows which one it is, before anything is missed.
 local function check_pooler(self)
     checks = checks + 1
     local channel <const> = ("dbrun_check_%08x_%d"):format(mark, checks)
@@ -135,7 +135,7 @@ local function open(self)
     if #self.channels > 0 then self.feed:exec(statements("listen", self.channels), self.confirm) end
 end
 
----Would a retry fail again? A timeout of the task around the loop is not one of the connection.
+---Whether a retry would fail again. A timeout of the task around the loop is not a timeout of the connection.
 local function is_final(e)
     if not errors.is(e) or (e.kind == "timeout" and (e.outcome ~= "not_sent" or core.task.told_to_end())) then
         return true
@@ -338,7 +338,7 @@ function M.new(engine, ...)
         changed = core.task.condition(),
     }, Metatable)
     local ok, e = pcall(open, self)
-    if not ok and errors.is(e, "connect") and self.feed then -- the connection from the pool was dead
+    if not ok and errors.is(e, "connect") and self.feed then -- the pool's connection was broken
         drop(self)
         ok, e = pcall(open, self)
     end

@@ -1,6 +1,6 @@
 --- Values as the text that PostgreSQL reads, by their types: sections 8.15 to 8.17 of its manual. A type is a table as
---- core.pg.type_tree makes it: {kind=, name=, elem=, delim=, names=, fields=}. What the decoder makes of a value
---- (runtime/bind/pg/decode.c) is written here as the same value.
+--- core.pg.type_tree makes it: {kind=, name=, elem=, delim=, names=, fields=}. A value that the decoder
+--- (runtime/bind/pg/decode.c) has read is written here as the same value.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local json <const> = require "dbrun.json"
@@ -18,7 +18,7 @@ local DEEPEST <const> = 100
 ---@field codecs? table<string, {encode?: fun(v: any): any}> of the engine
 ---@field epoch? boolean timestamps are numbers
 ---@field place string "parameter $1"
----@field outcome? string of the error when a value is refused (not_sent)
+---@field outcome? string outcome of the error when a value is refused (not_sent)
 ---@field [integer] string|integer the keys down to the value that is written
 
 local function refuse(w, what, hint)
@@ -35,7 +35,7 @@ local function refuse(w, what, hint)
 end
 M.refuse = refuse
 
----Was it made by db.array, db.json, ...?
+---Whether a value was made by db.array, db.json, ...
 ---@param v any
 ---@return boolean
 function M.is_wrapped(v)
@@ -66,7 +66,7 @@ end
 
 local text_of
 
----Does the type, or one that it contains, need its encoder for scalars?
+---Whether the type, or one that it contains, needs its encoder even for scalars.
 ---@param tree table
 ---@param w dbrun.Writing
 ---@return boolean
@@ -84,7 +84,7 @@ function M.is_special(tree, w)
     return false
 end
 
---- The text of a value below the one that is written now.
+--- The text of a value inside the one that is being written.
 local function below(tree, v, w, key)
     local depth <const> = #w
     if depth >= DEEPEST then
@@ -126,7 +126,7 @@ local function is_list_of_lists(v)
     return type(first) == "table" and not is_wrapped(first)
 end
 
---- The number of dimensions: stated, or (elements that are no tables) as deep as the lists are nested.
+--- The number of dimensions: as stated, or, if the elements are not tables, the depth of the lists.
 local function dimensions(tree, v, w, stated)
     if stated then
         return stated
@@ -148,10 +148,10 @@ function M.quoted(text)
 end
 local quoted <const> = M.quoted
 
----An array of which nothing is known: its elements are texts.
+---An array without a known type: its elements are texts.
 M.untyped = { kind = "array", delim = ",", name = "array", elem = { kind = "text", name = "text" } }
 
---- A list inside of a json[] may be a JSON array, or a second dimension.
+--- A list inside a json[] can be a JSON array or a second dimension.
 local function check_json_element(tree, v, w)
     if tree.kind == "json" and type(v) == "table" and rawlen(v) > 0
         and (not getmetatable(v) or core.rows.columns(v)) then
@@ -228,7 +228,7 @@ local function field_text(text)
     return text and '"' .. text:gsub('[\\"]', "%0%0") .. '"' or ""
 end
 
---- The fields in their order; `by_position`: the values stand at 1 to n.
+--- The fields in their order; `by_position`: the values are at 1 to n.
 local function fields(tree, v, w, by_position)
     local out = {}
     for i, name in ipairs(tree.names) do
@@ -378,7 +378,7 @@ local function table_text(tree, v, w)
     return write(tree, v, w)
 end
 
---- A value that db.typed, db.array, ... made, as a part of another one, whose type is known.
+--- A value of db.typed, db.array, ... inside another value whose type is known.
 local function wrapped_text(tree, p, w)
     local mine <const> = p.kind == "json" or p.kind == "bytea"
     if p[1] == nil then
@@ -416,7 +416,7 @@ local function leaves(tree, v, w, level)
     return out
 end
 
----An array as a list whose elements are texts that their type reads: for COPY in binary.
+---An array as a list whose elements are texts in the input format of their type: for COPY in binary.
 ---@param tree table
 ---@param v any a list, or what db.array made
 ---@param w dbrun.Writing

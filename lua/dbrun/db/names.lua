@@ -1,10 +1,10 @@
---- What other libraries (psycopg, asyncpg, SQLAlchemy, node-postgres, pgmoon, LuaSQL) call what dbrun has under another
---- name: a script that uses such a name is told what to write here.
+--- Names from other libraries (psycopg, asyncpg, SQLAlchemy, node-postgres, pgmoon, LuaSQL) for what dbrun calls
+--- otherwise: the error for such a name says what to write here.
 local args <const> = require "dbrun.args"
 
 local M = {}
 
---- By kinds of names; `{}` is how examples write the object: "engine".
+--- By kind of object; `{}` is its name in examples: "engine".
 local STATEMENTS <const> = {
     { "fetch fetchall fetch_all fetchmany select all get_all query_all find mappings",
         "{}:query(sql, ...) gives all rows as a list, {}:rows(sql, ...) one after the other" },
@@ -127,14 +127,15 @@ local KINDS <const> = {
     listener = { "a listener", "listener", LISTENER },
 }
 
---- Methods for dbrun's own modules, which no hint names.
+--- Methods for dbrun's own modules, which hints do not name.
 local INTERNAL <const> = {}
 for name in ([[target codecs is_sync values drained deadline guard parameter batch batch_many copy_begin copy_send
     copy_end copy_out_begin reads_binary parameter_types load_types epochs is_stale listen_feed]]):gmatch "%S+" do
     INTERNAL[name] = true
 end
 
----Answers for a name that an object does not have: raises with what was meant, or gives nil when nothing resembles it.
+---Answers for a name that an object does not have: raises with the probable name, or returns nil when nothing resembles
+---it.
 ---@param kind "module"|"engine"|"connection"|"session"|"pipeline"|"cursor"|"listener"
 ---@param key any
 ---@param names table<string, any> the keys are the names that it has

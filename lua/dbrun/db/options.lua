@@ -5,7 +5,7 @@ local core <const> = require "dbrun.core"
 local url <const> = require "dbrun.url"
 
 ---@class dbrun.db.options
----@field opened boolean an engine was made
+---@field opened boolean whether an engine was made
 local M = { opened = false }
 
 --- Results of at least this size are logged.
@@ -67,7 +67,7 @@ local function add_session_settings(params)
     params[#params + 1] = { "options", table.concat(list, " ") }
 end
 
----What tells on each new connection whether the settings in `options` hold.
+---The statements that check on each new connection whether the settings in `options` hold.
 local function asked_of(params)
     local text = os.getenv "PGOPTIONS"
     for _, pair in ipairs(params) do
@@ -96,7 +96,7 @@ local function target_of(parsed)
     return #list > 0 and table.concat(list, ",") or place()
 end
 
----The hint when no server can be reached: where nothing says which server, a private stack that runs here is named.
+---The hint when no server can be reached: if nothing configures the server, it names a private stack that runs here.
 local function advice_for(parsed, given)
     for _, server in ipairs(parsed.hosts or {}) do
         if server.host == url.NOWHERE then return require("dbrun.testing.environment").HINT end
@@ -108,7 +108,8 @@ local function advice_for(parsed, given)
     return require "dbrun.stack.hint".of "postgres"
 end
 
---- The connect_timeout of a URL: libpq itself obeys it only where it blocks. Without a limit (0) ours stays.
+--- The connect_timeout of a URL: libpq itself obeys it only in blocking calls. If it is 0 (no limit), the engine's own
+---   limit stays.
 local function positive(text)
     local seconds <const> = text and tonumber(text)
     return seconds and seconds > 0 and seconds or nil
@@ -165,7 +166,7 @@ function M.prepare(options, what)
     }
 end
 
----Makes an engine, whatever the run: for what is not the script's work.
+---Makes an engine that is real in a dry run too: for work that is not the script's.
 ---@param options table as db.engine takes them
 ---@return dbrun.Engine
 function M.real(options)

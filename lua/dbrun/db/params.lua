@@ -7,7 +7,7 @@ local param <const> = core.pg.param
 
 local M = {}
 
---- OIDs of the built-in types by their names in SQL (pg_type.dat): these need no question to the server.
+--- OIDs of the built-in types by their names in SQL (pg_type.dat): these need no query.
 local oids <const> = {
     bool = 16, bytea = 17, ['"char"'] = 18, name = 19, int8 = 20, int2 = 21, int4 = 23, text = 25, oid = 26, json = 114,
     xml = 142, cidr = 650, float4 = 700, float8 = 701, money = 790, macaddr = 829, inet = 869, bpchar = 1042,
@@ -50,7 +50,7 @@ end
 
 local kept_marks <const> = { ["dbrun.array"] = true, ["dbrun.object"] = true, ["dbrun.pg.array"] = true }
 
---- Copies tables; values that were wrapped already are never changed.
+--- Copies tables; wrapped values are never changed.
 local function copy(fname, v, depth)
     if type(v) ~= "table" or literal.is_wrapped(v) then
         return v
@@ -68,7 +68,7 @@ local function copy(fname, v, depth)
     return type(meta) == "table" and kept_marks[meta.__name] and setmetatable(out, meta) or out
 end
 
---- A parameter with the fields that its kind keeps; `text` false: written when its type is known.
+--- A parameter with the fields of its kind; `text` false: it is encoded when its type is known.
 local function with_fields(text, oid, fields)
     local made <const> = param(text, oid, false)
     for key, value in pairs(fields) do
@@ -77,7 +77,7 @@ local function with_fields(text, oid, fields)
     return made
 end
 
---- A parameter of a kind; its text is written now when the type is built in.
+--- A parameter of a kind; its text is encoded now if the type is built in.
 local function stated(kind, v, name, extra)
     local fname <const> = "db." .. kind
     local oid <const>, array_oid <const> = M.builtin(name)
@@ -140,13 +140,13 @@ function M.json(v)
     return p
 end
 
---- Bytes that no text has, and texts that have another meaning for some type: a backslash in bytea, a list of points
---- or boxes, whose arrays have other delimiters.
+--- Bytes that cannot occur in text, and texts that mean something else for some type: a backslash in bytea, a list of
+--- points or boxes, whose arrays have other delimiters.
 local function is_plain_text(s, alone)
     return not s:find "[\\\0]" and utf8.len(s) ~= nil and (alone or s:sub(1, 1) ~= "(")
 end
 
---- Can the list be written without knowing its type? And the type that its elements state.
+--- Whether the list can be encoded without knowing its type, and the type that its elements state.
 local function scan(list, found, level)
     for _, v in next, list do
         local t <const> = type(v)
@@ -172,7 +172,7 @@ end
 
 local BOUND <const> = args.whole(-0x80000000, 0x7fffffff)
 local BOUNDS <const> = {
-    -- A list of sizes, as the decoder notes them, counts as their number.
+    -- A list of sizes, as the decoder records it, gives the number of dimensions.
     dims = {
         function(v)
             local n <const> = type(v) == "table" and #v or v
@@ -203,7 +203,8 @@ local LIST <const> = { function(v) return type(v) == "table" end, "a list" }
 
 ---An array from a sequence (nested for several dimensions); db.null stands for NULL elements.
 ---@param t any[]
----@param type_name? string of the elements; without it the elements' (db.typed) or what the server expects
+---@param type_name? string of the elements; without it the type of the elements (db.typed) or the one that the server
+---expects
 ---@param opts? {dims?: integer, lower?: integer|integer[]} number of dimensions, first index of each
 ---@return table
 ---```lua
@@ -277,7 +278,7 @@ function M.composite(t, type_name)
     return of_table("composite", t, type_name)
 end
 
---- Is it a column of a row by name, which is NULL there?
+--- Whether it is a column of a row by name that is NULL there.
 local function is_null_column(row, name)
     if core.rows.kind(row) ~= "row" then return false end
     for _, column in ipairs(core.rows.names(row)) do
@@ -286,7 +287,7 @@ local function is_null_column(row, name)
     return false
 end
 
---- What to do with a table that has no value for a :name, by core.rows.kind.
+--- The remedy for a table that has no value for a :name, by core.rows.kind.
 local NO_VALUE <const> = {
     result = "this is a whole result: give one of its rows, result[1], or run the statement for all of them: "
         .. "execute_many(sql, result)",

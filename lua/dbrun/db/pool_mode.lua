@@ -1,5 +1,5 @@
---- How a pooler between this program and the server gives out its connections. PgBouncer and its kind do not tell it
---- over an ordinary connection, so it is tried: an idle connection keeps its backend in session mode only.
+--- The pool mode of a pooler between this program and the server. PgBouncer and similar poolers do not show it on an
+--- ordinary connection, so it is tested: an idle connection keeps its backend only in session mode.
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -8,7 +8,7 @@ local M = {}
 
 ---@alias dbrun.PoolMode "session"|"transaction"|"statement"
 
--- Other clients of the pooler may take a backend, and give it back, between two looks: one look proves nothing.
+-- Other clients of the pooler can take a backend, and return it, between two looks: one look proves nothing.
 local TIMES <const> = 5
 
 local LOOK <const> = catalog.sql [[
@@ -16,9 +16,9 @@ select {pg_backend_pid}() as pid, (select query from {pg_stat_activity} where pi
 
 ---@class dbrun.PoolLook
 ---@field pid integer the backend that answers
----@field query? string the last statement of the backend that is asked about
+---@field query? string the last statement of that backend
 
----To be called in a transaction on another connection than M.of is about.
+---Call it in a transaction on another connection than the one that M.of tests.
 ---@param conn table
 ---@param pid integer of a backend
 ---@return dbrun.PoolLook
@@ -26,7 +26,7 @@ function M.look(conn, pid)
     return conn:one(LOOK, pid)
 end
 
----Has a pooler refused a transaction?
+---Whether a pooler has refused a transaction.
 ---@param e any
 ---@return boolean
 function M.takes_no_transactions(e)

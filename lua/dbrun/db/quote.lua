@@ -1,6 +1,6 @@
---- Values written into SQL text, for places where no parameter can stand. A text is quoted so that it means the same
---- with standard_conforming_strings on and off: as '...' without a backslash, else as E'...'. No byte of a character is
---- a quote or a backslash: connections are in UTF-8 only.
+--- Values written into SQL text, for places where SQL allows no parameter. A text is quoted so that it means the same
+--- with standard_conforming_strings on and off: as '...' if it has no backslash, else as E'...'. Connections use UTF-8
+--- only, so no byte of a multi-byte character is a quote or a backslash.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local literal <const> = require "dbrun.db.literal"
@@ -29,7 +29,7 @@ function M.text(s, place)
     return " E'" .. quoted:gsub("\\", "\\\\") .. "'" -- the blank keeps the E from joining a word before it
 end
 
---- A number that binds as one: a minus behind another would begin a comment.
+--- A number that stays one token: a minus after another minus would begin a comment.
 local function number(v)
     if v ~= v then
         return "'NaN'::pg_catalog.float8"
@@ -47,7 +47,7 @@ local function hex(bytes)
     return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
---- The name of a type, which stands in the SQL as the script writes it: no more than a name.
+--- The name of a type, which is put into the SQL as the script writes it, so it must be only a name.
 local function check_type(name, place)
     local depth = 0
     for behind, kind, at in core.sql.scan, name, 1 do
@@ -62,7 +62,7 @@ local function check_type(name, place)
     return name
 end
 
---- The text of an array whose elements' type is the script's own: as texts.
+--- The text of an array whose element type is not built in: its elements are written as texts.
 local function array_text(p, place)
     return literal.array(literal.untyped, p.value, { place = place }, p)
 end
@@ -84,10 +84,10 @@ local function wrapped(p, place)
     return ("%s::%s%s"):format(constant, check_type(p.name, place), p.kind == "array" and "[]" or "")
 end
 
----A value as it stands in SQL text, quoted.
+---A value quoted for SQL text.
 ---@param v any a string, number, boolean, nil or db.null, or what db.bytea, db.typed, db.array, db.json, db.range made
 ---@return string
----Raises an error of kind `usage` for what cannot be written: a NUL byte, a table that no wrapper made.
+---Raises an error of kind `usage` for values that cannot be written: a NUL byte, a table that no wrapper made.
 ---```lua
 ---print(db.literal "it's", db.literal(db.null))  --> 'it''s'  NULL
 ---```
@@ -111,7 +111,7 @@ end
 
 -- ---- the parameters of a statement --------------------------------------------------------------------
 
---- A parameter as it was written for its type (dbrun.db.values), with that type.
+--- A parameter as dbrun.db.values encoded it, with its type.
 local function parameter(v, type_name, n)
     local place <const> = ("copy_out: parameter $%d"):format(n)
     local text

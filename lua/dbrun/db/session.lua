@@ -1,5 +1,5 @@
 --- Sessions: a transaction that begins with the first statement and lasts until commit or rollback. Nothing is sent
---- before the first statement, rows stay usable after commit, closing without commit rolls back.
+--- before the first statement, rows stay usable after commit, and closing without commit rolls back.
 local args <const> = require "dbrun.args"
 local errors <const> = require "dbrun.error"
 local names <const> = require "dbrun.db.names"
@@ -27,7 +27,7 @@ local Metatable <const> = { __index = names.answer("session", Session), __name =
 local M = {}
 
 ---@param engine table
----@param ends? table what begins, commits and rolls back a connection's transaction: dbrun.db.transaction
+---@param ends? table the functions that begin, commit and roll back a transaction: dbrun.db.transaction
 ---@return dbrun.Session
 function M.new(engine, ends)
     return setmetatable({ engine = engine, conn = false, open = true, ends = ends or transaction }, Metatable)

@@ -1,5 +1,5 @@
---- Rows and results as text, for print: bounded, never waits, asks no metamethod of the script, and never looks at the
---- terminal.
+--- Rows and results as text, for print: bounded, never waits, calls no metamethod of the script, and does not depend on
+--- the terminal.
 local core <const> = require "dbrun.core"
 local reserved <const> = require "dbrun.reserved"
 
@@ -33,7 +33,7 @@ local function beginning(text)
     return text:sub(1, stop), true
 end
 
---- A text on one line: printable, the columns it takes, was it cut?
+--- A text on one line: the printable text, the columns it takes, and whether it was cut.
 local function one_line(text, most)
     local start <const>, long <const> = beginning(text)
     local shown <const>, width <const> = cell(start, most)
@@ -66,7 +66,7 @@ local function key_text(key)
     return ("[%s]"):format(quoted(key))
 end
 
---- Keys in an order that is the same each time: numbers, then texts. At most 1,000 that are not in skip are looked at.
+--- Keys in a fixed order: numbers, then texts. At most 1,000 that are not in skip are read.
 local function sorted_keys(t, skip)
     local keys <const>, seen = {}, 0
     for key in next, t do
@@ -108,7 +108,7 @@ local function table_text(t, depth)
     local out <const> = list_text(t, depth)
     local skip <const> = kind_of(t) == "result" and { columns = true, command = true, affected = true } or {}
     for i = 1, rawlen(t) > 1000 and 0 or rawlen(t) do skip[i] = true end
-    if rawlen(t) > 1000 then -- a long list; whether it has other keys too is not looked for
+    if rawlen(t) > 1000 then -- a long list; other keys are not searched for
         return "{" .. table.concat(out, ", ") .. "}"
     end
     local keys <const>, more <const> = sorted_keys(t, skip)
@@ -134,7 +134,7 @@ function value_text(v, depth)
     return ("<%s>"):format(t)
 end
 
---- Adds the keys that are none of the columns.
+--- Adds the keys that are not columns.
 local function add_other_keys(out, t, depth, skip)
     local keys <const>, more <const> = sorted_keys(t, skip)
     for i, key in ipairs(keys) do
@@ -175,7 +175,7 @@ local function plural(n, word)
     return ("%d %s%s"):format(n, word, n == 1 and "" or "s")
 end
 
---- "UPDATE: 3 rows affected"; "" for what only reads, or was changed by the script.
+--- "UPDATE: 3 rows affected"; "" for a statement that only reads, or a result that the script has changed.
 local function command_text(t)
     local command <const>, affected <const> = rawget(t, "command"), rawget(t, "affected")
     if type(command) ~= "string" then
@@ -197,7 +197,7 @@ local function heads_of(t, by_position, shown)
                 heads[#heads + 1] = { name = name, key = by_position and i or name }
                 skip[name] = heads[#heads]
             end
-            -- The value of the last column of a name counts.
+            -- Of columns with one name, the value of the last one counts.
             (skip[name] or heads[#heads]).right = NUMBERS[rawget(column, "oid")]
         end
         if by_position then skip[i] = true end
@@ -298,7 +298,7 @@ local function result_text(t)
     local shown = math.min(rawlen(t), ROWS)
     for i = 1, shown do
         if type(rawget(t, i)) ~= "table" then
-            return table_text(t, 1) -- the script has put something else into it
+            return table_text(t, 1) -- the script has replaced it
         end
     end
     return grid(t, shown)

@@ -1,5 +1,5 @@
---- What gives the rows of execute_many and copy_in: a list, or an iterator with what stands behind it in a generic
---- `for`, so that other:rows(...) can be passed on.
+--- The source of the rows of execute_many and copy_in: a list, or an iterator with the other values of a generic `for`,
+--- so that other:rows(...) can be passed on.
 local args <const> = require "dbrun.args"
 
 local M = {}
@@ -13,7 +13,7 @@ local function can_be_closed(v)
     return type(meta) == "table" and meta.__close ~= nil
 end
 
----Raises unless the values behind an iterator are those of a generic `for`: state, first value, closing value.
+---Raises unless the values after an iterator are those of a generic `for`: state, first value, closing value.
 ---@param fn string
 ---@param takes string what the function takes, for the error
 ---@param hint string

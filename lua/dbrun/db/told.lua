@@ -6,13 +6,13 @@ local task <const> = core.task
 
 local M = {}
 
----When the work begins; false: the log does not want it.
+---Called when the work begins; false: the log level does not include it.
 ---@return number|false
 function M.begin()
     return core.log.level() == "debug" and task.now()
 end
 
----The work has ended.
+---Called when the work has ended.
 ---@param began number|false from M.begin
 ---@param what string
 ---@param counts table<string, integer|nil> fields
@@ -20,7 +20,7 @@ end
 ---@param e? any the error with which it failed
 function M.done(began, what, counts, sql, e)
     if not began then return end
-    local us <const> = math.floor((task.now() - began) * 1000000) -- whole, for the locale's point is not JSON's
+    local us <const> = math.floor((task.now() - began) * 1000000) -- no float: a locale may have no point
     local list <const> = { "ms", "raw", ("%d.%03d"):format(us // 1000, us % 1000) }
     local function put(key, kind, text)
         list[#list + 1], list[#list + 2], list[#list + 3] = key, kind, text
@@ -38,7 +38,7 @@ function M.done(began, what, counts, sql, e)
     core.log.fields("debug", "postgres: " .. what .. (e and " failed" or ""), list)
 end
 
----Runs the work, and tells how it ended.
+---Runs the work, and logs how it ended.
 ---@param what string
 ---@param counts fun(...): table<string, integer> from what it returned
 ---@param sql string|nil

@@ -15,8 +15,8 @@ local KNOWN <const> = {
     read_only = "boolean", deferrable = "boolean", retry = args.whole(0), timeout = args.some_seconds,
 }
 
----The access mode that a transaction says. In a program with --read-only none asks to write, so that the session's own
----mode holds: READ WRITE would end it.
+---The access mode of a transaction. With --read-only no transaction states READ WRITE, because that would override the
+---session's read-only mode.
 ---@param read_only boolean|nil
 ---@return string? mode
 function M.access(read_only)
@@ -56,7 +56,7 @@ local function rollback(conn, sql)
     end)
 end
 
----Raises the error of a transaction whose failed statement nobody heard of.
+---Raises the error of a transaction with a failed statement whose error the script has caught.
 ---@param message string "nothing was committed"
 function M.raise_nothing_done(message)
     errors.raise {
@@ -68,7 +68,7 @@ end
 
 local ENDED <const> = "the transaction was ended inside of it"
 
----The error of a transaction that a statement inside of it has ended; `e` is what was raised, if anything.
+---The error of a transaction that a statement inside it has ended; `e` is the error that was raised, if any.
 ---@param e any
 ---@return any
 function M.ended(e)
@@ -83,16 +83,16 @@ function M.ended(e)
     }
 end
 
---- Lets the transaction be ended again. True when it has been ended already, by a statement inside of it.
+--- Allows the transaction to be ended. True if a statement inside it has already ended it.
 local function unguard(conn)
     local ok <const>, e <const>, ended <const> = pcall(conn.guard, conn, false)
-    if not ok and not errors.is(e, "usage") then -- not only that the script has released the connection
+    if not ok and not errors.is(e, "usage") then -- more than a released connection
         error(e, 0)
     end
     return ok and ended
 end
 
----Begins a transaction that only M.commit and M.rollback end.
+---Begins a transaction that only M.commit and M.rollback can end.
 ---@param conn table
 ---@param opts table
 function M.begin(conn, opts)
@@ -100,7 +100,7 @@ function M.begin(conn, opts)
     conn:guard(true)
 end
 
----Rolls a transaction of M.begin back. Raises when a statement inside of it has ended it.
+---Rolls a transaction of M.begin back. Raises when a statement inside it has ended it.
 ---@param conn table
 function M.rollback(conn)
     conn:drained()
@@ -113,7 +113,7 @@ function M.rollback(conn)
     end
 end
 
----Names the COMMIT in an error of the server that came at the end of a transaction.
+---Names the COMMIT in an error that the server raised at the end of a transaction.
 ---@param e any
 ---@return any e
 function M.at_commit(e)
@@ -123,8 +123,8 @@ function M.at_commit(e)
     return e
 end
 
----Commits a transaction of M.begin. Raises when a statement of it failed, because the server would silently roll back
----then, and when one has ended it.
+---Commits a transaction of M.begin. Raises when a statement in it failed, because the server would silently roll back,
+---and when a statement has ended it.
 ---@param conn table
 function M.commit(conn)
     conn:drained()
@@ -140,8 +140,8 @@ function M.commit(conn)
     if not ok then error(M.at_commit(e), 0) end
 end
 
---- After its deadline the caller does not wait until a statement is drained: the pool rolls back a connection that is
---- about to be released.
+--- After its deadline the caller does not wait until a statement is drained: the pool rolls back when the connection is
+--- released.
 local function undo(conn, opts, e)
     if not (opts.own and (errors.is(e, "timeout") or errors.is(e, "cancelled"))) then
         rollback(conn, "ROLLBACK")
@@ -176,14 +176,14 @@ end
 local savepoints = 0
 local process_mark <const> = math.random(0) & 0xffffffff
 
----The name of a savepoint: each has its own, so that none can be taken for another one.
+---The name of a savepoint: each is unique, so that they cannot be confused.
 ---@return string
 function M.next_savepoint()
     savepoints = savepoints + 1
     return ("dbrun_%08x_%d"):format(process_mark, savepoints)
 end
 
----Releases a savepoint. Raises when the script did, or went back behind it.
+---Releases a savepoint. Raises when the script has released it, or rolled back to an earlier one.
 ---@param conn table
 ---@param savepoint string
 function M.release(conn, savepoint)
@@ -236,7 +236,7 @@ function M.check_nested_options(opts)
     end
 end
 
---- The outer transaction may be one that the script began by SQL: it must not end inside of the nested one either.
+--- The script may have begun the outer transaction by SQL: it must not end inside the nested one either.
 local function run_nested(conn, opts, fn)
     M.check_nested_options(opts)
     if conn:guard() then
@@ -253,10 +253,10 @@ local function run_nested(conn, opts, fn)
 end
 
 local transient <const> = { ["40001"] = true, ["40P01"] = true }
---- Of a statement that was prepared: its columns have changed, or a pooler has lost it. It is prepared anew.
+--- Errors of a prepared statement whose columns have changed, or that a pooler has lost. It is prepared again.
 local of_prepared <const> = { ["0A000"] = true, ["26000"] = true }
 
---- May the transaction, which is rolled back, succeed when it runs again?
+--- Whether the transaction, which is rolled back, may succeed when it runs again.
 local function is_worth_a_retry(conn, e)
     if not errors.is(e) or not e.sqlstate then
         return false
@@ -315,7 +315,7 @@ function M.arguments(opts, fn)
     return args.options_and_function("transaction", opts, fn, KNOWN)
 end
 
----Runs fn(conn) by `run`, within the time limit of the options, and again as they say.
+---Runs fn(conn) by `run`, within the options' time limit, and with their retries.
 ---@param conn table
 ---@param opts table as returned by M.arguments
 ---@param fn function

@@ -1,8 +1,8 @@
---- The types of parameters as the server tells them, kept for a while with their engine: those that a statement
---- expects, and those that wrappers name.
+--- The types of parameters, as the server reports them, cached for each engine: those that a statement expects, and
+--- those that wrappers name.
 ---
---- An answer holds until the schema changes through this program, and at most `statement_cache_age` seconds. That of a
---- connection whose session was changed (SET search_path) holds for that session only.
+--- An answer is valid until this program changes the schema, and at most for `statement_cache_age` seconds. The answer
+--- of a connection whose session was changed (SET search_path) is valid for that session only.
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -18,7 +18,7 @@ local names_sql <const> = catalog.sql [[
 select n.place::{oid} as place, t.oid, t.typarray as array
 from {unnest}($1::{text}[]) with ordinality n(name, place) left join {pg_type} t on t.oid {=} {to_regtype}(n.name)]]
 
----Is it a connection, not an engine?
+---Whether it is a connection, not an engine.
 local function is_connection(target)
     return target.epochs ~= nil
 end

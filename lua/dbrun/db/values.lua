@@ -1,6 +1,6 @@
---- Writes the parameters of statements by their types, in the task, before the statement is sent. What is a scalar
---- stays as it is: only tables, wrapped values of types that are not built in, and (where the engine has a codec or
---- reads timestamps as numbers) any value come here.
+--- Encodes the parameters of statements by their types, in the task, before the statement is sent. Scalars are sent
+--- unchanged: only tables, wrapped values of types that are not built in, and, if the engine has a codec or reads
+--- timestamps as numbers, all values come here.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local literal <const> = require "dbrun.db.literal"
@@ -10,7 +10,7 @@ local param <const> = core.pg.param
 
 local M = {}
 
----How the target writes values.
+---How the target encodes values.
 ---@param target table engine or connection
 ---@return dbrun.Writing
 local function writing(target)
@@ -18,14 +18,14 @@ local function writing(target)
     return { codecs = state.codecs, epoch = state.epoch or nil, place = "" }
 end
 
---- Is the type's encoder needed, or that of what it contains? Without codecs and numbers for timestamps a scalar is
---- sent as it is.
+--- Whether the encoder of the type, or of a type that it contains, is needed. Without codecs and numeric timestamps a
+--- scalar is sent unchanged.
 local function is_special(w, v)
     return v ~= nil and v ~= core.null and (w.codecs ~= nil or (w.epoch and type(v) == "number"))
 end
 
---- What must be known before the value can be written: "name" (its wrapper's), "type" (what the server expects), or
---- nil.
+--- What must be looked up before the value can be encoded: "name" (of its wrapper's type), "type" (that the server
+--- expects), or nil.
 local function need_of(w, v)
     if type(v) ~= "table" then
         return is_special(w, v) and "type" or nil
@@ -59,7 +59,7 @@ local function named(p, found)
     return answer.array_oid, answer.array
 end
 
---- Is the type one that any text may be written for?
+--- Whether the type accepts any text.
 local function is_open(tree)
     return tree.kind == "text" and (tree.name == "text" or tree.name == "unknown" or tree.name == "varchar")
 end
@@ -133,7 +133,7 @@ local function write_lists(target, lists)
     return out
 end
 
----The parameters of a statement, written. (core.pg calls it when there is one that needs it.)
+---The encoded parameters of a statement. (core.pg calls it when a parameter needs it.)
 ---@param target table engine or connection
 ---@param sql string
 ---@param ... any
@@ -146,7 +146,7 @@ function M.write(target, sql, ...)
     return table.unpack(out, 2, n + 1)
 end
 
----The SQL with $n, and its parameters, written.
+---The SQL with $n, and its encoded parameters.
 ---@param target table engine or connection
 ---@param sql string
 ---@param args table table.pack'ed

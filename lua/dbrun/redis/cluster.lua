@@ -28,9 +28,9 @@ local REPLICAS_EVERY <const> = 10 -- seconds after which the replicas are read a
 ---`cancelled`; `outcome` says whether the command may have run.
 ---@field package state table shared by all handles of a client
 ---@field package timeout number
----@field package stop number|false task.now() at which all calls end: they are steps of one
+---@field package stop number|false the common deadline (task.now()) of calls that are steps of one call
 ---@field package idempotent boolean
----@field package want dbrun.redis.Wait|false what writes wait for
+---@field package want dbrun.redis.Wait|false the replicas that writes wait for
 ---@field package read_from "primary"|"replica"
 ---@field package typed boolean
 local Cluster <const> = {}
@@ -96,7 +96,7 @@ local function deadline(self)
     return self.stop and math.min(self.stop, stop) or stop
 end
 
---- Reads the topology when that is due. Raises only when no topology is known. Returns whether that took time.
+--- Reads the topology when it is due. Raises only when no topology is known. Returns whether it was read.
 local function look(self, stop)
     local topology <const> = self.state.topology
     if #topology.shards == 0 then
@@ -121,7 +121,7 @@ function Cluster:ready()
     return stop
 end
 
---- A command that may block, and has, is told then that its slot has moved: it begins anew.
+--- A blocking command can learn after a long wait that its slot has moved: it begins again.
 local function retry_until(self, name, stop)
     local now <const> = task.now()
     return now > stop and redirect.may_block(name) and now + self.timeout or stop
@@ -166,15 +166,15 @@ end
 
 -- ---- which node ----
 
---- For questions of its own: replies in the shapes that it expects.
+--- The client for dbrun's own queries, whose replies have the usual shapes.
 local function untyped(self)
     return self.typed and self:with { typed = false } or self
 end
 
 local known_by_server <const> = {}
 
---- What COMMAND INFO says of a command; nil when the server does not know it, or does not tell: a user without the
---- right, a proxy without COMMAND. Then any node is tried, and its MOVED is followed.
+--- The reply of COMMAND INFO for a command; nil when the server does not know the command, or refuses to tell (a user
+--- without the right, a proxy without COMMAND). Then any node is tried, and its MOVED is followed.
 local function told_by_server(self, stop, asked)
     local ok <const>, replies <const> = pcall(send, untyped(self), stop, {}, nil, "COMMAND", "INFO", asked)
     if ok then
@@ -185,7 +185,7 @@ local function told_by_server(self, stop, asked)
     error(replies, 0)
 end
 
---- What is known about a command. Asks the server once about one that is not in the table.
+--- The facts about a command. Asks the server once about a command that is not in the table.
 local function spec_of(self, stop, name, argument)
     local spec, asked <const> = keys.known(name, argument)
     if not spec then
@@ -217,7 +217,7 @@ local function keys_of(self, stop, spec, name, args, n)
     return spec.keys and keys.of(spec, args, n) or nil
 end
 
---- The hash slot that an argument names; nil when it is none, which any node refuses.
+--- The hash slot that an argument names; nil when it is not a slot, which any node refuses.
 local function named_slot(argument)
     local slot <const> = math.tointeger(tonumber(argument))
     return slot and slot >= 0 and slot < 16384 and slot or nil
@@ -240,7 +240,7 @@ local function slot_of(name, list)
     return slot
 end
 
---- What a command is, and where it goes.
+--- The facts about a command, and where it goes.
 local function plan(self, stop, name, ...)
     local args, n = flatten(...)
     local spec <const> = spec_of(self, stop, name, args[1])
@@ -253,7 +253,7 @@ local function plan(self, stop, name, ...)
         slot = named_slot(args[2])
     end
     local odd <const> = e and spec.split == "pairs" and n % 2 == 1
-    if odd then -- no part of it may be done; a server would call that CROSSSLOT
+    if odd then -- it must not be done in parts; a server would answer CROSSSLOT
         e = errors.new {
             kind = "redis", code = "ERR", outcome = "not_sent",
             message = ("ERR wrong number of arguments for '%s': a key without its value"):format(name:lower()),
@@ -263,7 +263,7 @@ local function plan(self, stop, name, ...)
 end
 
 ---Prepares a command for a pipeline.
----@return table entry name, args, n, spec, slot, error; whole: it must not be split
+---@return table entry name, args, n, spec, slot, error; whole: the command must not be split
 ---@package
 function Cluster:plan(name, ...)
     return plan(self, deadline(self), name, ...)
@@ -330,7 +330,7 @@ function Cluster:with(opts)
     return setmetatable(other, Metatable)
 end
 
----The same client, all of whose calls end by `stop`: by default the deadline of a call that begins now.
+---The same client with the deadline `stop` for all its calls; default: the deadline of a call that begins now.
 ---@param stop? number on the clock of task.now()
 ---@return dbrun.redis.Cluster
 ---@return number stop
@@ -380,7 +380,7 @@ function Cluster:nodes()
     return list
 end
 
----The sums over all nodes, and the figures of each node in `nodes`.
+---The sums over all nodes, and the statistics of each node in `nodes`.
 ---@return table
 function Cluster:stats()
     on_cluster("stats", self)
@@ -411,7 +411,7 @@ function Cluster:closed()
     return self.state.closed
 end
 
----Closes the client and its connections to all nodes. Twice is harmless.
+---Closes the client and its connections to all nodes. Idempotent.
 function Cluster:close()
     on_cluster("close", self)
     self.state.closed = true

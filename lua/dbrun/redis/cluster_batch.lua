@@ -98,7 +98,7 @@ local function send_group(g, alone)
         if ok then
             entry.reply = replies[at]
         else
-            entry.reply = replies -- the connection was lost: each gets this error
+            entry.reply = replies -- the connection was lost: each command gets this error
         end
         entry.from = g.node
     end
@@ -267,7 +267,7 @@ end
 -- ---- pipelines ----
 
 ---@class dbrun.redis.ClusterPipeline: dbrun.redis.Pipeline
----@field package owner dbrun.redis.Cluster no name of a command: p:cluster("INFO")
+---@field package owner dbrun.redis.Cluster not called `cluster`, which is a command: p:cluster("INFO")
 ---@field package entries dbrun.redis.Entry[]
 local Pipeline <const> = {}
 local Metatable <const> = {}
@@ -392,7 +392,8 @@ local function run_transaction(cluster, stop, entries)
     end, true)
 end
 
---- With watched keys the node's client runs it; errors of the caller's function are passed on, and its time is its own.
+--- With watched keys the node's client runs the transaction; errors of the caller's function are passed on, and its run
+---   time does not count towards the deadline.
 local function run_watched(cluster, stop, opts, fn)
     local list <const> = type(opts.watch) == "table" and opts.watch or { opts.watch }
     local entries = {}

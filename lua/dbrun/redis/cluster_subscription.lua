@@ -1,4 +1,5 @@
---- A subscription to sharded channels of a cluster: one for each hash slot, which moves by itself, behind one iterator.
+--- A subscription to sharded channels of a cluster: one iterator over a subscription for each hash slot, which follows
+---   its slot when it moves.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -11,7 +12,7 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1 -- seconds after an e
 local MOST_HOPS <const> = 5 -- redirections of a slot in a row
 local AT_ONCE <const> = 8 -- slots that are subscribed to at the same time
 
---- What the subscription of one slot takes its connection from: the node that has the slot now.
+--- The client of one slot's subscription: it takes connections from the node that has the slot now.
 local Subscriber <const> = {}
 Subscriber.__index = Subscriber
 names.add_client(Subscriber)
@@ -75,7 +76,7 @@ local function read(self, part)
     core.task.daemon(pump, part, self.queue)
 end
 
---- The pool of a node is used up: its own error advises a task, which holds none of these connections.
+--- The error when a node's pool is used up: the pool's own hint is about tasks, which do not hold these connections.
 local function explain(e, n)
     if errors.is(e, "pool") then
         e.hint = ("ssubscribe has a connection for each hash slot, %d here: raise max_connections (for each node), or "
@@ -134,7 +135,7 @@ function open_all(self, slots, missing)
     end)
 end
 
----Iterates over the messages of all channels; an element of kind `gap` concerns the channels of one slot.
+---Iterates over the messages of all channels; an element of kind `gap` is about the channels of one slot.
 ---@return fun(): dbrun.redis.Message?
 function Sharded:messages(...)
     on_subscription("messages", self)

@@ -1,27 +1,28 @@
---- Waits until replicas have what was written. WAIT waits only for the writes of its own connection, and holds up what
---- is behind it. So it goes on a second connection, and what counts is not its reply but the offsets of INFO: after the
---- reply to a write the position of the server's stream of writes is asked for on the connection that wrote, and
---- replicas have the write when they have acknowledged that position.
+--- Waits until replicas have a write. WAIT waits only for the writes of its own connection, and blocks the commands
+--- after it. So it is sent on a second connection, and its reply does not count, but the offsets of INFO do: after the
+--- reply to a write, the connection that wrote asks for the server's replication offset, and replicas have the write
+--- when they have acknowledged that offset.
 ---
---- Which writes a WAIT waits for depends on the server. Redis before 7.2 notes the position for a client after each of
---- its commands, so PING and WAIT wait for the writes of all. Redis 7.2 and Valkey note it only after a command that
---- wrote: WAIT behind PING says at once that all replicas have everything. There, a WAIT for more replicas than there
---- can be makes the server ask the replicas, and INFO follows a moment later. (Unasked, replicas report once a second.)
+--- Which writes a WAIT waits for depends on the server. Redis before 7.2 records the offset for a client after each of
+--- its commands, so PING and WAIT wait for the writes of all clients. Redis 7.2 and Valkey record it only after a
+--- command that wrote: WAIT after PING replies at once that all replicas have everything. There, a WAIT for more
+--- replicas than can exist makes the server ask the replicas, and INFO follows a moment later. (Otherwise replicas
+--- report once a second.)
 ---
---- A position means something only to the process that gave it (its run_id), and only while that process writes the
---- same history (its replication ID).
+--- An offset is valid only for the process that reported it (its run_id), and only while that process writes the same
+--- history (its replication ID).
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
 local M = {}
 
-local SHORTEST_WAIT <const>, LONGEST_WAIT <const> = 20, 50 -- ms that one WAIT may take: then others are looked at
-local SHORTEST_PAUSE <const>, LONGEST_PAUSE <const> = 0.003, 0.05 -- seconds from a WAIT that only asks, to INFO
+local SHORTEST_WAIT <const>, LONGEST_WAIT <const> = 20, 50 -- ms that one WAIT can take before other writes are checked
+local SHORTEST_PAUSE <const>, LONGEST_PAUSE <const> = 0.003, 0.05 -- seconds from a WAIT that only asks replicas, to INFO
 local MORE_THAN_ANY <const> = 2147483647 -- replicas
-local PATIENCE <const> = 0.1 -- seconds that the server may be late
+local PATIENCE <const> = 0.1 -- seconds that the server can be late
 local MOST_WAKES <const> = 4
-local LAST_LOOK <const> = 0.02 -- seconds before a task gives up, at which the replicas are counted for it
+local LAST_LOOK <const> = 0.02 -- seconds before a task gives up, when its replicas are counted
 local MOST_KNOWN <const> = 256
 local NO_PRIMARY <const> = "the server is not a primary any more"
 
@@ -37,8 +38,8 @@ local function remember(serial, run_id, history)
     run_ids[serial], histories[run_id], known = run_id, history, known + 1
 end
 
---- For no replicas WAIT answers at once: may it be used at all? (A replica refuses it, too, and is told from a primary
---- by other means.)
+--- WAIT for no replicas answers at once and shows whether the user may use WAIT. (A replica refuses it too, and is
+--- recognised by other means.)
 local function check_wait(handle)
     local ok <const>, e <const> = pcall(core.redis.raw, handle, "WAIT", 0, 0)
     if not ok and (not errors.is(e, "redis") or e.code == "NOPERM" or e.message:find "unknown command") then
@@ -70,14 +71,14 @@ local function learn(handle)
     return run_id, serial
 end
 
----Is it an error of a command? The other ones end the task, or a stretch of it.
+---Whether it is an error of a command. Other errors end the task, or a part of it.
 ---@param e any
 ---@return boolean
 function M.is_of_command(e)
     return errors.is(e) and e.kind ~= "cancelled" and (e.kind ~= "timeout" or e.outcome ~= nil or e.layer ~= nil)
 end
 
----Calls what asks the server before a write. Its errors say that nothing was written.
+---Calls a function that queries the server before a write. Its errors say that nothing was written.
 ---@param fn fun(...): any
 ---@return any
 function M.before_write(fn, ...)
@@ -94,12 +95,12 @@ function M.before_write(fn, ...)
     return result
 end
 
----Which process was at the other end before a write, and the history that it wrote.
+---The server process before a write, and its replication history.
 ---@class dbrun.redis.Before
 ---@field run_id string?
 ---@field history string?
 
----Finds out, before a write, which process is at the other end. Raises when that cannot be told; nothing was written.
+---Finds out, before a write, which server process answers. Raises when that is unknown; nothing was written.
 ---@param handle dbrun.redis.Client|dbrun.redis.Connection
 ---@return dbrun.redis.Before
 function M.prepare(handle)
@@ -113,8 +114,8 @@ end
 ---@class dbrun.redis.Replication
 ---@field primary boolean
 ---@field history string the replication ID
----@field was_replica boolean it has become a primary, and was a replica before
----@field offset integer the position after all writes until now
+---@field was_replica boolean it is a primary that was a replica before
+---@field offset integer the replication offset after all writes so far
 ---@field acknowledged integer[] of each replica
 
 ---@param text string the reply to INFO replication
@@ -150,21 +151,21 @@ end
 ---@class dbrun.redis.Waiter
 ---@field client dbrun.redis.Client
 ---@field run_id string the process that wrote
----@field serial integer the connection that told the position
+---@field serial integer the connection that reported the offset
 ---@field history string
 ---@field offset integer
 ---@field replicas integer
 ---@field give_up number
 ---@field seen integer the most replicas that had the write
----@field judged boolean the second connection has looked for it
----@field answer dbrun.Queue true, or why it cannot be known
+---@field judged boolean the second connection has checked it
+---@field answer dbrun.Queue true, or why the answer cannot be known
 
 ---The tasks that wait for the server of one pool, and the connection that serves them.
 ---@class dbrun.redis.Waiters
 ---@field key any
 ---@field list table<dbrun.redis.Waiter, true>
 ---@field task dbrun.Task
----@field trouble? string what the second connection failed with
+---@field trouble? string the error of the second connection
 
 ---@type table<any, dbrun.redis.Waiters>
 local groups <const> = {}
@@ -192,7 +193,7 @@ function Waiters:waiters()
     return list
 end
 
---- Seconds until the last of them gives up.
+--- Seconds until the last waiting task gives up.
 function Waiters:left()
     local last = 0
     for waiter in pairs(self.list) do
@@ -201,7 +202,7 @@ function Waiters:left()
     return math.max(last - task.now(), 0.001)
 end
 
---- The one that is content with the fewest replicas.
+--- The waiting task that needs the fewest replicas.
 function Waiters:first()
     local first
     for waiter in pairs(self.list) do
@@ -212,7 +213,7 @@ function Waiters:first()
     return first
 end
 
---- Seconds until one of them is to be looked at for the last time.
+--- Seconds until the next last check of a waiting task.
 function Waiters:next_look()
     local now <const>, soonest = task.now(), math.huge
     for waiter in pairs(self.list) do
@@ -245,8 +246,8 @@ end
 
 -- ---- the second connection ----
 
---- Where WAIT behind PING waits for the writes of all. A server that does nothing else looks at the time limits of
---- blocked clients ten times a second, or when something comes: PING wakes it.
+--- For servers where WAIT after PING waits for the writes of all clients. An idle server checks the time limits of
+--- blocked clients ten times a second, or when a command arrives: PING wakes it.
 local function wait_for(connection, group, n)
     local first <const> = group:first()
     local left <const> = math.min(group:next_look(), group:left()) * 1000
@@ -278,8 +279,8 @@ local function wait_for(connection, group, n)
     return replies[2] < first.replicas or not group.list[first]
 end
 
---- Where WAIT can only make the server ask the replicas. It ends when INFO wakes the server, which looks at the time
---- limits of blocked clients only when something comes.
+--- For servers where WAIT only makes the server ask the replicas. It ends when INFO wakes the server, which checks the
+--- time limits of blocked clients only when a command arrives.
 local function ask(connection, group, n)
     local pause <const> = math.min(SHORTEST_PAUSE * 2 ^ n, LONGEST_PAUSE)
     local text
@@ -293,8 +294,8 @@ local function ask(connection, group, n)
     group:judge(read(text))
 end
 
---- Tells the tasks whose write another process has run. False: the connection is older than such a write, so that a
---- new one may lead to its process.
+--- Answers the tasks whose write another process has run. False: the second connection is older than such a write, so a
+--- new one may reach that process.
 local function sift(group, run_id, serial)
     for _, waiter in ipairs(group:waiters()) do
         if waiter.run_id ~= run_id then
@@ -307,7 +308,7 @@ local function sift(group, run_id, serial)
     return true
 end
 
---- Serves the tasks until there are none. Returns early when a new connection is needed.
+--- Serves the waiting tasks until there are none. Returns early when a new connection is needed.
 local function serve_on(connection, group)
     local run_id <const>, serial <const> = task.timeout(group:left() + PATIENCE, learn, connection)
     local n = 0
@@ -399,7 +400,7 @@ function M.unconfirmed(want, reply, seen, why, disk)
     }
 end
 
----Is it the error of a write that was answered and not confirmed?
+---Whether it is the error of a write that was answered but not confirmed.
 ---@param e any
 ---@return boolean
 function M.is_unconfirmed(e)
@@ -414,7 +415,7 @@ local Gone <const> = {
 
 local ENDED <const> = { done = true, failed = true, cancelled = true }
 
---- Returns true, or why it cannot be known, or nil when the time is over.
+--- Returns true, or why the answer cannot be known, or nil when the time is over.
 local function wait_in_group(key, waiter)
     local group = groups[key]
     if not group or ENDED[group.task:status()] then -- cancelled before it began
@@ -431,8 +432,9 @@ local function wait_in_group(key, waiter)
     return result
 end
 
---- What the server says behind a write that the connection `written` has answered, and the connection that said it.
---- Raises when that was another process, or the same one that has been a replica in between, with another's data.
+--- The server's INFO after a write that the connection `written` has answered, and the connection that it came from.
+--- Raises when that was another process, or the same one after it has been a replica in between, with another server's
+--- data.
 local function position(whole, written, before, give_up)
     local client <const> = whole:__until(give_up)
     local text <const> = client:call("INFO", "replication")
@@ -456,7 +458,7 @@ end
 ---@field timeout number
 ---@field aof? {primary: integer, replicas: integer}
 
----Waits until the replicas have what was written, or raises.
+---Waits until the replicas have the write, or raises.
 ---@param client dbrun.redis.Client
 ---@param written integer the connection that answered the write
 ---@param before dbrun.redis.Before what M.prepare gave

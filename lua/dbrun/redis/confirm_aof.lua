@@ -1,12 +1,12 @@
---- Waits until what was written is on disk. What WAITAOF says is about the writes of its own connection alone, and INFO
---- does not tell what is on disk. So these writes run on a connection of their own, with WAITAOF behind them.
+--- Waits until a write is on disk. WAITAOF reports only on the writes of its own connection, and INFO does not show
+--- what is on disk. So these writes run on a dedicated connection, followed by WAITAOF.
 local confirm <const> = require "dbrun.redis.confirm"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
 local M = {}
 
----Raises when the server cannot say what is on disk; nothing was written.
+---Raises when the server cannot report what is on disk; nothing was written.
 ---@param connection dbrun.redis.Connection
 ---@param want dbrun.redis.Wait
 function M.prepare(connection, want)
@@ -32,9 +32,9 @@ function M.prepare(connection, want)
     end
 end
 
---- WAITAOF, and WAIT where more replicas must have it in memory. The server looks at the time limits of blocked clients
---- only when something comes: PING wakes it. (They are commands that block: how long they may take is not what the
---- client's other commands may take, and says nothing about the server.)
+--- WAITAOF, and WAIT where more replicas must have it in memory. The server checks the time limits of blocked clients
+--- only when a command arrives: PING wakes it. (They are blocking commands: their time limit is not that of the
+--- client's other commands, and a long wait does not mean that the server is down.)
 local function wait_here(connection, want)
     local give_up <const> = task.now() + want.timeout
     local ms <const> = math.max(1, math.floor(want.timeout * 900))
@@ -54,14 +54,14 @@ local function wait_here(connection, want)
             end
             task.sleep(want.timeout) -- the others end first
         end,
-        function() -- whatever the server does
+        function() -- even if the server hangs
             task.sleep(math.max(0, give_up - task.now()))
             return {}
         end,
     }
 end
 
----Waits until what this connection has written is on disk, or raises.
+---Waits until the writes of this connection are on disk, or raises.
 ---@param connection dbrun.redis.Connection
 ---@param want dbrun.redis.Wait
 ---@param reply any

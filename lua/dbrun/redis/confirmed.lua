@@ -1,4 +1,4 @@
---- The client that r:with{wait = ...} gives: its writes return when replicas have them.
+--- The client that r:with{wait = ...} returns: its writes return when replicas have them.
 local args <const> = require "dbrun.args"
 local confirm <const> = require "dbrun.redis.confirm"
 local confirm_aof <const> = require "dbrun.redis.confirm_aof"
@@ -10,7 +10,7 @@ local writes_of <const> = require "dbrun.redis.writes"
 
 local M = {}
 
---- A command that blocks and gives nil has waited in vain: it wrote nothing.
+--- A blocking command that returns nil has timed out and written nothing.
 local function is_something(reply)
     return reply ~= nil
 end
@@ -35,9 +35,9 @@ local function prepare(connection, want)
     return confirm.prepare(connection)
 end
 
---- Confirms what a connection that no other task uses has written.
+--- Confirms the writes of a connection that no other task uses.
 local function settle(self, connection, before, reply)
-    connection:__until(math.huge) -- the write is answered: from here on it is the time limit of `wait` that counts
+    connection:__until(math.huge) -- the write is answered: from here on the time limit of `wait` counts
     if self.want.aof then
         confirm_aof.confirm(connection, self.want, reply)
     else
@@ -46,10 +46,10 @@ local function settle(self, connection, before, reply)
     end
 end
 
--- Asking for the process, which a new connection needs, and the write share one deadline, the client's for commands:
--- in all a confirmed write takes that time and what `wait` allows.
+-- The query for the server process on a new connection and the write share one deadline, the client's for commands: in
+-- all, a confirmed write can take that time plus the time of `wait`.
 
---- Runs `write(connection)` on a connection of its own, and confirms it.
+--- Runs `write(connection)` on a dedicated connection, and confirms it.
 local function run_alone(self, write, wrote)
     local connection <close> = self.inner:__until():__acquire "the write"
     local before <const> = prepare(connection, self.want)
@@ -88,8 +88,8 @@ local function run(self, name, ...)
     return run_shared(self, write)
 end
 
----The same client, all of whose writes are answered by `stop`: by default the deadline of a call that begins now. What
----`wait` allows comes after that.
+---The same client with the deadline `stop` for the replies to its writes; default: the deadline of a call that begins
+---now. The time of `wait` comes on top.
 ---@param stop? number on the clock of task.now()
 ---@return dbrun.redis.Confirmed
 ---@return number stop
@@ -99,7 +99,7 @@ function Confirmed:__until(stop)
     return M.new(inner, self.want), at
 end
 
----Runs `write(handle)`, which returns one value, and waits when `wrote(value)`: for what is more than a command.
+---Runs `write(handle)`, which returns one value, and waits when `wrote(value)` is true: for work of several commands.
 ---@param write fun(handle: dbrun.redis.Client|dbrun.redis.Connection): any
 ---@param wrote fun(reply: any): boolean
 ---@return any
@@ -126,9 +126,9 @@ end
 ---@field package owner dbrun.redis.Confirmed
 ---@field package batch dbrun.redis.Pipeline
 ---@field package writes integer[] the places of commands that may write
----@field package replayed boolean another connection may send the commands, which are in the list
+---@field package replayed boolean another connection can send the commands, which are in the list
 ---@field package alone boolean it must be another connection
----@field package collects boolean so its commands may block: `batch` only checks them, as those of a transaction
+---@field package collects boolean its commands may therefore block: `batch` only checks them, as in a transaction
 ---@field package list (table|false)[]
 ---@field package watching boolean its connection has watched keys: the client's multi confirms it
 ---@field package last any[]? the replies of the last execution
@@ -179,7 +179,7 @@ function Pipeline:clear()
     self.writes, self.list = {}, {}
 end
 
---- Has one of the writes succeeded? (No replies: a watched key had changed.)
+--- Whether one of the writes succeeded. (Without replies a watched key had changed.)
 local function has_written(writes)
     return function(replies)
         for _, at in ipairs(replies and writes or {}) do
@@ -205,7 +205,7 @@ local function replay(batch, list)
     return batch:send()
 end
 
----Sends the queued commands, and waits when one of them has written.
+---Sends the queued commands, and waits if one of them has written.
 ---@param stop? number task.now() at the end of the call
 ---@return any[]? replies
 ---@package
@@ -270,7 +270,7 @@ local function new_pipeline(owner, batch, fields)
     return setmetatable(fields, PipelineMeta)
 end
 
----A pipeline that is sent on the shared connection, or `alone` on one of its own.
+---A pipeline that is sent on the shared connection, or with `alone` on a dedicated one.
 ---@package
 function Confirmed:batch(transaction, alone)
     alone = alone or false
@@ -295,7 +295,7 @@ function Confirmed:pipeline(fn)
     return #p > 0 and p:execute() or p.last
 end
 
---- Around the connection of a transaction with watched keys.
+--- Hooks around the connection of a transaction with watched keys.
 local function hooks_of(self)
     local want <const> = self.want
     local before
@@ -316,7 +316,7 @@ local function hooks_of(self)
     }
 end
 
----A transaction, as that of the client; it returns when replicas have it.
+---A transaction like the client's; it returns when replicas have it.
 ---@param opts? table
 ---@param fn fun(tx: dbrun.redis.Pipeline, connection: dbrun.redis.Connection?)
 ---@return any[]
@@ -346,7 +346,7 @@ function Confirmed:with(opts)
     return M.new(inner, want or self.want)
 end
 
----Takes a dedicated connection. What is written on it is not waited for: WAIT is a command there.
+---Takes a dedicated connection. Its writes are not waited for: send WAIT as a command there.
 ---@return dbrun.redis.Connection
 function Confirmed:acquire()
     on_client("acquire", self)
@@ -365,7 +365,7 @@ function Confirmed:closed()
     return self.inner:closed()
 end
 
----Closes the client that this one was made of.
+---Closes the client that this one was made from.
 function Confirmed:close()
     on_client("close", self)
     self.inner:close()

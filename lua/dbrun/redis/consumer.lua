@@ -27,7 +27,7 @@ local STREAMS <const> = {
         return NAME[1](v) or (args.strings[1](v) and #v > 0)
     end, "the name of a stream or a list of different names",
 }
---- Milliseconds that the server can add to its clock.
+--- The largest number of milliseconds that the server can add to its clock.
 local IDLE <const> = {
     function(v) return args.some_seconds[1](v) and v <= 1e12 end, "a number of seconds above 0 and up to 1e12",
 }
@@ -59,26 +59,26 @@ end
 
 ---@class dbrun.redis.Consumer
 ---@field package groups dbrun.redis.StreamGroup[] one for each stream
----@field package hand table<dbrun.redis.StreamMessage, true> messages that were delivered, and are not settled
+---@field package hand table<dbrun.redis.StreamMessage, true> messages that were delivered and are not yet acknowledged
 ---@field package failed table<string, number> when a message whose body raised is delivered again
----@field package fatal any an error of the program's own functions, which ends the worker
+---@field package fatal any an error in the program's own functions that ends the worker
 local Consumer <const> = {}
 Consumer.__index = Consumer
 
 -- ---- what ends a worker, and what does not ----
 
---- Error replies after which it goes on.
+--- Error replies after which the worker goes on.
 local PASSING <const> = {
     NOGROUP = true, UNBLOCKED = true, MOVED = true, ASK = true, TRYAGAIN = true, CLUSTERDOWN = true, MASTERDOWN = true,
     LOADING = true, READONLY = true, BUSY = true, NOREPLICAS = true,
-    WAIT = true, -- of a client whose writes are confirmed: what it did is done again
+    WAIT = true, -- from a client with confirmed writes: the command is repeated
 }
 
 local function is_passing(self, e)
     if self.fatal or not errors.is(e) or e.kind == "cancelled" or e.kind == "usage" then
         return false
     end
-    -- A login that is refused for good (WRONGPASS, DENIED) has a code; a connection that was lost has none.
+    -- A login that is refused for good (WRONGPASS, DENIED) has a code; a lost connection has none.
     return e.kind == "connect" and not (e.code and e.outcome == "not_sent") or e.kind == "protocol"
         or PASSING[e.code] or e.retryable
         or (e.kind == "timeout" and e.outcome ~= nil) -- a time limit of the task has no outcome
@@ -95,8 +95,8 @@ end
 
 -- ---- one message ----
 
---- Calls the function in a task of its own, so that an error of it and a cancellation of the worker cannot be mixed up.
---- When the worker is cancelled it waits until the function has ended, by the cancellation or well.
+--- Calls the function in a separate task, so that its error cannot be confused with a cancellation of the worker. When
+--- the worker is cancelled, it waits until the function has ended, cancelled or not.
 local function run(fn, message)
     local outcome
     local whole, e = pcall(function()
@@ -108,8 +108,8 @@ local function run(fn, message)
     return outcome and outcome[1], outcome and outcome[2], not whole and { e } or nil
 end
 
---- What was handled is acknowledged, also when the worker is being cancelled. When that fails it is tried again before
---- the message could be handled again.
+--- Acknowledges a handled message, even when the worker is being cancelled. A failed acknowledgement is retried before
+--- the message can be handled again.
 local function acknowledge(self, group, id)
     group.done[id] = true
     local ok, e = pcall(task.shield, group.acknowledge, group, id)
@@ -203,8 +203,8 @@ local function deliver(self, group, ids)
     end
 end
 
---- What was delivered to this consumer before: to an earlier run of the program, or in a reply that was lost. A message
---- whose body raised has to wait.
+--- Messages that were delivered to this consumer before: to an earlier run of the program, or in a reply that was lost.
+--- A message whose handler raised has to wait.
 local function resume(self, group)
     local ids, done = {}, {}
     for id in group:pending(group.consumer) do
@@ -217,7 +217,7 @@ local function resume(self, group)
     deliver(self, group, ids)
 end
 
---- What this consumer or others have left for too long.
+--- Messages that this consumer or others have left pending for too long.
 local function claim(self, group)
     for id, at in pairs(self.failed) do
         if task.now() > at + self.idle then -- another consumer has it by now
@@ -232,7 +232,7 @@ local function claim(self, group)
     end
 end
 
---- While bodies run, tells the server that their messages are in good hands, so that no other consumer claims them.
+--- While handlers run, renews the claim on their messages, so that no other consumer claims them.
 local function keep(self)
     local every <const> = self.idle / 3
     while true do
@@ -248,7 +248,7 @@ local function keep(self)
                 ids[#ids + 1] = id
             end
             local ok, lost = pcall(group.renew, group, ids, math.floor(every * 1000 / 2))
-            if not ok and not is_passing(self, lost) then -- the worker meets such an error, too, and goes on
+            if not ok and not is_passing(self, lost) then -- the worker gets the same error, and goes on
                 error(lost, 0)
             end
             for id in pairs(ok and lost or {}) do
@@ -292,7 +292,7 @@ local function drop_connection(self)
     end
 end
 
---- Works until an error: on one connection to one server, with the group as it is there.
+--- Works until an error, on one connection to one server, with that server's group.
 local function work(self)
     self.hand = {}
     for _, group in ipairs(self.groups) do
@@ -333,7 +333,7 @@ local function work_on(self)
         local ok, e = pcall(work, self)
         begun = begun or self.connection ~= nil
         while not ok do
-            -- At first only a missing group is expected: a server that cannot be reached, say, is told.
+            -- At first only a missing group is expected: other errors, such as an unreachable server, are raised.
             if not is_passing(self, e) or not (begun or e.code == "NOGROUP") then
                 drop_connection(self)
                 error(e, 0)
@@ -343,7 +343,7 @@ local function work_on(self)
     end
 end
 
---- Ends it with the worker, also after error(nil) in on_error, which a group takes for an end without an error.
+--- Ends with the worker, also after error(nil) in on_error, which a group takes for an end without an error.
 local Keeper <const> = {
     __close = function(guard)
         if guard.task then
@@ -361,9 +361,9 @@ return function(Client, on_cluster)
     ---@param opts table
     ---  stream: its name, or a list (in a cluster in one slot); group, consumer (a name that no other worker has);
     ---  handle: fun(message: dbrun.redis.StreamMessage); count: messages read at a time (10); claim_idle: seconds after
-    ---  which messages that another consumer left are taken over (60; false: never); from: where a new group begins
-    ---  ("0", or "$"); max_deliveries, on_dead: fun(message): called in place of handle for one that was delivered more
-    ---  often; on_error: fun(e, message) in place of a line in the log
+    ---  which messages that another consumer left are claimed (60; false: never); from: where a new group begins ("0",
+    ---  or "$"); max_deliveries, on_dead: fun(message): called in place of handle for a message that was delivered more
+    ---  often; on_error: fun(e, message), in place of a line in the log
     function Client:consume(opts)
         names.on_client("consume", self)
         opts = check(opts)

@@ -1,4 +1,4 @@
---- Commands that concern all nodes of a cluster: FLUSHALL, SCRIPT LOAD, DBSIZE, PUBSUB NUMSUB.
+--- Commands that go to all nodes of a cluster: FLUSHALL, SCRIPT LOAD, DBSIZE, PUBSUB NUMSUB.
 local redirect <const> = require "dbrun.redis.redirect"
 local task <const> = require "dbrun.task"
 
@@ -9,7 +9,7 @@ local M = {}
 ---@field ok boolean
 ---@field reply any the reply, or the error
 
---- Each gets the list of the replies and their number, and gives the reply of all.
+--- Each gets the list of the replies and their number, and returns the combined reply.
 local JOIN <const> = {}
 
 function JOIN.all_succeeded(replies)
@@ -21,7 +21,7 @@ function JOIN.join(replies, n)
     for i = 1, n do
         local reply <const> = replies[i]
         if type(reply) ~= "table" then
-            return replies[1] -- a command without a policy for its replies, which are no lists
+            return replies[1] -- a command without a reply policy, whose replies are not lists
         end
         table.move(reply, 1, reply.n or #reply, #list + 1, list)
     end
@@ -40,7 +40,7 @@ function JOIN.union(replies, n)
     return list
 end
 
---- Numbers become one by `combine`; of tables each number does.
+--- Combines numbers by `combine`; in tables, each number.
 local function fold(combine)
     return function(replies, n)
         local result = replies[1]
@@ -63,7 +63,7 @@ JOIN.max = fold(math.max)
 JOIN["and"] = JOIN.min -- of zeros and ones
 JOIN["or"] = JOIN.max
 
---- One that is not nil, any of them.
+--- Any reply that is not nil.
 function JOIN.any(replies, n)
     local from <const> = math.random(n)
     for i = from, from + n - 1 do
@@ -75,7 +75,7 @@ function JOIN.any(replies, n)
     return nil
 end
 
---- The primary of a shard, found by one of its hash slots, also when it changes meanwhile.
+--- The primary of a shard, found by one of its hash slots, even if the primary changes meanwhile.
 local function on_primary(cluster, stop, slot, want, name, args)
     return redirect.attempt(cluster, slot, stop, function(client)
         return redirect.bounded(cluster, client, stop, want):call(name, table.unpack(args, 1, args.n))
@@ -86,7 +86,7 @@ local function is_known(topology, node)
     return topology.nodes[node.name] == node
 end
 
---- A replica. One that is lost, and that the cluster does not name any more, need not answer: nil.
+--- A replica. If it is lost and the cluster does not list it any more, it does not have to answer: nil.
 local function on_replica(cluster, stop, replica, name, args)
     local topology <const> = cluster.state.topology
     local pause = 0.02
@@ -112,11 +112,11 @@ local function on_replica(cluster, stop, replica, name, args)
     end
 end
 
----Runs it on all of them, also when it fails on some.
+---Runs the command on all of them, even if it fails on some.
 ---@return dbrun.redis.Answer[]
 local function ask(cluster, stop, replicas, name, ...)
     local args <const>, fns <const> = table.pack(...), {}
-    local want <const> = not replicas and cluster.want -- what goes to replicas too is not replicated
+    local want <const> = not replicas and cluster.want -- commands that go to replicas too are not replicated
     for _, shard in ipairs(cluster.state.topology.shards) do
         fns[#fns + 1] = function()
             local ok <const>, reply <const> = pcall(on_primary, cluster, stop, shard.slot, want, name, args)
@@ -135,7 +135,7 @@ local function ask(cluster, stop, replicas, name, ...)
     return answers
 end
 
---- SCRIPT KILL: where no script runs it fails with NOTBUSY. Another error says more than that.
+--- SCRIPT KILL: on nodes without a running script it fails with NOTBUSY, so other errors are preferred.
 local function one_of(answers)
     local failure
     for _, answer in ipairs(answers) do
@@ -148,8 +148,8 @@ local function one_of(answers)
     error(failure, 0)
 end
 
----Runs a command on all primaries (`spec.replicas`: and all replicas). Raises the first error, except for a command
----that need succeed on one node only.
+---Runs a command on all primaries (with `spec.replicas` also on all replicas). Raises the first error, except for a
+---command that has to succeed on one node only.
 ---@param cluster dbrun.redis.Cluster
 ---@param stop number task.now() at the end of the call
 ---@param spec dbrun.redis.KeySpec

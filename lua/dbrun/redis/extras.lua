@@ -55,7 +55,7 @@ local function scored(list, i)
     return list[i], core.redis.float(list[i + 1])
 end
 
---- `r:script("LOAD", source)` means the command: a word that is one of its subcommands is no Lua that could run.
+--- `r:script("LOAD", source)` means the command SCRIPT LOAD: the name of a subcommand is never a valid Lua script.
 local function check_source(source, ...)
     args.check("script", "the source", source, "string")
     local command <const> = core.redis.fact("SCRIPT " .. source:upper()) ~= nil
@@ -120,7 +120,7 @@ return function(Client)
                 if not errors.is(reply, "redis") or reply.code ~= "NOSCRIPT" then
                     error(reply, 0)
                 end
-                -- The deadline of both commands is what it was when the call began.
+                -- Both commands share the deadline of the call.
                 local _ <const>, stop <const> = self:__until()
                 local bounded <const> = self:__until(stop - (task.now() - began))
                 return bounded:call("EVAL", source, #keys, keys, values)
@@ -129,13 +129,14 @@ return function(Client)
         end
     end
 
-    ---Takes a lock that all users of this Redis respect: `local l <close> = r:lock("report", {ttl = 30})`. It expires
-    ---after `ttl` seconds unless it is extended (l:extend()) or released (l:release()). With a function it is held
-    ---while that runs, which is cancelled when the lock is lost: `r:lock("report", {auto_extend = true}, function(l)`.
+    ---Takes a lock that is shared by all clients of this Redis: `local l <close> = r:lock("report", {ttl = 30})`. It
+    ---expires after `ttl` seconds unless it is extended (l:extend()) or released (l:release()). With a function it is
+    ---held while that runs, which is cancelled when the lock is lost: `r:lock("report", {auto_extend = true},
+    ---function(l)`.
     ---@param name string|number
-    ---@param opts? {ttl: number?, wait: number?, fence: boolean?, auto_extend: boolean|number|nil}|function ttl: 10;
-    ---wait: seconds to wait for it (0 = do not); fence=true: l.fence comes with the lock; auto_extend=true: extends it
-    ---at a third of its ttl while the function runs, a number: after so many seconds
+    ---@param opts? {ttl: number?, wait: number?, fence: boolean?, auto_extend: boolean|number|nil}|function ttl: 10
+    ---seconds; wait: seconds to wait for the lock (0 = none); fence=true: l.fence comes with the lock;
+    ---auto_extend=true: extends it at a third of its ttl while the function runs, a number: every so many seconds
     ---@param fn? fun(l: dbrun.redis.Lock): ... its results are returned
     ---@return dbrun.redis.Lock|any ...
     ---Raises an error of kind `timeout` when another client holds it for longer than `wait`, and one with the code

@@ -1,9 +1,9 @@
---- The rule about a server that is silent. When the oldest command that may not block has waited for more than a
---- second, others are asked where the primary is, never the silent server itself: the sentinels, or other nodes of the
---- cluster. When it has moved, what is in flight to the old one is `unknown` at once, its connections are closed, and
---- later commands go to the new one. Until they have answered a late reply is not read, since a primary that was frozen
---- says OK to writes that are lost. Where nobody can tell, the server is sent a PING on a second connection; without an
---- answer within `alive_timeout` the connections are closed in the same way.
+--- The rule for a silent server. When the oldest command that cannot block has waited for more than a second, the
+--- sentinels or other nodes of the cluster are asked where the primary is, but never the silent server itself. If the
+--- primary has moved, commands in flight to the old one fail at once with outcome `unknown`, its connections are
+--- closed, and later commands go to the new one. Until there is an answer, a late reply is not read, because a primary
+--- that was frozen says OK to writes that are lost. If nobody can tell, the server is sent a PING on a second
+--- connection; without an answer within `alive_timeout` the connections are closed in the same way.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
@@ -12,23 +12,25 @@ local guard <const> = core.redis.guard
 
 local M = {}
 
-M.LOOK_TIMEOUT = 1 -- seconds to wait for the answers of those who are asked
-M.MOST_ASKED = 3 -- so many at once
+M.LOOK_TIMEOUT = 1 -- seconds to wait for the answers of other nodes
+M.MOST_ASKED = 3 -- nodes that are asked at once
 
 local ALIVE_TIMEOUT <const> = 10
 local STILL_USED <const> = 5 -- seconds between checks whether the pool still has clients
-local PAUSE <const> = 0.25 -- seconds between two looks, about
-local LATE <const> = 0.15 -- seconds that the others have for their answers when one has come
+local PAUSE <const> = 0.25 -- seconds between two checks, about
+local LATE <const> = 0.15 -- seconds to wait for further answers after the first one
 
 ---What is known about a pool besides its connections.
 ---@class dbrun.redis.Rule
 ---@field settings table of the pool
 ---@field alive_timeout number
----@field look? fun(watcher: userdata): "moved"|"same"|"doubt"|nil, boolean? asks others, and has condemned the pool's
----connections when it says "moved"; "same", true: those that were held for a doubt go on; nil: nobody could tell
----@field pinging? {alive: boolean?} a PING under way
+---@field look? fun(watcher: userdata): "moved"|"same"|"doubt"|nil, boolean? asks other nodes; when it returns "moved",
+---it has condemned the pool's connections; "same", true: commands that were held for a doubt go on; nil: nobody could
+---tell
+---@field pinging? {alive: boolean?} a PING in flight
 
----Runs `fn(item)` for all at once. Returns how those ended that were in time: {ok, result, of = item}.
+---Runs `fn(item)` for all items concurrently. Returns the outcomes of those that ended in time: {ok, result, of =
+---item}.
 ---@param list any[]
 ---@param fn fun(item: any): any
 ---@return {[1]: boolean, [2]: any, of: any}[]
@@ -58,7 +60,7 @@ function M.ask(list, fn)
     return in_time
 end
 
----Is it an error of the server or of the way to it, and not of the task that asked?
+---Whether it is an error of the server or the network, not of the task that asked.
 ---@param e any
 ---@return boolean
 function M.is_answer(e)
@@ -69,7 +71,7 @@ end
 
 -- ---- a PING on a second connection ----
 
---- A server that refuses us is alive.
+--- A server that refuses the login is alive.
 local function says_nothing(e)
     return not errors.is(e) or e.kind == "timeout"
         or (e.kind == "connect" and (e.context == "TCP" or e.context == "unix socket" or e.context == "name"
@@ -86,7 +88,7 @@ local function answers_ping(watcher, rule)
     if rule.settings.sentinels then
         settings.host, settings.port = guard.address(watcher)
         if not settings.host then
-            return true -- it is not connected: there is nothing in flight
+            return true -- not connected: nothing is in flight
         end
     end
     local other <close> = core.redis.pool_new(settings)
@@ -95,7 +97,7 @@ local function answers_ping(watcher, rule)
     return ok or not says_nothing(e)
 end
 
---- Nobody can tell where the primary is: is the server alive?
+--- Checks whether the server is alive, when nobody can tell where the primary is.
 local function check_alive(watcher, rule)
     if rule.alive_timeout == 0 then
         guard.release(watcher, true)
@@ -159,7 +161,7 @@ local function watch(watcher, rule)
     end
 end
 
----Watches a pool while it has clients, without keeping it.
+---Watches a pool while it has clients, without keeping it alive.
 ---@param watcher userdata from core.redis.guard.watch
 ---@param settings table of the pool; `look` as in dbrun.redis.Rule
 ---@param done fun() called when it has no clients any more

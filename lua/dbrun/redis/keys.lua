@@ -1,5 +1,5 @@
---- What a cluster client must know about a command: which arguments are keys, and which nodes it concerns. The facts
---- are in the table of commands (core.redis.fact); what is newer than the table is asked of the server.
+--- What a cluster client must know about a command: which arguments are keys, and which nodes it goes to. The facts are
+--- in the table of commands (core.redis.fact); for commands that are newer than the table it asks the server.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 
@@ -14,14 +14,14 @@ local M = {}
 ---@field everywhere? string goes to every primary, and how the replies are combined (everywhere.lua)
 ---@field replicas? boolean goes to every replica too
 ---@field movable? boolean only the server knows its keys
----@field range? {[1]: integer, [2]: integer, [3]: integer} first, last and step of keys that the server has told
----@field by_slot? boolean its second argument is a hash slot: only the nodes that have it can tell
----@field of_server? table<string, dbrun.redis.KeySpec> subcommands that the server has told, by name in upper case
+---@field range? {[1]: integer, [2]: integer, [3]: integer} first, last and step of the keys, as the server says
+---@field by_slot? boolean its second argument is a hash slot: only the nodes that have the slot can answer
+---@field of_server? table<string, dbrun.redis.KeySpec> subcommands that the server has described, by name in upper case
 
 --- How the replies to the parts of a split command become one.
 local SPLIT <const> = { join = "list", sum = "sum", all_succeeded = "pairs" }
 
---- They have no keys, and no policy: a node that has not the slot says that there are no keys in it.
+--- These commands have no keys and no policy: a node that does not have the slot answers that it has no keys in it.
 local BY_SLOT <const> = { ["CLUSTER COUNTKEYSINSLOT"] = true, ["CLUSTER GETKEYSINSLOT"] = true }
 
 local known <const> = {}
@@ -68,7 +68,7 @@ function M.known(name, argument)
     return nil, name .. "|" .. sub
 end
 
---- The policies among the tips of a server.
+--- The policies among the command tips of the server.
 local function policies(spec, tips)
     local request, response = nil, "join"
     for _, tip in ipairs(tips or {}) do
@@ -152,8 +152,8 @@ local function plain(reply)
     return list
 end
 
----For programs with --read-only: does the server say of a command, which is not in the table, that it only reads? A
----server that does not know the command, or does not tell, is not believed to.
+---For programs with --read-only: whether the server says that a command, which is not in the table, only reads. If the
+---server does not know the command, or refuses to tell, the answer is no.
 ---@param client dbrun.redis.Client|dbrun.redis.Connection
 ---@param name string upper case
 ---@param argument any its first argument
@@ -177,7 +177,7 @@ function M.only_reads(client, name, argument)
     return (sub or spec).reads
 end
 
----The keys among the `n` arguments of a command whose keys the server need not be asked for.
+---The keys among the `n` arguments of a command, if they can be found without asking the server.
 ---@param spec dbrun.redis.KeySpec
 ---@param args any[]
 ---@param n integer

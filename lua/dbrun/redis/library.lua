@@ -31,7 +31,8 @@ local function too_old(self, e)
     }
 end
 
--- A call may have to load the library first. All of that has one deadline: `client` is the library's own, bounded.
+-- A call may have to load the library first. Both share one deadline: `client` is the library's client with that
+-- deadline.
 
 --- The functions of the library that the server has, and its source.
 local function listed(self, client)
@@ -62,7 +63,7 @@ local function load(self, client)
         error(e, 0)
     end
     local functions <const>, source <const> = listed(self, client)
-    -- A replica, or a program that only reads, can use the library that is there, when it is this one.
+    -- A replica, or a program that only reads, can use the loaded library if it is this one.
     if not ok and source ~= self.source then
         error(e, 0)
     end
@@ -77,7 +78,7 @@ local function late_error(self)
     }
 end
 
---- Loads it unless it is loaded since `seen`. One task loads, others wait for it.
+--- Loads the library unless it was loaded since `seen`. One task loads it, others wait.
 local function make_sure(self, seen, client, stop)
     local permit <close> = self.gate:acquire(math.max(0, stop - task.now()))
     if not permit then
@@ -143,7 +144,7 @@ function Library:call(name, keys, values, ...)
     elseif not errors.is(reply, "redis") or reply.message ~= "ERR Function not found" then
         error(reply, 0)
     end
-    -- It did not run. The server was emptied, or is another one after a failover.
+    -- The function did not run: the server was flushed, or is a new one after a failover.
     if not stop then
         stop = select(2, client:__until()) - (task.now() - began)
         client = client:__until(stop)
@@ -162,7 +163,7 @@ local SOURCE <const> = {
 ---@param on_cluster? boolean
 return function(Client, on_cluster)
     ---A library of functions that run on the server (Redis 7.0): `local lib = r:library(source)`, then
-    ---`lib:call("name", {key}, {argument})`. The first call loads it, in place of one of the same name.
+    ---`lib:call("name", {key}, {argument})`. The first call loads it and replaces a library of the same name.
     ---@param source string its first line is `#!lua name=NAME`
     ---@return dbrun.redis.Library
     function Client:library(source, ...)

@@ -1,4 +1,4 @@
---- Locks that all users of a Redis respect: who holds one, until when that is certain, and what ends it.
+--- Locks that are shared by all clients of a Redis: who holds one, until when that is certain, and what ends it.
 local args <const> = require "dbrun.args"
 local commands <const> = require "dbrun.redis.lock_commands"
 local core <const> = require "dbrun.core"
@@ -10,10 +10,10 @@ local task <const> = require "dbrun.task"
 local M = {}
 
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25 -- between two attempts to take it
-local LEAST_LIMIT <const> = 1 -- seconds that one attempt has at least, however short the lock's own times are
-local MOST_AT_ONCE <const> = 3 -- attempts that follow at once because a reply was lost or came too late
+local LEAST_LIMIT <const> = 1 -- the least seconds for one attempt, however short the lock's own times are
+local MOST_AT_ONCE <const> = 3 -- attempts without a pause after a reply that was lost or late
 
---- Shorter than that no lock is ever certain (valid_from), and the server's clock has no room for much more.
+--- With a shorter ttl no lock is ever certain (valid_from), and a longer one does not fit into the server's clock.
 local TTL <const> = {
     function(v) return type(v) == "number" and v >= 0.003 and v <= 1e12 end, "a number of seconds from 0.003 to 1e12",
 }
@@ -33,7 +33,7 @@ local TTL <const> = {
 ---@field package fence_key string|false false: no fence was asked for
 ---@field package valid_until number task.now() until which this client certainly holds it
 ---@field package changed table a condition, notified when valid_until changes
----@field package letting_go boolean its release was sent, or may have been
+---@field package letting_go boolean its release was sent, or may have been sent
 local Lock <const> = {}
 names.answer("lock", Lock)
 local Metatable <const> = { __name = "dbrun.redis.lock" }
@@ -52,7 +52,7 @@ end
 
 local EXPIRED <const> = "it expired, or another client holds it"
 
---- Only asked for when it is needed: a fence is a key on the server that stays.
+--- Requested only when it is needed, because a fence leaves a key on the server.
 function Metatable.__index(lock, name)
     if name ~= "fence" then
         return Lock[name]
@@ -68,7 +68,7 @@ function Metatable.__index(lock, name)
     return number
 end
 
---- From when a command was sent: 1 % and 2 ms less, since two clocks do not run alike.
+--- Counted from the sending of the command, less 1 % and 2 ms for clock drift.
 local function valid_from(sent, ms)
     return sent + ms / 1000 * 0.99 - 0.002
 end
@@ -78,7 +78,7 @@ local function set_valid(lock, stop)
     lock.changed:notify(math.maxinteger)
 end
 
----Is it certain that this client holds the lock now? (It does not ask the server.)
+---Whether this client certainly holds the lock now, and for how many more seconds. (It does not ask the server.)
 ---@return boolean
 ---@return number? seconds how long that is certain
 ---```lua
@@ -95,7 +95,7 @@ function Lock:valid()
     return false
 end
 
----Waits until the lock is lost: until it is no more certain that this client holds it.
+---Waits until the lock is lost: until this client no longer certainly holds it.
 ---@param seconds? number wait at most so long
 ---@return boolean lost false when it was released, and after `seconds`
 ---```lua
@@ -123,7 +123,7 @@ local function extend(lock, seconds, stop)
     local ms <const> = math.ceil(seconds * 1000)
     for attempt = 1, MOST_AT_ONCE do
         local sent <const>, before <const> = task.now(), lock.valid_until
-        -- Unless there is an answer, the earlier of both ends counts.
+        -- Until there is an answer, the earlier of the two expiries counts.
         set_valid(lock, math.min(before, valid_from(sent, ms)))
         local ok, left = pcall(commands.extend, lock, ms, stop)
         if not ok then
@@ -168,7 +168,7 @@ function Lock:extend(ttl)
     return extend(self, ttl or self.ttl, commands.deadline(self))
 end
 
---- Releases it at the server; once more when the connection is lost before the reply.
+--- Releases the lock on the server; tries once more when the connection is lost before the reply.
 local function release(lock)
     local open <const>, stop <const> = pcall(commands.deadline, lock)
     if not open then
@@ -182,7 +182,7 @@ local function release(lock)
     return ok, held
 end
 
---- Was the task cancelled, or its task.timeout over?
+--- Whether the task was cancelled, or its task.timeout has passed.
 local function is_cancelled(e)
     return errors.is(e, "cancelled") or (errors.is(e, "timeout") and not e.outcome)
 end
@@ -198,7 +198,7 @@ function Lock:release()
     if not self.token then
         return false
     end
-    -- From here on another client may get it.
+    -- From here on another client may get the lock.
     local before <const>, twice <const> = self.valid_until, self.letting_go
     self.before = math.max(self.before or before, before)
     self.letting_go = true
@@ -217,14 +217,14 @@ function Lock:release()
     end
     self.token = false
     self.changed:notify(math.maxinteger)
-    -- An earlier release whose reply was lost may be what has ended it.
+    -- An earlier release, whose reply was lost, may have ended it.
     return held or (self.doubt and task.now() < self.before) or false
 end
 
 ---@param lock dbrun.redis.Lock
 ---@param e any the error that ends the block
 function Metatable.__close(lock, e)
-    if e ~= nil and e == lock.failure then -- the block has just tried, and tells of it
+    if e ~= nil and e == lock.failure then -- the block has just tried, and raises the error
         if not is_cancelled(e) then
             commands.release_in_background(lock)
         end
@@ -240,7 +240,7 @@ function Metatable.__close(lock, e)
     end
     local node <const> = lock.node
     if errors.is(failure, "usage") and node and not node:closed() then
-        -- Nothing can wait here (coroutine.close): it was sent all the same.
+        -- Nothing can wait here (coroutine.close), but the release was sent.
         return
     elseif e == nil then
         error(failure, 0)
@@ -253,7 +253,7 @@ end
 
 -- ---- taking it ----
 
---- Ends an attempt that may have taken the lock when nothing else does.
+--- Releases the lock after an attempt that may have taken it, when nothing else does.
 local Guard <const> = {
     __close = function(guard)
         if guard.doubt then
@@ -264,7 +264,7 @@ local Guard <const> = {
 
 local RETRIED <const> = { READONLY = true, LOADING = true, MASTERDOWN = true, TRYAGAIN = true, CLUSTERDOWN = true }
 
---- May a failed attempt be followed by another one while there is time?
+--- Whether another attempt can follow a failed one while there is time.
 local function may_retry(e)
     if not errors.is(e) or e.kind == "cancelled" then
         return false
@@ -289,10 +289,10 @@ local function taken_error(lock, wait)
     }
 end
 
---- The lock is ours at the server. Is it certain here, and for about its ttl?
+--- Whether a lock that the server has given to this client is certain here, and for about its ttl.
 local function settle(lock, sent, left, stop)
     set_valid(lock, valid_from(sent, math.min(left, lock.ms)))
-    -- Most of the time has passed, or the server's clock is not what was known.
+    -- Most of the ttl has passed, or the server's clock has changed.
     if left < lock.ms / 2 or left > lock.ms * 1.5 + 1000 or not lock:valid() then
         commands.forget_clock(lock)
         return extend(lock, lock.ttl, stop) and lock:valid()
@@ -300,7 +300,7 @@ local function settle(lock, sent, left, stop)
     return true
 end
 
---- One attempt, which ends at `stop`. Returns true, or false, the error, and whether the next one follows at once.
+--- One attempt, which ends at `stop`. Returns true; or false, the error, and whether to try again at once.
 local function attempt(lock, guard, wait, stop)
     local sent <const> = task.now()
     local ours = false
@@ -309,7 +309,7 @@ local function attempt(lock, guard, wait, stop)
         local e <const> = state
         local undone <const> = not ours and errors.is(e) and e.kind == "timeout" and e.outcome == "unknown"
         if undone then
-            -- Its release is on its way, and would release what a later attempt with the same token takes.
+            -- Its release was sent, and would also release a lock that a later attempt takes with the same token.
             lock.token, guard.doubt = core.redis.random_token(), false
         elseif ours or not errors.is(e) or e.outcome == "unknown" then
             guard.doubt = true
@@ -336,7 +336,7 @@ end
 local function take(lock, wait)
     local began <const> = task.now()
     local give_up <const> = began + wait
-    -- Without `wait` it is one call, which has the time of one command of the client.
+    -- Without `wait` it is one call with the time limit of one command of the client.
     local stop <const> = wait > 0 and give_up
         or math.min(began + math.max(lock.ttl, LEAST_LIMIT), commands.deadline(lock))
     local guard <close> = setmetatable({ lock = lock, doubt = false }, Guard)
@@ -364,7 +364,7 @@ end
 
 -- ---- holding it while a function runs ----
 
---- Extends the lock again and again (`every` seconds; nil: only watches it). Raises when it is lost.
+--- Extends the lock every `every` seconds (nil: only watches it). Raises when it is lost.
 local function keep(lock, every)
     local due, cause = every and task.now() + every, nil
     while not lock.letting_go do
@@ -374,11 +374,11 @@ local function keep(lock, every)
                 errors.is(cause) and cause.message or tostring(cause)) or EXPIRED), 0)
         elseif due and now >= due then
             local ok, held = pcall(extend, lock, lock.ttl, math.min(lock.valid_until, commands.deadline(lock)))
-            -- An error reply ends nothing: until its validity is over the lock is held.
+            -- An error reply does not end the lock: it is held while it is valid.
             if not ok and not may_retry(held) and not errors.is(held, "redis") then
                 error(held, 0)
             end
-            -- A last attempt that the lock's end cut short says less than the one before it.
+            -- The error of a last attempt that the lock's expiry cut short says less than the error before it.
             local cut_short <const> = errors.is(held, "timeout") and task.now() >= lock.valid_until
             if ok then
                 cause = nil
@@ -392,7 +392,7 @@ local function keep(lock, every)
     end
 end
 
---- Ends the keeper with the function, also after error(nil), which a group takes for an end without an error.
+--- Ends the keeper with the function, even after error(nil), which a group takes for an end without an error.
 local Keeper <const> = {
     __close = function(guard)
         guard.task:cancel()

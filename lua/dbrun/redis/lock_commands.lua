@@ -1,5 +1,5 @@
---- What a lock sends to its server. The commands that take and extend it carry the time of the server's clock at which
---- they are void: one that a frozen server runs late, after its connection was given up, does nothing then.
+--- The commands of locks. Those that take and extend a lock carry an expiry on the server's clock, so a command that a
+--- frozen server runs late, after its connection was closed, does nothing.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local redirect <const> = require "dbrun.redis.redirect"
@@ -7,13 +7,14 @@ local task <const> = require "dbrun.task"
 
 local M = {}
 
-local CLOCK_FOR <const> = 60 -- seconds after which the server is asked again what time it has
+local CLOCK_FOR <const> = 60 -- seconds after which the server's clock is read again
 
 local function script(source)
     return { source = source, sha = core.digest("sha1", source) }
 end
 
---- `left` = milliseconds that the lock gets: ARGV[2] from when the command was sent, if ARGV[3] is that end.
+--- `left` = milliseconds that the lock gets: ARGV[2] from the sending of the command; ARGV[3] is the expiry on the
+---   server's clock.
 local LEFT <const> = [[
 local left = tonumber(ARGV[2])
 if ARGV[3] ~= "" then
@@ -22,7 +23,8 @@ if ARGV[3] ~= "" then
 end
 ]]
 
---- Returns {1, milliseconds left, fence}, {0, milliseconds that the holder has left}, or {-1}: it came too late.
+--- Returns {1, milliseconds left, fence}; {0, milliseconds that the holder has left}; or {-1}: the command came too
+---   late.
 local ACQUIRE <const> = script([[
 local holder = redis.call("get", KEYS[1])
 if holder and holder ~= ARGV[1] then return {0, redis.call("pttl", KEYS[1])} end
@@ -32,7 +34,7 @@ local fence = KEYS[2] and redis.call("incr", KEYS[2]) or 0
 redis.call("set", KEYS[1], ARGV[1], "PX", left)
 return {1, left, fence}]])
 
---- Returns the milliseconds left, 0: it is another client's or nobody's, or -1: it came too late.
+--- Returns the milliseconds left; 0: another client or none holds the lock; -1: the command came too late.
 local EXTEND <const> = script([[
 if redis.call("get", KEYS[1]) ~= ARGV[1] then return 0 end
 ]] .. LEFT .. [[
@@ -53,7 +55,7 @@ return 0]]
 ---Where a command is sent.
 ---@class dbrun.redis.lock.Place
 ---@field client dbrun.redis.Client of one server
----@field server dbrun.redis.Client the one that stays: what is known of the server is kept by it
+---@field server dbrun.redis.Client the permanent client of the server: facts about the server are cached by it
 ---@field asking boolean the key's slot is migrating to it
 ---@field stop number task.now() at the time limit
 ---@field name string what errors call the command
@@ -75,8 +77,8 @@ local function at_server(lock, place, fn, wrote)
     return table.unpack(results, 1, results.n)
 end
 
---- Runs `fn(place)` for the server that has the lock; in a cluster it follows redirections. `wrote(...)`: do these
---- results of fn say that it wrote what replicas should have?
+--- Runs `fn(place)` for the server that has the lock; in a cluster it follows redirections. `wrote(...)`: whether these
+--- results of fn mean that it wrote something that replicas should have.
 local function at(lock, stop, fn, wrote)
     local client = lock.client
     local name <const> = ("the command for the lock '%s'"):format(lock.name)
@@ -123,7 +125,7 @@ local function queue(place, ...)
     return p
 end
 
---- Sends one or two commands together, and `undo` behind them when the task gives up. Raises an error reply.
+--- Sends one or two commands together, and `undo` after them when the task gives up. Raises an error reply.
 local function send(place, undo, ...)
     local p <const> = queue(place, ...)
     local replies <const> = p:send(undo and queue(place, undo), place.stop, place.name)
@@ -170,10 +172,10 @@ end
 
 -- ---- the server's clock ----
 
---- By client of one server: what its clock showed at 0 of ours, in milliseconds, and on which connection.
+--- By client of one server: the offset of its clock from ours, in milliseconds, and the connection that measured it.
 local clocks <const> = setmetatable({}, { __mode = "k" })
 
---- The server's time now, in milliseconds, at most a round trip ahead of it; nil: it does not tell.
+--- The server's time now, in milliseconds, at most a round trip ahead; nil: the server does not tell.
 local function time_of(place)
     local client <const> = place.client
     local clock, now <const> = clocks[place.server], task.now()
@@ -191,13 +193,13 @@ local function time_of(place)
     return clock.offset and clock.offset + task.now() * 1000
 end
 
----The server has another time than was known: after a failover, or because it was set.
+---Forgets the server's clock, which has changed: after a failover, or because it was set.
 ---@param lock dbrun.redis.Lock
 function M.forget_clock(lock)
     clocks[lock.node] = nil
 end
 
---- When a command that is sent now is void, as an argument of a script.
+--- The expiry of a command that is sent now, as an argument of a script.
 local function void_at(place, ms)
     local now <const> = time_of(place)
     return now and math.ceil(now + ms) or ""
@@ -238,20 +240,20 @@ local function acquire(place, lock)
     return STATES[reply[1]], reply[2], lock.fence_key and reply[3] or nil
 end
 
----The deadline of a call for a lock that begins now: that of a command of its client, which all its steps share.
+---The deadline of a lock call that begins now: that of one command of its client, shared by all its steps.
 ---@param lock dbrun.redis.Lock
 ---@return number stop on the clock of task.now()
 function M.deadline(lock)
     return select(2, lock.client:__until())
 end
 
----Tries to take the lock. A task that gives up, or its end at `stop`, sends the release behind it, and the token must
----not be used again then. Not so when `on_ours` was called: then the server has answered that it is ours, and the error
----came while replicas were waited for.
+---Tries to take the lock. When the task gives up, or at `stop`, the release is sent after it, and the token must not be
+---used again. This is not so once `on_ours` was called: then the server has given the lock to this client, and the
+---error came while waiting for replicas.
 ---@param lock dbrun.redis.Lock
 ---@param stop number
 ---@param on_ours fun()
----@return "ours"|"taken"|"late" state ours: also by an earlier attempt with this token, whose reply was lost
+---@return "ours"|"taken"|"late" state ours: perhaps by an earlier attempt with this token, whose reply was lost
 ---@return integer? left milliseconds until it expires
 ---@return integer? fence
 function M.acquire(lock, stop, on_ours)
@@ -269,7 +271,7 @@ end
 ---@param lock dbrun.redis.Lock
 ---@param ms integer
 ---@param stop number
----@return integer left milliseconds until it expires; 0: this client does not hold it; -1: it came too late
+---@return integer left milliseconds until it expires; 0: this client does not hold it; -1: the command came too late
 function M.extend(lock, ms, stop)
     return at(lock, stop, function(place)
         return run(place, nil, EXTEND, { lock.name }, { lock.token, ms, void_at(place, ms) })
@@ -286,7 +288,7 @@ function M.release(lock, stop)
     end, function() return false end)
 end
 
----Releases the lock without waiting for the answer, also where nothing can wait.
+---Releases the lock without waiting for the answer, even in a place that cannot wait.
 ---@param lock dbrun.redis.Lock
 function M.release_in_background(lock)
     local client <const> = lock.node
@@ -316,7 +318,7 @@ function M.fence_key(name)
             return key
         end
     end
-    -- A name with braces that are no tag ("a}b"): the smallest number whose tag is in its slot.
+    -- For a name with braces that are not a tag ("a}b"): the smallest number whose tag is in the same slot.
     local tag = 0
     while core.redis.slot(tag) ~= slot do
         tag = tag + 1

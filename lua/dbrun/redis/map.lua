@@ -1,15 +1,16 @@
---- The map of a cluster as its nodes tell it: asked of several at once, and made one. For each hash slot the claim with
---- the highest configuration epoch wins, as it does among the nodes: a node that was cut off tells an old map.
+--- The map of a cluster: several nodes are asked at once, and their answers are merged. For each hash slot the claim
+--- with the highest configuration epoch wins, as it does among the nodes, because a node that was cut off has an old
+--- map.
 local errors <const> = require "dbrun.error"
 local failover <const> = require "dbrun.redis.failover"
 
 local M = {}
 
----A range of hash slots as one node tells it.
+---A range of hash slots as one node reports it.
 ---@class dbrun.redis.Range
 ---@field first integer
 ---@field last integer
----@field primary string which node it is: its identifier, where the server tells it
+---@field primary string the identifier of the primary, if the server tells it
 ---@field epoch integer the primary's configuration epoch
 ---@field nodes {host: string, port: integer}[] the primary, then its replicas
 
@@ -25,7 +26,7 @@ local function epochs_of(text)
     return epochs
 end
 
---- {host, port, ...} of a node. A server that does not tell its host means the one that was asked.
+--- {host, port, ...} of a node. If it has no host, it is the host that was asked.
 local function address_of(entry, asked)
     local host = entry[1]
     if type(host) ~= "string" or host == "" or host == "?" then
@@ -64,7 +65,7 @@ local function ask(node)
     return ranges
 end
 
---- All ranges, so that one that comes later is right where two overlap.
+--- All ranges, sorted so that a later one wins where two overlap.
 local function by_epoch(maps)
     local all <const> = {}
     for _, ranges in ipairs(maps) do
@@ -72,7 +73,7 @@ local function by_epoch(maps)
     end
     local order <const> = {}
     for i, range in ipairs(all) do
-        order[range] = -i -- of equal claims the first one told
+        order[range] = -i -- of equal claims the first one
     end
     table.sort(all, function(a, b)
         if a.epoch ~= b.epoch then
@@ -85,7 +86,7 @@ end
 
 ---Asks these nodes at once.
 ---@param nodes dbrun.redis.Node[]
----@return dbrun.redis.Range[]? ranges where two overlap, the later one is right; nil when nobody could tell
+---@return dbrun.redis.Range[]? ranges where two overlap, the later one wins; nil when no node could answer
 ---@return any failure of one that could not
 function M.ask(nodes)
     local maps <const>, failure = {}, nil

@@ -1,5 +1,5 @@
---- Classes of objects that have the methods of a client, and what other libraries (redis-py, node-redis, ioredis,
---- lua-resty-redis, redis-lua) call what dbrun has under another name.
+--- Classes of objects that have the methods of a client, and names from other libraries (redis-py, node-redis, ioredis,
+--- lua-resty-redis, redis-lua) for what dbrun calls otherwise.
 local args <const> = require "dbrun.args"
 
 local M = {}
@@ -14,7 +14,7 @@ function M.add_client(metatable)
     clients[metatable] = true
 end
 
----Raises unless a method was called on a client: `r.scan{...}` has no object.
+---Raises unless a method was called on a client: `r.scan{...}` passes none.
 ---@param method string
 ---@param self any
 function M.on_client(method, self)
@@ -119,7 +119,7 @@ local KINDS <const> = {
 
 local meant <const> = args.foreign_names
 
----For objects whose unknown names are commands: raises with what was meant when the name is none of Redis.
+---For objects whose unknown names are commands: raises with the probable name if Redis has no such command.
 ---@param kind "client"|"connection"|"pipeline"
 ---@param name string
 function M.check_command(kind, name)
@@ -129,7 +129,7 @@ function M.check_command(kind, name)
     end
 end
 
----Lets the table of methods of a class without commands answer for names that it does not have.
+---Makes the methods of a class without commands answer for names that they do not have.
 ---@param kind "pool"|"subscription"|"lock"|"library"
 ---@param methods table
 ---@return table methods
@@ -154,7 +154,7 @@ function M.unknown_function(name, functions)
     return args.unknown_name("redis", name, functions, { [name] = instead })
 end
 
----What to do about a command that the server does not know.
+---The remedy for a command that the server does not know.
 ---@param name string
 ---@return string? hint
 function M.hint_for(name)

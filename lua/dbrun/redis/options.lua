@@ -12,7 +12,7 @@ local POOL <const> = {
     function(v) return getmetatable(v) == core.redis.class "pool" end, "a pool of redis.pool{...}",
 }
 
---- What CLIENT LIST shows of a connection, where blanks separate the fields.
+--- Texts that CLIENT LIST shows, which separates fields by blanks.
 local ATTRIBUTE <const> = {
     function(v) return type(v) == "string" and not v:find "[^!-~]" end, "a text of ASCII without blanks",
 }
@@ -33,7 +33,7 @@ local OF_POOL <const> = {
     sentinel_username = "string", sentinel_password = "string", sentinel_tls = "boolean",
     min_version = args.one_of("TLSv1.2", "TLSv1.3"),
 }
---- Of redis.client beside these; the only ones with a pool that exists.
+--- Further options of redis.client; the only ones allowed with an existing pool.
 local OF_CLIENT <const> = {
     command_timeout = NOT_NEGATIVE, idempotent = "boolean", pool = POOL, read_from = args.one_of("primary", "replica"),
 }
@@ -194,10 +194,10 @@ local WAIT <const> = {
     aof = { function(v) return v == true or type(v) == "table" end, "true or {primary = 0 or 1, replicas = n}" },
 }
 
---- How long writes wait for replicas when that is not said, in seconds.
+--- The default time that writes wait for replicas, in seconds.
 local WAIT_FOR <const> = 1
 
----What `wait = {...}` asks for.
+---The settings of `wait = {...}`.
 ---@return dbrun.redis.Wait
 local function wait_of(given)
     args.options("with: wait", given, WAIT)
@@ -275,7 +275,7 @@ local PAGE <const> = {
 }
 local PAGE_OF_KEYS <const> = { match = PAGE.match, count = PAGE.count, type = "string" }
 
----The options of a scan: `type` is one of scan alone.
+---The options of a scan: only `scan` itself has `type`.
 ---@param fn "scan"|"hscan"|"sscan"|"zscan"
 ---@param opts table|nil
 ---@return table opts

@@ -1,4 +1,4 @@
---- Retries of a cluster client: redirections, lost nodes, slots in migration.
+--- Retries of a cluster client: redirections, lost nodes, slot migrations.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
@@ -10,10 +10,10 @@ local REFRESH_AFTER_LOSS <const> = require "dbrun.redis.topology".AFTER_TROUBLE
 local MOST_HOPS <const> = 16 -- redirections in a row without a pause
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
 M.PATIENCE = 30 -- seconds that a call without a time limit waits for a node, a slot or a key in migration
-M.LEAST_LEFT = 0.02 -- seconds: one more attempt could only turn "it did not run" into "it may have run"
+M.LEAST_LEFT = 0.02 -- seconds: too short for an attempt that could only make the outcome uncertain
 
----Reads the topology again. Ignores a failure: the known one may still be right. Where one is known, half of the time
----that is left is kept for the command: a node that does not answer makes the others slow to tell.
+---Reads the topology again. Ignores a failure, because the known topology may still be right. If one is known, half of
+---the remaining time is kept for the command, because reading is slow when a node does not answer.
 ---@param topology dbrun.redis.Topology
 ---@param age number
 ---@param stop? number task.now() at the end of the call
@@ -29,8 +29,8 @@ function M.refresh(topology, age, stop)
     end
 end
 
----When the retries of a call end. One without a time limit (`dbrun redis`) waits for its answer as long as that takes,
----but not for a cluster that does not come back.
+---When the retries of a call end. A call without a time limit (`dbrun redis`) waits for its answer without limit, but
+---not for a cluster that does not come back.
 ---@param stop number task.now() at the end of the call; math.huge: it has none
 ---@param began number task.now() when its first attempt had failed
 ---@return number
@@ -67,7 +67,7 @@ function M.kind_of(e, idempotent)
         end
         return WAITED_OUT[code] and e.outcome ~= "unknown" and "again" or nil
     elseif e.kind == "connect" and e.code and not e.retryable then
-        return nil -- WRONGPASS and the like: the next attempt would be told the same
+        return nil -- WRONGPASS and the like: the next attempt would fail in the same way
     elseif e.kind == "connect" or (e.kind == "timeout" and e.layer) then -- a layer: it was connecting
         if e.outcome == "not_sent" then
             return "lost"
@@ -176,7 +176,7 @@ function Trip:failed(node, e, replica)
     end
 end
 
----May it be retried? Waits and reads the topology when that helps.
+---Whether the command may be retried. Waits and reads the topology if that helps.
 ---@return boolean
 function Trip:again()
     if not self.kind or self.kind == "gone" or self.cluster.state.closed then
@@ -203,7 +203,7 @@ function Trip:again()
     return true
 end
 
----A client of a node with the settings of the cluster's, for one attempt of a call that ends at `stop`.
+---A client of a node with the settings of the cluster's client, for one attempt of a call that ends at `stop`.
 ---@param cluster dbrun.redis.Cluster
 ---@param client dbrun.redis.Client
 ---@param stop number
@@ -216,8 +216,8 @@ function M.bounded(cluster, client, stop, want)
 end
 
 ---Runs `fn(client, trip)` for the primary of the hash slot (any primary without one), with retries. When fn sets
----`trip.final`, its error is not retried. One that sends ASKING when `trip.asking` is set passes `asks`; otherwise a
----key in migration is waited for.
+---`trip.final`, its error is not retried. A function that sends ASKING when `trip.asking` is set passes `asks`;
+---otherwise the call waits until a migrating key has moved.
 ---@param cluster dbrun.redis.Cluster
 ---@param slot integer?
 ---@param stop number task.now() at the end of the call; fn may move `trip.give_up`

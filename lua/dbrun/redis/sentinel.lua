@@ -1,6 +1,6 @@
---- What a client of sentinels hears from them while it is open: a task listens to each, and when a server is silent
---- they are asked. When they name another master, the client leaves the old one, which may still run and accept writes
---- that will be lost.
+--- Watches the sentinels while a client is open: a task listens to each, and when a server is silent they are asked.
+--- When they name another master, the client leaves the old one, which may still run and accept writes that will be
+--- lost.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local failover <const> = require "dbrun.redis.failover"
@@ -13,25 +13,25 @@ local M = {}
 local LOOK_EVERY <const> = 5 -- seconds between checks whether the pool still has clients
 local ANSWER_WITHIN <const> = 10 -- seconds of silence after a PING: then the sentinel counts as lost
 local PAUSE <const> = 1 -- seconds before a lost sentinel is tried again
-local ASK_EVERY <const> = 5 -- seconds between two looks while nothing happens: events get lost
-local FIRST_CHECK <const>, CHECK_EVERY <const> = 0.02, 1 -- seconds between checks where the connections go
-local DOUBT <const> = 5 -- seconds that a failover may take from when a replica is told to become the master
+local ASK_EVERY <const> = 5 -- seconds between two checks without events: events can get lost
+local FIRST_CHECK <const>, CHECK_EVERY <const> = 0.02, 1 -- seconds between checks of where the connections go
+local DOUBT <const> = 5 -- seconds that a failover can take after a replica is told to become the master
 
---- Before a replica becomes the master, the one sentinel that leads the failover says so; that it has become it, the
---- sentinels learn up to a second later. What the old master accepts meanwhile is lost.
+--- The sentinel that leads a failover announces it before the replica becomes the master; the sentinels learn up to a
+--- second later that it has become the master. Writes that the old master accepts meanwhile are lost.
 local PROMOTES <const>, ABORTED <const> = "+failover-state-send-slaveof-noone", "-failover-abort-*"
 
 ---@class dbrun.redis.Sentinels
 ---@field service string
 ---@field list {index: integer, settings: table, client: dbrun.redis.Client?}[]
 ---@field connect fun(settings: table): dbrun.redis.Client
----@field known? string the master's address as last heard
----@field epoch integer the configuration epoch with which it was told
----@field doubt? {address: string, ends: number} this replica may become the master at any moment
+---@field known? string the last known address of the master
+---@field epoch integer the configuration epoch of that address
+---@field doubt? {address: string, ends: number} a replica that may become the master at any moment
 
 -- ---- moving ----
 
---- The master is there: closes the pool's connections that go elsewhere.
+--- The master is at this address: closes the pool's connections to other addresses.
 local function move(self, watcher, host, port, index)
     local address <const> = ("%s %d"):format(host, port)
     if self.doubt and self.doubt.address == address then
@@ -88,9 +88,10 @@ local function is_where_we_are(watcher, said)
     return guard.address(watcher) and not guard.elsewhere(watcher, said.host, said.port)
 end
 
---- The highest configuration epoch wins, as it does among the sentinels. Of equal ones what most say, and of equally
---- many where the connections go: the same server may have two names. One that tells an old epoch has been cut off from
---- the others, unless most say so: then the master was set up anew. Nil: nothing can be believed.
+--- The highest configuration epoch wins, as it does among the sentinels. Among equal epochs the majority wins, and in a
+--- tie the address of the present connections, because a server can have two names. A sentinel with an old epoch has
+--- been cut off from the others, unless the majority has it: then the master was set up again. Nil: no answer can be
+--- trusted.
 local function best_of(self, watcher, answers)
     local best, votes <const>, here <const> = nil, {}, {}
     for _, said in ipairs(answers) do
@@ -147,8 +148,8 @@ local function look(self, watcher)
     return nil
 end
 
---- Looks when there is a connection that no look has seen, and now and then: a connect believes the first sentinel that
---- answers, if the server there says that it is a master, and an event may get lost.
+--- Checks when there is a connection that no check has seen, and now and then: a connect accepts the answer of the
+--- first sentinel if that server says that it is a master, and events can get lost.
 local function check(self, watcher)
     local pause, due, seen = FIRST_CHECK, 0, nil
     while guard.in_use(watcher) do
@@ -221,7 +222,7 @@ local function watch_one(self, watcher, sentinel)
         if not ok and errors.is(e, "cancelled") then
             return
         end
-        -- A lost sentinel is no error: tasks listen to the others, and each connect asks all.
+        -- A lost sentinel is not an error: tasks listen to the others, and each connect asks all.
         task.sleep(PAUSE)
     end
 end

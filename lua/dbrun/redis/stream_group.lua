@@ -1,4 +1,4 @@
---- A consumer group of a stream, as one of its consumers sees it: what is pending, taking over what others left,
+--- A consumer group of a stream, as one of its consumers sees it: pending messages, claiming messages of others,
 --- acknowledging, making the group again.
 local errors <const> = require "dbrun.error"
 
@@ -8,7 +8,7 @@ local PAGE <const> = 100
 ---@field id string
 ---@field fields table<string, string|string[]> a field that comes again has the list of its values
 ---@field stream string
----@field deliveries? integer how often it was delivered, this time included (only with max_deliveries=)
+---@field deliveries? integer how often it was delivered, including this time (only with max_deliveries=)
 
 ---@class dbrun.redis.StreamGroup
 ---@field package client dbrun.redis.Client
@@ -32,7 +32,8 @@ end
 
 -- ---- IDs ----
 
---- The decimal number before this one, which is not 0. An ID has two of 64 bits, more than a Lua integer holds.
+--- The decimal number before this one, which is not 0. An ID is two unsigned 64-bit numbers, which do not fit a Lua
+---   integer.
 local function decrement(digits)
     local less <const> = digits:gsub("([1-9])(0*)$", function(digit, zeros)
         return string.char(digit:byte() - 1) .. ("9"):rep(#zeros)
@@ -67,8 +68,8 @@ local function text_of(fields)
     return table.concat(words)
 end
 
---- Where a group that is not there has to begin. When the stream still has the last message that was read, only the
---- group is gone: it goes on behind that one. Else the stream is a new one.
+--- Where a missing group has to begin. If the stream still has the last message that was read, only the group is gone:
+--- the new one begins after that message. Otherwise the stream is new.
 local function beginning(self)
     if not self.floor then
         self.floor = self.from == "$" and (self.last or last_of_stream(self)) or self.from
@@ -80,13 +81,13 @@ local function beginning(self)
     return self.floor
 end
 
----Keeps in mind how far this consumer has come.
+---Records how far this consumer has read.
 ---@param entry {[1]: string, [2]: table} the newest one
 function Group:came_to(entry)
     self.last, self.last_text = entry[1], text_of(entry[2])
 end
 
----Makes the group, and the stream, unless they are there.
+---Makes the group and the stream unless they exist.
 function Group:make()
     local ok, e = pcall(self.client.call, self.client, "XGROUP", "CREATE", self.key, self.name, beginning(self),
         "MKSTREAM")
@@ -108,7 +109,7 @@ end
 
 ---Iterates over the pending messages, those of one consumer or of all.
 ---@param consumer? string
----@return fun(): string?, integer? id, milliseconds since it was delivered
+---@return fun(): string?, integer? the ID, and the milliseconds since it was delivered
 function Group:pending(consumer)
     local list, at, start = {}, 0, "-"
     return function()
@@ -141,13 +142,13 @@ local function claim_old(self, idle, count)
     if #ids == 0 then
         return ids, nil
     end
-    -- When others were faster, fewer come back: then the next round tells whether there are more.
+    -- When others were faster, fewer come back: the next round shows whether there are more.
     return self.client:call("XCLAIM", self.key, self.name, self.consumer, idle, ids, "JUSTID"), #ids == count and "-"
         or nil
 end
 
----Takes over up to `count` messages that were delivered `idle` milliseconds ago or earlier, to this consumer or to
----others. They are only marked: Group:fetch delivers them.
+---Claims up to `count` messages that were delivered `idle` milliseconds ago or earlier, to this consumer or to others.
+---They are only marked: Group:fetch delivers them.
 ---@param idle integer
 ---@param count integer
 ---@param cursor string "0-0" at first
@@ -190,8 +191,8 @@ function Group:renew(ids, idle)
     return lost
 end
 
----Delivers pending messages of this consumer, each by itself: a message that is deleted has no fields, which
----XAUTOCLAIM before 7.0 does not tell.
+---Delivers pending messages of this consumer, one by one: a deleted message has no fields, and XAUTOCLAIM before 7.0
+---does not report this.
 ---@param ids string[]
 ---@param counted boolean with the number of deliveries
 ---@return dbrun.redis.StreamMessage[] messages

@@ -21,7 +21,7 @@ local MESSAGES <const> = {
 ---@field payload? string
 ---@field pattern? string of a psubscribe
 ---@field reason? string of a gap
----@field channels? string[] of a gap: those (or the patterns) of which messages may have been missed
+---@field channels? string[] of a gap: the channels (or patterns) whose messages may have been missed
 
 ---`local s <close> = r:subscribe("news")`
 ---@class dbrun.redis.Subscription
@@ -264,7 +264,7 @@ local function check_open(self)
     end
 end
 
---- When the connection is lost, messages() makes another one with the channels as they are then.
+--- When the connection is lost, messages() opens a new one with the channels of that moment.
 local function tell_server(self, command, channels)
     local connection <const> = self.connection
     local ok, e = pcall(function()
@@ -277,7 +277,7 @@ local function tell_server(self, command, channels)
     end
 end
 
----Adds channels (patterns, for a psubscribe). What the server refuses is raised where the messages are read.
+---Adds channels (patterns, for a psubscribe). If the server refuses them, the loop over the messages raises the error.
 ---@param ... string
 ---```lua
 ---local s <close> = r:subscribe "example:news"

@@ -1,4 +1,4 @@
---- The topology of a Redis cluster: its nodes and their hash slots. It is read from any node, at the first command,
+--- The topology of a Redis cluster: its nodes and their hash slots. It is read from any node at the first command,
 --- after a redirection, and after a lost connection.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -7,8 +7,8 @@ local map <const> = require "dbrun.redis.map"
 local task <const> = require "dbrun.task"
 
 local SLOTS <const> = 16384
-local SILENT <const> = 0.5 -- seconds that a command waits for a node before it is not asked about others
-local MOVE_AFTER <const> = 1 -- seconds that the old primary has to tell its clients by itself
+local SILENT <const> = 0.5 -- seconds that a command waits for a node before that node is no longer asked for the map
+local MOVE_AFTER <const> = 1 -- seconds in which the old primary tells its clients by itself
 
 ---@class dbrun.redis.Node
 ---@field name string "host:port"
@@ -33,7 +33,7 @@ local MOVE_AFTER <const> = 1 -- seconds that the old primary has to tell its cli
 local Topology <const> = {}
 Topology.__index = Topology
 
---- Least seconds between two reads of the topology because of lost or silent nodes: each asks three.
+--- Least seconds between two reads of the topology because of lost or silent nodes: each read asks three nodes.
 Topology.AFTER_TROUBLE = 0.35
 
 ---@param settings table settings of all nodes, for redis.client
@@ -56,7 +56,7 @@ local function client_of(self, node, read_replica)
         settings[name] = value
     end
     settings.host, settings.port, settings.read_replica = node.host, node.port, read_replica
-    -- The task that watches the node's pool keeps neither the topology nor the node.
+    -- The task that watches the node's pool does not keep the topology or the node alive.
     local weak <const> = setmetatable({ topology = self, node = node }, { __mode = "v" })
     settings.look = function(watcher)
         local topology <const>, of <const> = weak.topology, weak.node
@@ -119,7 +119,7 @@ local function candidates(self)
     return known
 end
 
---- What was a primary and is none any more gets commands no more; those that may block are moved away too.
+--- A former primary gets no more commands; blocking commands there are moved away too.
 local function let_go(before, after)
     local still <const> = {}
     for _, shard in ipairs(after) do
@@ -133,7 +133,7 @@ local function let_go(before, after)
     end
 end
 
---- Applies the ranges; where two overlap, the later one is right.
+--- Applies the ranges; where two overlap, the later one wins.
 local function take(self, ranges)
     local slots, shards, by_primary, used = {}, {}, {}, {}
     for _, range in ipairs(ranges) do
@@ -167,7 +167,7 @@ local function take(self, ranges)
     end
 end
 
---- Asks up to three nodes at once, and the next three when these cannot tell.
+--- Asks up to three nodes at once, and the next three if these cannot answer.
 local function look(self)
     local failure
     local list <const> = candidates(self)
@@ -190,7 +190,7 @@ local function look(self)
     error(failure, 0)
 end
 
----A reading of the map that is under way. It ends by itself, however early the calls have to go that wait for it.
+---A read of the map in progress. It runs to its end, even if the calls that wait for it end earlier.
 ---@class dbrun.redis.Reading
 ---@field begun number
 ---@field done boolean
@@ -267,7 +267,7 @@ function Topology:refresh(age, stop, since)
     end
 end
 
---- Is the node what this client is for: a primary, or (to read from) a node of the cluster at all?
+--- Whether the node still fits this client: it is a primary, or, for reads, any node of the cluster.
 local function serves(self, node, read_replica)
     for _, shard in ipairs(self.shards) do
         if shard.primary == node then
@@ -282,8 +282,8 @@ local function serves(self, node, read_replica)
     return false
 end
 
---- Asks others about a node that is silent, with a map that is read from now on. Those that ask about other nodes at
---- the same time use the same map. Nil: nobody could tell.
+--- Asks other nodes about a silent node, with a map that is read from now on. Concurrent questions about other nodes
+--- share that map. Nil: no node could answer.
 function ask_about(self, node, read_replica, watcher)
     local since <const> = task.now()
     repeat

@@ -1,13 +1,13 @@
---- Transactions with watched keys: each attempt has a connection of its own, and runs again when a key changed or when
---- the connection was lost before EXEC was sent. Getting connections, WATCH, EXEC and pauses share one deadline, the
---- client's for commands; the time of the caller's function is its own.
+--- Transactions with watched keys: each attempt has a dedicated connection, and runs again when a key changed or the
+--- connection was lost before EXEC was sent. Getting connections, WATCH, EXEC and pauses share one deadline, the
+--- client's for commands, which does not include the run time of the caller's function.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
 local M = {}
 
---- Can the error of a connection that was lost before EXEC have changed nothing? Of what was under way the outcome is
+--- Whether nothing can have changed when the connection was lost before EXEC. The outcome of the command in flight is
 --- unknown, but WATCH and commands that only read change nothing.
 local function changed_nothing(e, sent)
     if sent or e.outcome ~= "unknown" then
@@ -59,7 +59,7 @@ local function watched_attempt(connection, call, keys, fn, hooks)
     return replies
 end
 
---- Seconds in which a server is waited for after a connection was lost, as for commands on the shared connection.
+--- Seconds to wait for a server after a lost connection, as for commands on the shared connection.
 local COMEBACK <const> = 5
 local WHAT <const> = "the transaction"
 
@@ -84,8 +84,8 @@ end
 ---@param keys (string|number)[]
 ---@param retry integer
 ---@param fn fun(tx: dbrun.redis.Pipeline, connection: dbrun.redis.Connection)
----@param hooks? {before: fun(connection), batch: fun(connection): table, after: fun(connection, tx, replies)} what
----  confirmed writes do around an attempt
+---@param hooks? {before: fun(connection), batch: fun(connection): table, after: fun(connection, tx, replies)} hooks of
+---  confirmed writes around an attempt
 ---@return any[] replies
 function M.run(client, keys, retry, fn, hooks)
     local call <const> = { before_exec = false, stop = select(2, client:__until()) }

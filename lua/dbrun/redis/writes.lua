@@ -1,4 +1,4 @@
---- Does a command write? Some do with one of their options only.
+--- Whether a command writes. Some write only with one of their options.
 local core <const> = require "dbrun.core"
 
 local M = {}
@@ -11,7 +11,7 @@ M.WITH = {
     GETEX = { EX = true, PX = true, EXAT = true, PXAT = true, PERSIST = true },
 }
 
----False when it is certain that the command changes nothing. (A key may be called as one of the words.)
+---False when the command certainly changes nothing. (A key can have the name of one of the words.)
 ---@param name string in any case
 ---@return boolean
 function M.may_write(name, ...)
@@ -28,7 +28,7 @@ function M.may_write(name, ...)
     return not words or type((...)) == "table"
 end
 
----Is there something for replicas to have after this command? (In a dry run there never is.)
+---Whether the command has written something that replicas should have. (In a dry run it never has.)
 ---@param name string
 ---@return boolean
 function M.to_confirm(name, ...)

@@ -62,7 +62,7 @@ local function text_of(reply, format, kind)
     return render.text(reply)
 end
 
----Is there an error inside of a reply?
+---Whether a reply contains an error.
 local function has_error(reply)
     if errors.is(reply) then return true end
     if type(reply) ~= "table" then return false end
@@ -72,7 +72,7 @@ local function has_error(reply)
     return false
 end
 
----Sends the command, and prints what comes.
+---Sends the command, and prints the replies.
 local function run_in(output, words, kind, format, client)
     if kind.stream then
         run.stream(client, words, kind, function(reply)
@@ -104,7 +104,7 @@ local function main(argv, redis)
     local ok <const>, result <const> = pcall(run_in, output, words, kind, format, redis.get())
     if ok then return result end
     if output.broken and output.pipe then return outputs.BROKEN end
-    -- The command's name stands there.
+    -- The first word is the command's name.
     if errors.is(result) then result.message = result.message:gsub("^redis: ", "") end
     error(result, 0)
 end

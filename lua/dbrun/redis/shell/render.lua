@@ -1,5 +1,5 @@
 --- Replies as text, as redis-cli prints them: for people (types, numbers of elements, quoted strings), raw, as JSON.
---- All take replies with their types, of a client made by `r:with { typed = true }`.
+--- All take typed replies, from a client made by `r:with { typed = true }`.
 local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -9,7 +9,7 @@ local M = {}
 
 local null <const> = core.null
 
---- A reply of a status, as a client with `typed` gives it.
+--- A status reply, as a client with `typed` returns it.
 local function status_of(reply)
     return type(reply) == "table" and not errors.is(reply) and reply.status or nil
 end
@@ -31,7 +31,7 @@ end
 
 local add_text
 
----The elements, each behind its number; those of a list inside of a list are indented by what stands before it.
+---The elements, each after its number; those of a nested list are indented by the text before it.
 local function add_list(out, list, indent)
     local n <const> = length(list)
     if n == 0 then
@@ -114,7 +114,7 @@ end
 
 local as_json
 
----Names and values, one after the other, as an object; nil when a name is no text, or comes twice.
+---Alternating names and values as an object; nil when a name is not a text, or occurs twice.
 local function as_object(list)
     local object <const>, seen <const> = json.object {}, {}
     for i = 1, length(list), 2 do

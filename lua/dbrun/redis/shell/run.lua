@@ -1,5 +1,5 @@
---- One command of Redis for people: what cannot be run so is refused with the remedy, what has no end (SUBSCRIBE) goes
---- on until it is interrupted.
+--- One Redis command for people: commands that cannot be run alone are refused with the remedy, and endless ones
+--- (SUBSCRIBE) run until they are interrupted.
 local args = require "dbrun.args"
 local errors = require "dbrun.error"
 
@@ -20,7 +20,7 @@ local REFUSED <const> = {
     SUNSUBSCRIBE = "Ctrl-C ends SSUBSCRIBE",
 }
 
---- Commands whose reply is the text of a report: redis-cli prints it as it is on a terminal, too.
+--- Commands whose reply is a text report: redis-cli prints it unquoted even on a terminal.
 local REPORTS <const> = {
     INFO = true, LOLWUT = true, ["MEMORY DOCTOR"] = true, ["MEMORY MALLOC-STATS"] = true, ["LATENCY DOCTOR"] = true,
     ["LATENCY GRAPH"] = true, ["CLUSTER NODES"] = true, ["CLUSTER INFO"] = true, ["CLIENT LIST"] = true,
@@ -35,12 +35,12 @@ local PAIRS <const> = {
 
 local STREAMS <const> = { SUBSCRIBE = "subscribe", PSUBSCRIBE = "psubscribe", SSUBSCRIBE = "ssubscribe" }
 
----@class dbrun.redis.shell.Kind what is known about a command before it is sent
+---@class dbrun.redis.shell.Kind facts about a command before it is sent
 ---@field report boolean its reply is a report of several lines
 ---@field pairwise boolean its reply is a list of names and values
----@field stream? string the client's method: it gives messages until it is interrupted
+---@field stream? string the client's method for a command that sends messages until it is interrupted
 
----Looks at a command, and refuses one that cannot be run by itself.
+---Classifies a command, and refuses one that cannot be run by itself.
 ---@param words string[] the command and its arguments
 ---@return dbrun.redis.shell.Kind
 ---Raises an error of kind `usage`.
@@ -61,7 +61,7 @@ function M.kind(words)
     }
 end
 
----Runs a command and gives its reply with its types; see `r:with { typed = true }`.
+---Runs a command and returns its typed reply; see `r:with { typed = true }`.
 ---@param client dbrun.redis.Client
 ---@param words string[]
 ---@return any reply an error reply is raised
