@@ -11,7 +11,7 @@ local COMMON <const> = {
 
 local STEPS <const> = args.whole(1)
 
----What an operation takes besides.
+---Further options of an operation.
 local OWN <const> = {
     up = { to = "string", steps = STEPS, strict = "boolean" },
     down = { steps = STEPS },

@@ -1,4 +1,4 @@
---- The table that says which migrations were applied: schema_migrations(version), as dbmate keeps it. Every function
+--- The table of applied migrations: schema_migrations(version), as dbmate keeps it. Every function
 --- takes a connection (or an engine): anything with `query`, `one`, `value` and `exec`.
 local catalog <const> = require "dbrun.db.catalog"
 local errors <const> = require "dbrun.error"
@@ -30,21 +30,21 @@ select s.name as schema, {current_schema}()::{text} as current, {current_setting
   from (select coalesce({current_schema}()::{text}, 'public') as name) s,
        lateral (select {to_regclass}({quote_ident}(s.name) {||} '.' {||} {quote_ident}($1)) as id) t]]):format(LETTERS))
 
----The columns of the table, and which of them an insert of a version alone would leave without a value.
+---The columns of the table, and those that an insert of only a version would leave without a value.
 local COLUMNS <const> = catalog.sql [[
 select a.attname::{text} as name, t.typcategory {=} 'S' as is_text,
        a.attnotnull and not a.atthasdef and a.attidentity {=} '' as must_be_given
   from {pg_attribute} a join {pg_type} t on t.oid {=} a.atttypid
  where a.attrelid {=} {to_regclass}($1) and a.attnum {>} 0 and not a.attisdropped order by a.attnum]]
 
----Columns by which tables of other tools are known. A team may have given its table others, that fill themselves.
+---Columns that identify tables of other tools. A team may have added columns with defaults to its own table.
 local OTHERS <const> = {
     dirty = "golang-migrate", inserted_at = "Ecto", run_on = "Diesel", version_id = "goose", is_applied = "goose",
     installed_rank = "Flyway", version_num = "Alembic", execution_time = "sqlx", installed_on = "sqlx",
 }
 local IMPORTED <const> = { goose = true, ["golang-migrate"] = true, Flyway = true, Alembic = true }
 
----Raises when the table is another tool's: dbrun would take its versions for those of its own files.
+---Raises when the table belongs to another tool: dbrun would mistake its versions for those of its own files.
 local function check_columns(conn, ledger, letters)
     if not ledger.exists or letters == "v" then return end
     local tool, wrong, has_version
@@ -142,7 +142,7 @@ function M.refresh(conn, ledger, foreign)
     return ledger
 end
 
----Makes the table, and its schema, where they are missing.
+---Makes the table and its schema if they are missing.
 ---@param conn table
 ---@param ledger dbrun.migrate.Ledger
 function M.create(conn, ledger)

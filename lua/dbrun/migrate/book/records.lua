@@ -1,5 +1,5 @@
---- dbrun's own records beside the table of versions: which file it was, its checksum, how long it took, who ran it and
---- when, and how far a migration without a transaction came. dbmate does not need this table.
+--- dbrun's own records beside the table of versions: the file, its checksum, how long it took, who ran it and when, and
+--- the progress of a migration without a transaction. dbmate does not need this table.
 ---
 --- A row with `direction` is a migration in progress or interrupted: `done` of its statements took effect; `at_work` is
 --- a statement that was started outside a transaction and whose end is not recorded.
@@ -46,7 +46,7 @@ local HAS_SESSION <const> = catalog.sql [[
 select {to_regclass}($1) is not null as there, exists (select from {pg_attribute}
     where attrelid {=} {to_regclass}($1) and attname {=} 'session' and not attisdropped) as current]]
 
----Makes the table if it is missing, and adds what one of an older version lacks. The schema must exist.
+---Makes the table if it is missing, and adds columns that one of an older version lacks. The schema must exist.
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
 function M.create(conn, book)
@@ -85,7 +85,7 @@ end
 
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
----@return table<string, integer> done how many statements of a migration took effect that is half done, by version
+---@return table<string, integer> done the number of statements that took effect, by version of half-done migrations
 function M.half(conn, book)
     local done = {}
     for _, row in ipairs(conn:query(catalog.sql([[
@@ -96,7 +96,7 @@ function M.half(conn, book)
     return done
 end
 
----The migrations that are half done, by version; none that this role may not read.
+---The half-done migrations, by version; none if this role may not read the table.
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
 ---@return table<string, dbrun.migrate.Record>
@@ -113,7 +113,7 @@ function M.unfinished(conn, book)
     return by_version
 end
 
----How far a migration is that is half done.
+---The progress of a half-done migration.
 ---@param record dbrun.migrate.Record with a direction
 ---@return string
 function M.how_far(record)
@@ -166,8 +166,8 @@ end
 ---@param done integer
 ---@param done_checksum string
 ---@param session? string what they changed in their session
----@param before? { direction?: string, done: integer } what the row says so far (default: whatever it says)
----Raises an error of kind `query` when the row says something else: another run was at work.
+---@param before? { direction?: string, done: integer } what the row must say so far (default: anything)
+---Raises an error of kind `query` when the row says something else, because another run was active.
 function M.progress(conn, book, work, done, done_checksum, session, before)
     local rows <const> = conn:query(catalog.sql([[
         insert into %s as r (version, name, checksum, direction, done, done_checksum, session)

@@ -136,7 +136,7 @@ local function set_statement(tx, run, opts, list)
         records.delete(tx, run.book, opts.version)
     else
         local last = steps[opts.statement - 1]
-        -- Of the session behind an earlier statement nothing is known: the SETs of the file are repeated.
+        -- The session state after an earlier statement is unknown, so the SETs of the file are repeated.
         local left = opts.statement > record.done and state.without_left(record.session) or nil
         records.progress(tx, run.book, work, opts.statement - 1, last and last.checksum or "", left)
     end

@@ -37,13 +37,13 @@ local function warn(text)
     cli.note("Warning: " .. text)
 end
 
----The value that holds for this run only (--stack), else that of the environment.
+---The value for this run only (--stack), else that of the environment.
 local function variable(call, name)
     local overlay = core.options.overlay or {}
     return overlay[name] or call.lookup(name)
 end
 
----The folders with migrations; asked for by the commands that need them only.
+---The folders with migrations; read only by the commands that need them.
 ---@return string[]
 local function dirs_of(call)
     local given = call.values["migrations-dir"]
@@ -76,7 +76,7 @@ local function wait_for(call)
     errors.fail("connect", "unable to connect to database: " .. e.message, e.hint)
 end
 
----Finds the database, and waits for it if that is wanted.
+---Finds the database, and waits for it if --wait was given.
 local function connect(call)
     local text = call.values.url
     if not text or text == "" then text = variable(call, call.values.env) end
@@ -88,7 +88,7 @@ local function safety(call)
     return { target = call.values.target, protected = call.lookup "DBRUN_PROTECTED" }
 end
 
----Calls fn with a connection to the database, which this run may change.
+---Calls fn with a connection to the database, after checking that this run may change it.
 local function with_database(call, fn)
     return server.with(call.address.url, function(conn)
         server.check(conn, call.address, safety(call), warn)
@@ -104,7 +104,7 @@ local function with_maintenance(call, fn)
     end)
 end
 
----Makes the table of versions where it is missing, as dbmate does for all commands that write and for `dump`.
+---Makes the table of versions if it is missing, as dbmate does for `dump` and all commands that write.
 ---@return dbrun.migrate.Ledger
 local function make_ledger(call, conn)
     local book = ledger.locate(conn, call.values["migrations-table"])
@@ -126,7 +126,7 @@ local function dump(call, more)
     fs.write(path, text, nil, { through = true })
 end
 
----After a migration; a failure does not fail it.
+---Writes the schema file after a migration; a failure does not fail the migration.
 local function dump_after(call)
     if call.values["no-dump-schema"] then return end
     local ok, e = pcall(dump, call, {})
@@ -162,7 +162,7 @@ local function options(call)
     }
 end
 
----The files; a folder that is missing is an error, an empty one is none.
+---The files; a missing folder is an error, an empty one is not.
 local function list_files(call)
     local dirs = dirs_of(call)
     for _, dir in ipairs(dirs) do
@@ -201,7 +201,8 @@ function run.migrate(call)
     dump_after(call)
 end
 
----Makes the database if it is known to be missing: where that cannot be asked (no database postgres), migrate tells.
+---Makes the database if it is known to be missing. If that cannot be checked (no database postgres), the migration
+---reports it.
 function run.up(call)
     connect(call)
     local missing = false
@@ -216,8 +217,8 @@ function run.up(call)
     run.migrate(call)
 end
 
----Does something with the database, told before as dbmate tells it: also where the server cannot be reached, but not
----for a protected database, of which this run does not get that far.
+---Does something with the database and first prints dbmate's line about it, even if the server cannot be reached; but
+---not for a protected database, which is refused before.
 ---@param word string
 ---@param fn fun(conn: table, name: string)
 local function announced(call, word, fn)
@@ -292,7 +293,7 @@ local function version()
     return ("%s (dbrun %s)"):format(grammar.VERSION, core.options.version)
 end
 
----Shows an error as dbmate does, with what dbrun knows besides.
+---Shows an error as dbmate does, with dbrun's additional details.
 local function report(e)
     if not errors.is(e) then
         cli.note("Error: " .. tostring(e))
@@ -328,7 +329,7 @@ end
 
 local HELP <const> = { help = true, h = true }
 
----What the command line asks for without a database: help, the version. Returns the exit status, or nil.
+---Does what needs no database: help, the version. Returns the exit status, or nil.
 local function answered(parsed)
     local values, command = parsed.values, parsed.command
     if parsed.unknown then return unknown(parsed.unknown) end

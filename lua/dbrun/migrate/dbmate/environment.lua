@@ -6,10 +6,10 @@ local fs = require "dbrun.fs"
 
 local M = {}
 
----dbmate puts the value of NAME for $NAME, ${NAME} and $(NAME) outside of single quotes.
+---dbmate expands $NAME, ${NAME} and $(NAME) outside single quotes.
 local EXPANSION <const> = "%$%(?{?[A-Z0-9_]"
 
----Is the value of the key in single quotes?
+---Whether the value of the key is in single quotes.
 local function is_literal(text, line)
     local number = 0
     for content in (text .. "\n"):gmatch "(.-)\n" do
@@ -28,10 +28,10 @@ local function files_of(list)
 end
 
 ---@param list? string[] the files that --env-file names
----@return fun(name: string): string? lookup a variable of the process wins over the files, an earlier file over a later
----@return dbrun.Dotenv merged what the files say, for dbrun's own configuration: it reads these files, and no other
----Raises an error of kind `config` for a file that is broken; one that is missing is passed over. `lookup` raises for a
----value that dbmate would expand.
+---@return fun(name: string): string? lookup a process variable overrides the files, an earlier file a later one
+---@return dbrun.Dotenv merged the content of the files, for dbrun's own configuration, which reads only these files
+---Raises an error of kind `config` for a broken file; a missing one is skipped. `lookup` raises for a value that dbmate
+---would expand.
 function M.read(list)
     local paths <const> = files_of(list)
     local merged = {

@@ -1,5 +1,5 @@
---- The command line of dbmate: its options, which stand before the command, the options of a command, which stand
---- behind it, and the names in the environment that stand for them.
+--- The command line of dbmate: its options before the command, the options of a command after it, and the environment
+--- variables for them.
 local duration = require "dbrun.migrate.dbmate.duration"
 local errors = require "dbrun.error"
 
@@ -121,7 +121,7 @@ end
 local BOOLEANS <const> = { ["1"] = true, t = true, T = true, TRUE = true, ["true"] = true, True = true,
     ["0"] = false, f = false, F = false, FALSE = false, ["false"] = false, False = false }
 
----The value of a text for a flag; nil, what is wrong, and why in the words of Go.
+---The value of a text for a flag; or nil, what is wrong, and Go's words for the reason.
 local function value_of(flag, text)
     if flag.kind == "switch" then
         local value = BOOLEANS[text]
@@ -152,7 +152,7 @@ local function wrong(command, message, ...)
     errors.raise { kind = "usage", message = message:format(...), detail = command and command[1] }
 end
 
----Takes the flags at `at`; returns where the first word behind them is.
+---Takes the flags at `at`; returns the position of the first word after them.
 local function take_flags(argv, at, flags, values, command)
     local by_name = { help = "help", h = "help" }
     if not command then by_name.version, by_name.v = "version", "version" end
@@ -187,8 +187,7 @@ end
 
 local TYPES <const> = { switch = "bool", duration = "duration" }
 
----Refuses what the environment has for the flags, and is no value for them: dbmate does, also for a flag that is on
----the command line.
+---Refuses environment variables with a wrong value for a flag: dbmate does so even if the flag is on the command line.
 local function check_environment(flags, lookup, command)
     for _, flag in ipairs(flags) do
         local text = TYPES[flag.kind] and flag.env and lookup(flag.env)
@@ -211,7 +210,7 @@ local function complete(values, flags, lookup)
     end
 end
 
----The files that --env-file names, wherever it stands: they are read before the command line is.
+---The files that --env-file names, anywhere on the command line: they are read before the command line is parsed.
 ---@param argv string[]
 ---@return string[]? list nil: it names none; empty: the last word is --env-file, and its own error follows
 function M.env_files(argv)
@@ -228,8 +227,8 @@ end
 ---@class dbrun.migrate.dbmate.Parsed
 ---@field command? dbrun.migrate.dbmate.Command
 ---@field values table<string, any> by name of the flag
----@field args string[] behind the command and its options
----@field unknown? string a command that is not there
+---@field args string[] the words after the command and its options
+---@field unknown? string a command that does not exist
 
 ---Parses a command line.
 ---@param argv string[]

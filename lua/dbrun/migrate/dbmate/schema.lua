@@ -1,4 +1,4 @@
---- The schema file of dbmate: written by pg_dump, with the versions behind it, and run statement by statement.
+--- The schema file of dbmate: written by pg_dump, followed by the versions, and run statement by statement.
 local catalog = require "dbrun.db.catalog"
 local control = require "dbrun.migrate.read.control"
 local core = require "dbrun.core"
@@ -23,7 +23,7 @@ local function run(argv, env)
     errors.fail("query", ((result.stderr or ""):gsub("%s+$", "")))
 end
 
----Does pg_dump know --restrict-key? (15.14, 16.10, 17.6 and later)
+---Whether pg_dump knows --restrict-key (15.14, 16.10, 17.6 and later).
 local FIRST <const> = { [15] = 14, [16] = 10, [17] = 6 }
 
 local function knows_restrict_key()
@@ -33,7 +33,7 @@ local function knows_restrict_key()
     return major > 17 or FIRST[major] ~= nil and minor >= FIRST[major]
 end
 
----dbrun's own records, of this and of other tables of versions: told by columns that nothing else has together.
+---dbrun's own records, for this and other tables of versions: recognised by a set of columns that no other table has.
 local RECORDS <const> = catalog.sql [[
 select {quote_ident}(n.nspname) {||} '.' {||} {quote_ident}(c.relname) as name
   from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace
@@ -68,7 +68,7 @@ local function versions(conn, book)
         table.concat(list, ",\n    "))
 end
 
----The text without the comments and blank lines at its top, which change with the versions of programs.
+---The text without the comments and blank lines at its top, which differ between program versions.
 local function without_head(text)
     local at = 1
     while true do
@@ -108,7 +108,7 @@ end
 
 local COPY <const> = "^[Cc][Oo][Pp][Yy]%s[^\n;]-%s[Ff][Rr][Oo][Mm]%s+[Ss][Tt][Dd][Ii][Nn]%s*;[^\n]*\n()"
 
----The data behind COPY ... FROM stdin; and where the line `\.` behind them ends. Nil: it is another statement.
+---The data after COPY ... FROM stdin, and the end of the line `\.` after them. Nil: another statement.
 local function data_of(text, at, path)
     local from = text:match(COPY, at)
     if not from then return nil end
@@ -118,7 +118,7 @@ local function data_of(text, at, path)
     return text:sub(from, stop - 1), from, behind
 end
 
----The text for the parser: blanks stand for what psql takes for itself, so that the places of the statements stay.
+---The text for the parser: psql's commands are replaced by blanks, so that the positions of the statements stay.
 ---Only a backslash at the beginning of a statement is a command of psql; one within a string is not.
 ---@return string text
 ---@return table<integer, string> data of COPY, by the place where the statement begins
@@ -147,7 +147,7 @@ local function without_commands(text, path)
     return table.concat(out) .. text:sub(from), data
 end
 
----Sends the rows behind a COPY.
+---Sends the rows after a COPY.
 local function copy(conn, statement, rows)
     local kind, body = tree.of(statement.sql)
     if kind ~= "CopyStmt" or body.options then
@@ -159,7 +159,7 @@ local function copy(conn, statement, rows)
         body.relation.schemaname and body.relation.relname }, columns, rows)
 end
 
----Has the text BEGIN, COMMIT or ROLLBACK of its own?
+---Whether the text has its own BEGIN, COMMIT or ROLLBACK.
 local function has_blocks(statements)
     for _, statement in ipairs(statements) do
         if control.of(statement) then return true end
@@ -167,7 +167,7 @@ local function has_blocks(statements)
     return false
 end
 
----Runs a schema file: in one transaction, so that a failure leaves nothing, unless it has transactions of its own.
+---Runs a schema file: in one transaction, so that a failure leaves nothing, unless the file has its own transactions.
 ---@param conn table
 ---@param text string
 ---@param path string for errors

@@ -1,4 +1,4 @@
---- The server that dbmate's URL means: its address, whether it answers, and creating and dropping a database.
+--- The server of dbmate's URL: its address, whether it answers, and creating and dropping a database.
 local conninfo = require "dbrun.conninfo"
 local errors = require "dbrun.error"
 local target = require "dbrun.target"
@@ -11,10 +11,10 @@ local POSTGRES <const> = { postgres = true, postgresql = true }
 ---@class dbrun.migrate.dbmate.Address
 ---@field url string of the database, for dbrun
 ---@field maintenance string of the database postgres of the same server
----@field bare string without search_path and other settings of the server, for pg_dump
+---@field bare string the URL without search_path and other settings of the server, for pg_dump
 ---@field name string of the database
 ---@field schemas string[] those of search_path in the URL
----@field tls_default boolean nothing says how to encrypt: dbmate insists on it then
+---@field tls_default boolean nothing sets sslmode: dbmate then requires encryption
 
 ---The parts of a query that are dbmate's own: search_path, as its schemas.
 local function schemas_of(text)
@@ -31,8 +31,8 @@ end
 
 local OURS <const> = { search_path = true, socket = true, ssl = true, binary_parameters = true }
 
----Takes search_path, and what is for the server, out of a URL: to Go's driver each parameter that it does not know is a
----setting of the server (`statement_timeout=5000`). What looks like a parameter written wrong stays, and is refused.
+---Takes search_path and settings of the server out of a URL: Go's driver passes each parameter that it does not know to
+---the server (`statement_timeout=5000`). What looks like a mistyped parameter stays, and is refused.
 ---@param text string
 ---@return string bare
 ---@return string[] settings "NAME=VALUE"
@@ -60,7 +60,7 @@ local function add_settings(parsed, settings)
     end
 end
 
----The URL with the scheme that libpq knows and the slashes that Go does not need: postgres:/name?host=... is one.
+---The URL with a scheme that libpq knows and with both slashes, which Go does not need (postgres:/name?host=...).
 local function normal(text)
     local rest = text:match "^%s*%a[%w+.-]*:(.*)$"
     if rest:find "^//" then return "postgresql:" .. rest end
@@ -69,7 +69,7 @@ local function normal(text)
         "it begins with postgres://, as in postgres://user@host:5432/name")
 end
 
----What Go's driver takes from variables; those of a file are not in the environment, where libpq looks.
+---Values that Go's driver takes from variables. Variables of a file are not in the environment, where libpq would look.
 local VARIABLES <const> = {
     PGSSLMODE = "sslmode", PGSSLCERT = "sslcert", PGSSLKEY = "sslkey", PGSSLROOTCERT = "sslrootcert",
     PGCONNECT_TIMEOUT = "connect_timeout", PGOPTIONS = "options",
@@ -83,7 +83,7 @@ local function take_variables(parsed, lookup)
     end
 end
 
----As dbmate: the folder /var/run/postgresql and the port 5432, whatever PGHOST and PGPORT say.
+---As in dbmate: the folder /var/run/postgresql and the port 5432, even if PGHOST and PGPORT are set.
 local function parsed_of(text, what, lookup)
     local parsed = url.parse_postgres(text, what)
     take_variables(parsed, lookup)
@@ -112,7 +112,7 @@ function M.address(text, driver, lookup)
     if not scheme then
         errors.fail("config", "invalid url, have you set your --url flag or DATABASE_URL environment variable?")
     end
-    -- As in Go, a URL's scheme may have capital letters; the name of a driver may not.
+    -- As in Go, a URL's scheme can have capital letters; the name of a driver cannot.
     driver = driver and driver ~= "" and driver or scheme:lower()
     if not POSTGRES[driver] then
         errors.fail("config", "unsupported driver: " .. driver,
@@ -147,7 +147,7 @@ function M.with(to, fn)
     return fn(conn)
 end
 
----Does the server answer? A database that does not exist is an answer.
+---Whether the server answers. An error that the database does not exist is an answer.
 ---@param address dbrun.migrate.dbmate.Address
 ---@return boolean
 ---@return table? error
@@ -158,7 +158,7 @@ function M.ping(address)
     return false, e
 end
 
----Raises for a protected database that was not named, and tells once about a connection in plain text.
+---Raises for a protected database that was not named, and warns once about an unencrypted connection.
 ---@param conn table
 ---@param address dbrun.migrate.dbmate.Address
 ---@param opts { target?: string, protected?: string }

@@ -1,5 +1,5 @@
 --- Migrations of Alembic, which are programs in Python: Alembic itself writes the SQL of each revision (`upgrade A:B
---- --sql`, `downgrade B:A --sql`). What asks the database while it runs has no such SQL.
+--- --sql`, `downgrade B:A --sql`). A revision that queries the database while it runs has no such SQL.
 local compose = require "dbrun.migrate.import.compose"
 local control = require "dbrun.migrate.read.control"
 local errors = require "dbrun.error"
@@ -13,7 +13,7 @@ M.NAME = "Alembic"
 M.TABLE = "alembic_version"
 M.COLUMNS = { "version_num" }
 
----How Alembic is called here.
+---The command that runs Alembic.
 local function program()
     for dir in (os.getenv "PATH" or ""):gmatch "[^:]+" do
         if fs.access(dir .. "/alembic", "x") then return { "alembic" } end
@@ -29,7 +29,7 @@ local function call(folder, ...)
     return process.run(spec)
 end
 
----The last line that says something.
+---The last line that is not empty.
 local function last_line(text)
     return (text:gsub("%s+$", ""):match "[^\n]*$")
 end
@@ -39,7 +39,7 @@ end
 ---@field parent string "base" for the first
 ---@field message string
 
----The revisions from the first to the last. Several heads, or a merge, have no such order.
+---The revisions from the first to the last. Raises for several heads or a merge, which have no such order.
 ---@return dbrun.migrate.import.Revision[]
 local function revisions(folder)
     local result = call(folder, "history", "--verbose")
@@ -77,7 +77,7 @@ end
 
 local OWN <const> = { "create table ", "insert into ", "update ", "delete from ", "drop table " }
 
----Is it Alembic's writing into its own table?
+---Whether a statement writes to Alembic's own table.
 ---@param own string name of the table
 local function is_own(statement, own)
     local plain = split.plain(statement.sql)
@@ -90,7 +90,7 @@ local function is_own(statement, own)
     return false
 end
 
----The SQL of one step without Alembic's own. Its transaction is dbrun's, unless the step has several.
+---The SQL of one step without Alembic's own statements. It runs in dbrun's transaction, unless the step has several.
 local function part_of(text, source, own)
     local kept, marks = {}, 0
     for _, statement in ipairs(split.split(text)) do
@@ -155,7 +155,7 @@ function M.applied(conn, place, entries)
         set[entry.id] = true
         if entry.id == rows[1].id then return set end
     end
-    return { [rows[1].id] = true } -- told as one without a file
+    return { [rows[1].id] = true } -- reported as a version without a file
 end
 
 return M

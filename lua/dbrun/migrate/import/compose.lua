@@ -1,5 +1,5 @@
---- dbrun's files made of another tool's: the text of a migration, its transaction, its version and name; and what
---- cannot be taken over.
+--- Makes dbrun's files from another tool's: the text of a migration, its transaction, version and name; and refuses
+--- what cannot be converted.
 local aftermath = require "dbrun.migrate.run.aftermath"
 local blocks = require "dbrun.migrate.read.blocks"
 local control = require "dbrun.migrate.read.control"
@@ -12,7 +12,7 @@ local M = {}
 ---@field source string file it comes from
 ---@field line integer? of its first line in that file (default 1)
 ---@field transaction? boolean false: the other tool runs it without one
----@field detects? boolean the other tool runs it without one if a statement needs that
+---@field detects? boolean the other tool runs it without a transaction if a statement needs that
 ---@field blocks? boolean the other tool sends it as it is: its own BEGIN and COMMIT count
 
 ---@class dbrun.migrate.import.Refusal
@@ -28,7 +28,7 @@ local M = {}
 ---@field up? dbrun.migrate.import.Part
 ---@field down? dbrun.migrate.import.Part
 ---@field changes string[] what differs from the source, in words
----@field checksum? integer that of Flyway
+---@field checksum? integer Flyway's checksum
 ---@field refused? dbrun.migrate.import.Refusal
 ---@field applied? boolean
 ---@field target? string name of dbrun's file
@@ -42,7 +42,7 @@ function M.refuse(entry, source, line, message, ...)
     entry.refused = entry.refused or { source = source, line = line, message = message:format(...) }
 end
 
----The number of the line that dbrun would take for its own directive.
+---The number of a line that dbrun would mistake for its own directive.
 local function directive_in(sql)
     local number = 0
     for line in (sql .. "\n"):gmatch "(.-)\n" do
@@ -54,8 +54,8 @@ end
 
 local MAY_COMMIT <const> = { ["do"] = true, call = true }
 
----Must a statement run outside of a transaction? DO and CALL only if they end one, which they can do where they stand
----alone.
+---Whether a statement must run outside a transaction. DO and CALL must if they end transactions, which they can do only
+---when they run alone.
 local function is_outside(statement, alone)
     if MAY_COMMIT[split.first_words(statement.sql, 1)] and not alone then return false end
     return aftermath.outside(statement.tree_sql or statement.sql) ~= nil
@@ -112,8 +112,8 @@ function M.text(entry)
     entry.text = section_text(entry.up, "up") .. "\n" .. section_text(entry.down, "down")
 end
 
----Gives all entries, in the order in which they run, versions of one width and names. The width is that of the longest
----version, unless a version of a new file would then sort before one of these: then zeros in front make it longer.
+---Gives all entries, in the order in which they run, names and versions of one width. The width is that of the longest
+---version, or greater (with leading zeros) if the version of a new file would otherwise sort before one of these.
 ---@param entries dbrun.migrate.import.Entry[]
 function M.name(entries)
     local width, last = 0, ""

@@ -1,5 +1,5 @@
 --- Migrations of Flyway: V (versioned), U (undo) and R (repeatable) files, and a table with a row for each that ran.
---- A repeatable migration becomes a hook that runs its SQL when that has changed; callbacks become hooks as they are.
+--- A repeatable migration becomes a hook that runs its SQL when it has changed; callbacks become hooks unchanged.
 local aftermath = require "dbrun.migrate.run.aftermath"
 local compose = require "dbrun.migrate.import.compose"
 local errors = require "dbrun.error"
@@ -53,8 +53,8 @@ end
 
 -- ---- texts ----
 
----Puts the values for the placeholders, whose names may be in any case. Returns the text, or nil, the line and the name
----of one without a value.
+---Replaces the placeholders, whose names are case-insensitive. Returns the text; or nil, and the line and name of a
+---placeholder without a value.
 local function replace(text, values)
     local missing, line
     local out = text:gsub("()%${([^}\n]*)}", function(at, name)
@@ -69,7 +69,7 @@ local function replace(text, values)
     return out
 end
 
----What a .conf beside a script says.
+---The settings in a .conf beside a script.
 local function script_config(path)
     local config = {}
     for _, name in ipairs { path .. ".conf", (path:gsub("%.sql$", ".conf")) } do
@@ -83,7 +83,7 @@ end
 
 local KNOWN <const> = { executeInTransaction = true, placeholderReplacement = true, encoding = true }
 
----The SQL of a file with its placeholders replaced; refuses what is not known.
+---The SQL of a file with its placeholders replaced; refuses unknown ones.
 local function read_part(entry, folder, name, values)
     local path = folder .. "/" .. name
     local config = script_config(path)
@@ -147,7 +147,7 @@ local function add(state, name, parts, label)
     return entry
 end
 
----A file that is refused, and has no place among the others.
+---Records a file that is refused and is not a migration.
 local function reject(state, name, message, ...)
     local entry = { id = name, parts = { "0" }, name = name, sources = { name }, changes = {}, version = "" }
     compose.refuse(entry, name, nil, message, ...)
@@ -184,7 +184,7 @@ local function add_repeatable(state, name, label)
     state.repeatables[#state.repeatables + 1] = {
         path = path, name = label, sql = part.sql, script = name,
         checksum = repeatable.crc32(fs.read(state.folder .. "/" .. name)),
-        replaced = repeatable.crc32(part.sql), -- what Flyway takes where it replaces placeholders
+        replaced = repeatable.crc32(part.sql), -- the files in which Flyway replaces placeholders
     }
 end
 
@@ -203,7 +203,7 @@ end
 local function add_file(state, path)
     local base = fs.basename(path)
     local prefix, version, label, kind = base:match "^([VUB])([%d._]+)__(.*)%.(%w+)$"
-    if not prefix then -- a description may be missing
+    if not prefix then -- the description is optional
         label, prefix, version, kind = "", base:match "^([VUB])([%d._]+)%.(%w+)$"
     end
     local parts = version and parts_of(version)
@@ -231,7 +231,7 @@ end
 ---@param folder string
 ---@param opts { placeholders?: table<string, string>, hooks: string }
 ---@return dbrun.migrate.import.Entry[] entries in the order in which they run
----@return dbrun.migrate.import.Refusal[] others files that are no migrations
+---@return dbrun.migrate.import.Refusal[] others files that are not migrations
 ---@return table<string, string> extra hooks, by path
 ---@return table[] repeatables
 function M.read(folder, opts)
@@ -300,7 +300,7 @@ function M.applied(conn, place, entries, plan)
     return set
 end
 
----Records the repeatable migrations that ran as they are now.
+---Records the repeatable migrations whose present text has run.
 ---@param tx table
 ---@param plan dbrun.migrate.import.Plan
 function M.stamp_extra(tx, plan)

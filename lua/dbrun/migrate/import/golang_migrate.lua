@@ -1,5 +1,5 @@
---- Migrations of golang-migrate: NUMBER_name.up.sql and NUMBER_name.down.sql, and a table with one row: the version
---- that the database is at. A file is sent as it is.
+--- Migrations of golang-migrate: NUMBER_name.up.sql and NUMBER_name.down.sql, and a table with one row: the database's
+--- version. A file is sent unchanged.
 local compose = require "dbrun.migrate.import.compose"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -13,7 +13,7 @@ M.SHARES_NAME = true -- with dbrun's own
 
 ---@param folder string
 ---@return dbrun.migrate.import.Entry[] entries in the order in which they run
----@return dbrun.migrate.import.Refusal[] others files that are no migrations
+---@return dbrun.migrate.import.Refusal[] others files that are not migrations
 function M.read(folder)
     local list, by_number, others = {}, {}, {}
     for _, name in ipairs(fs.list(folder)) do
@@ -63,7 +63,7 @@ function M.applied(conn, place, entries)
     for _, entry in ipairs(entries) do
         if not compose.before(row.version, entry.id) then set[entry.id] = true end
     end
-    if not set[row.version] then set[row.version] = true end -- told as missing
+    if not set[row.version] then set[row.version] = true end -- reported as missing
     return set
 end
 

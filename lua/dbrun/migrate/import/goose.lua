@@ -1,5 +1,5 @@
 --- Migrations of goose: NUMBER_name.sql with `-- +goose Up` and `-- +goose Down`, and a table with a row for each time
---- that a version was applied (or, by old versions of goose, taken back).
+--- that a version was applied (or, by old versions of goose, undone).
 local compose = require "dbrun.migrate.import.compose"
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
@@ -84,7 +84,7 @@ end
 
 ---@param folder string
 ---@return dbrun.migrate.import.Entry[] entries in the order in which they run
----@return dbrun.migrate.import.Refusal[] others files that are no migrations
+---@return dbrun.migrate.import.Refusal[] others files that are not migrations
 function M.read(folder)
     local list, by_number, others = {}, {}, {}
     for _, name in ipairs(fs.list(folder)) do

@@ -1,4 +1,4 @@
---- The table in which the other tool says what it has applied: where it is, and how it makes way for dbrun's.
+--- The other tool's table of applied migrations: where it is, and how it is renamed if dbrun's table needs its name.
 local errors = require "dbrun.error"
 
 local M = {}
@@ -9,7 +9,7 @@ local M = {}
 ---@field name string
 ---@field exists boolean
 
--- $1 the columns, which make it the tool's
+-- $1: the columns that identify the tool's table
 local TABLES <const> = [[
 select n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
        pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) as sql,
@@ -22,7 +22,7 @@ local NAMED <const> = TABLES .. [[c.relname = $2
 local OTHERS <const> = "select schema, name, sql from (" .. TABLES .. [[
     n.nspname not in ('pg_catalog', 'information_schema') and c.relkind <> 'v') t where fits order by sql]]
 
----What the tool's table is called when dbrun's has got its name.
+---The new name of the tool's table when dbrun's table takes its name.
 ---@param tool table
 ---@param name string
 ---@return string
@@ -30,7 +30,7 @@ local function aside(tool, name)
     return name .. "_" .. tool.NAME:gsub("%-", "_")
 end
 
----Raises when the tool's table is there under another name or in another schema: nothing would count as applied.
+---Raises when the tool's table has another name or is in another schema: otherwise nothing would count as applied.
 local function check_others(conn, tool, columns)
     local found = {}
     for _, row in ipairs(conn:query(OTHERS, columns)) do
@@ -47,7 +47,7 @@ end
 ---@param tool table the module of the tool
 ---@param from_table? string its name, with its schema or in the search_path (default: the usual name)
 ---@return dbrun.migrate.import.Place
----Raises when the one that was named is not there, or not the tool's, and when it seems to be elsewhere.
+---Raises when the named table does not exist or is not the tool's, and when the tool's table seems to be elsewhere.
 function M.find(conn, tool, from_table)
     local name <const> = from_table or tool.TABLE
     local columns <const> = require("dbrun.db").array(tool.COLUMNS, "text")
@@ -57,7 +57,7 @@ function M.find(conn, tool, from_table)
         row.exists = true
         return row
     end
-    -- A table of versions is dbrun's own, or is looked at by dbrun itself.
+    -- A table of versions is dbrun's own, or is checked by dbrun itself.
     if from_table or row and not tool.SHARES_NAME then
         errors.fail("config", row and ("%s has not the columns of %s (%s)"):format(row.sql, tool.NAME,
             table.concat(tool.COLUMNS, ", "))
@@ -76,7 +76,7 @@ local function quote(name)
     return '"' .. name:gsub('"', '""') .. '"'
 end
 
----Moves the other tool's table away when it has the place of dbrun's.
+---Renames the other tool's table when it has the name of dbrun's.
 ---@param tx table
 ---@param place dbrun.migrate.import.Place
 ---@param tool table

@@ -1,4 +1,4 @@
---- Repeatable migrations of Flyway as hooks: a Lua file that runs its SQL when that is another one than the last time.
+--- Repeatable migrations of Flyway as hooks: a Lua file that runs its SQL when it has changed.
 local M = {}
 
 local TABLE <const> = "create table if not exists schema_repeatable (name text primary key, checksum text not null)"
@@ -22,7 +22,7 @@ return function(ctx)
 end
 ]]
 
----A text in long brackets that it does not close itself.
+---A text in long brackets of a level that does not occur in it.
 local function bracketed(text)
     local level = 0
     while text:find("]" .. ("="):rep(level) .. "]", 1, true) or text:sub(-level - 1) == "]" .. ("="):rep(level) do
@@ -55,7 +55,7 @@ for i = 0, 255 do
     crcs[i] = crc
 end
 
----Flyway's checksum of a file: the CRC-32 of its lines without their ends, as a signed number of 32 bits.
+---Flyway's checksum of a file: the CRC-32 of its lines without line ends, as a signed 32-bit number.
 ---@param text string
 ---@return integer
 function M.crc32(text)

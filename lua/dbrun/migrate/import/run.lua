@@ -1,5 +1,5 @@
---- Takes over the migrations of another tool: files of its folder become dbrun's, and what it has applied counts as
---- applied. First everything is read and told; if something is refused, nothing is written.
+--- Converts the migrations of another tool: files of its folder become dbrun's, and what it has applied is recorded as
+--- applied. First everything is read and reported; if something is refused, nothing is written.
 local compose = require "dbrun.migrate.import.compose"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
@@ -23,10 +23,10 @@ M.TOOLS = { "goose", "golang-migrate", "flyway", "alembic" }
 ---@class dbrun.migrate.import.Plan
 ---@field tool table the module of the tool
 ---@field entries dbrun.migrate.import.Entry[]
----@field others dbrun.migrate.import.Refusal[] files that are no migrations
+---@field others dbrun.migrate.import.Refusal[] files that are not migrations
 ---@field extra table<string, string> files besides migrations (hooks), by path
----@field extra_done table<string, true> those of them whose work is done in this database
----@field more table[] what the tool's module remembers of them
+---@field extra_done table<string, true> the extra files whose work is done in this database
+---@field more table[] data of the tool's module about them
 ---@field dir string folder for the migrations
 ---@field refused integer
 
@@ -38,7 +38,7 @@ local function check_target(entry, dir)
     end
 end
 
----Versions of files that are in the folder already and are none of these.
+---Versions of other files that are already in the folder.
 local function check_folder(plan)
     if not fs.exists(plan.dir) then return end
     local own = {}
@@ -118,8 +118,8 @@ function M.look(conn, plan, from_table)
     return place
 end
 
----Raises where dbrun has migrated this database already, and does not have all that the other tool calls applied: it
----may have been taken back since.
+---Raises if dbrun has already migrated this database, and lacks a version that the other tool lists as applied: it may
+---have been undone since.
 local function check_later(plan, there, place)
     local known, later = 0, {}
     for _, entry in ipairs(plan.entries) do
@@ -163,7 +163,7 @@ function M.stamp(conn, plan, place, table_name)
     return moved, stamped
 end
 
----Writes the files; when `fn`, which follows, fails, those that were not there before go again.
+---Writes the files, then calls `fn`; if `fn` fails, removes the files that are new.
 ---@param plan dbrun.migrate.import.Plan
 ---@param fn fun()
 function M.write(plan, fn)
@@ -190,7 +190,7 @@ end
 ---@field moved? string
 ---@field known boolean the other tool's table is in this database
 
----Takes over.
+---Runs the import.
 ---@param tool string
 ---@param opts table from, dirs, table, from_table, files_only, url, target, ...; listener.plan is called with the plan
 ---    before anything is written

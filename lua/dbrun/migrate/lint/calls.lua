@@ -20,7 +20,7 @@ function M.constant(value)
     return const.ival and tostring(const.ival.ival or 0) or const.fval and const.fval.fval
 end
 
----An argument by its name, or else by its place among those without one.
+---An argument by its name, or by its position among those without a name.
 ---@param call table
 ---@param place integer
 ---@param name string
@@ -38,7 +38,7 @@ function M.argument(call, place, name)
     return found
 end
 
----The value of a named argument that is a boolean: nil when it is not there, "unknown" when it is no constant.
+---The value of a named boolean argument: nil when it is missing, "unknown" when it is not a constant.
 ---@param call table
 ---@param name string
 ---@return boolean|"unknown"|nil

@@ -1,4 +1,4 @@
---- Which files and findings are of interest: files changed since a revision, findings that are not known yet.
+--- Selects files and findings: files that changed since a revision, findings that are not known yet.
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
@@ -7,8 +7,8 @@ local tty = require "dbrun.tty"
 
 local M = {}
 
----The repository is that of the folder. In a hook of git the environment names one, without its files, so that every
----file of the folder would be a new one.
+---The repository is that of the folder. In a git hook the environment names a repository without its work tree, so
+---every file of the folder would seem new.
 local HOOK <const> = { GIT_DIR = false, GIT_INDEX_FILE = false, GIT_PREFIX = false }
 
 ---Runs git in a folder.
@@ -31,7 +31,8 @@ local function git(dir, hint, ...)
     return result.stdout
 end
 
----The files of a folder that differ from the point where this branch left a revision, with those git does not know yet.
+---The files of a folder that differ from the point where this branch diverged from a revision, including untracked
+---ones.
 local function changed_in(dir, revision, set)
     if revision:find "^%-" then errors.fail("usage", ("'%s' is not a revision"):format(revision)) end
     local hint <const> = "--since takes a revision of the repository that the migrations are in"
@@ -74,7 +75,7 @@ local function key_of(finding)
     return table.concat(parts, "\0")
 end
 
----The findings in a file that `--format json` wrote: how often each is known.
+---The findings in a file that `--format json` wrote, and the count of each.
 ---@param path string
 ---@return table<string, integer>
 function M.baseline(path)
@@ -95,7 +96,7 @@ function M.baseline(path)
     return known
 end
 
----The findings that a baseline does not have, or has fewer of.
+---The findings that the baseline does not have, or has with a lower count.
 ---@param findings dbrun.migrate.LintFinding[]
 ---@param baseline table<string, integer>
 ---@return dbrun.migrate.LintFinding[]

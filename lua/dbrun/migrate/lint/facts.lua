@@ -1,4 +1,4 @@
---- What rules ask about a statement.
+--- Facts about a statement, for the rules.
 local calls = require "dbrun.migrate.lint.calls"
 local locks = require "dbrun.migrate.show.locks"
 local model = require "dbrun.migrate.lint.model"
@@ -26,7 +26,7 @@ function M.is_hypertable(ctx, name)
     return entry ~= nil and entry.hypertable == true
 end
 
----Is this the parent of partitions?
+---Whether this is the parent of partitions.
 ---@param ctx dbrun.migrate.LintContext
 ---@param relation table?
 ---@return boolean
@@ -35,10 +35,10 @@ function M.is_partitioned(ctx, relation)
     return entry ~= nil and entry.partition_by ~= nil
 end
 
----Statements about views, sequences and the like lock what holds no rows.
+---Statements about views, sequences and the like lock objects without rows.
 local WITHOUT_ROWS <const> = { OBJECT_VIEW = true, OBJECT_SEQUENCE = true }
 
----The tables on which a statement takes a lock that holds back others, without those it only refers to.
+---The tables on which a statement takes a lock that blocks other sessions, without those that it only refers to.
 ---@param ctx dbrun.migrate.LintContext
 ---@return string[] full names
 function M.strongly_locked(ctx)
@@ -133,7 +133,7 @@ function M.columns(ctx)
     end
 end
 
----Calls of functions: fn(name, call) for each; procedures too.
+---Calls fn(name, call) for each call of a function or procedure.
 ---@param ctx dbrun.migrate.LintContext
 ---@param fn fun(name: string, call: table)
 function M.calls(ctx, fn)

@@ -27,8 +27,8 @@ local function message(finding)
     return finding.message .. (more and (" (%s)"):format(more) or "")
 end
 
----On one line: a newline in the name of a file or a table would begin a line that lint did not write, as "::error::" of
----a workflow.
+---A text on one line: a newline in the name of a file or a table could forge a line of output, such as a workflow's
+---"::error::".
 local function one_line(value)
     return (value:gsub("\n", "\\n"))
 end
@@ -69,7 +69,7 @@ local function escape(value, is_property)
     return value
 end
 
----A path as scanners and annotations want it: from the folder that lint runs in.
+---A path for scanners and annotations: relative to the folder that lint runs in.
 local function relative(path)
     return (path:gsub("^%./+", ""))
 end
@@ -129,7 +129,7 @@ M.NAMES = { "text", "json", "github", "sarif" }
 ---@param looked integer files
 ---@return string
 function M.write(name, findings, looked)
-    -- Paths and names of a file may be anything: no control characters to terminals, only UTF-8 into JSON.
+    -- Paths and names in a file can contain any bytes: terminals get no control characters, JSON only UTF-8.
     local printable = {}
     for i, finding in ipairs(findings) do
         local copy = {}

@@ -1,4 +1,4 @@
---- The statements within DO: those of its PL/pgSQL body, and those in the texts that EXECUTE gets.
+--- The statements within DO: those of its PL/pgSQL body, and those in the texts of EXECUTE.
 local core = require "dbrun.core"
 local split = require "dbrun.migrate.read.split"
 local texts = require "dbrun.migrate.lint.texts"
@@ -12,7 +12,7 @@ local M = {}
 ---@field body table
 ---@field offset integer byte in the body where it begins
 
----What stands in front of a statement of PL/pgSQL.
+---The text before a statement of PL/pgSQL.
 local BEFORE <const> = { [";"] = true, begin = true, ["then"] = true, ["else"] = true, loop = true }
 
 ---@return dbrun.migrate.lint.Piece[]
@@ -75,7 +75,7 @@ local function add_statement(list, text, pieces, first, stop, variables)
     end
 end
 
----The statements within the body of DO. What cannot be read is left out.
+---The statements within the body of DO. Those that cannot be parsed are left out.
 ---@param text string
 ---@return dbrun.migrate.lint.Inner[]
 function M.statements(text)
@@ -110,11 +110,11 @@ function M.body(body)
 end
 
 ---@class dbrun.migrate.lint.Statement
----@field kind? string of the node; nil when the statement could not be read
+---@field kind? string of the node; nil when the statement could not be parsed
 ---@field body table|string the node's fields; why it could not be read
 ---@field sql string
 ---@field line integer
----@field inner? boolean it stands within DO
+---@field inner? boolean it is within DO
 
 ---A statement, and those within it when it is DO.
 ---@param statement dbrun.migrate.lint.Statement

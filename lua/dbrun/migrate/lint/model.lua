@@ -1,5 +1,5 @@
---- What the migrations have made so far: tables with their columns, indexes, checks and foreign keys, as far as the
---- files tell. Rules ask it what a table was before the statement.
+--- The schema that the migrations have made so far: tables with their columns, indexes, checks and foreign keys, as far
+--- as the files show. Rules ask it for the state of a table before the statement.
 local calls = require "dbrun.migrate.lint.calls"
 local names = require "dbrun.migrate.lint.names"
 local tree = require "dbrun.sql.tree"
@@ -11,7 +11,7 @@ local M = {}
 ---@field name? string
 ---@field columns table<string, true> that its expression names
 ---@field not_null table<string, true> columns that it proves to have no null
----@field only_not_null boolean it says nothing else
+---@field only_not_null boolean it has no other condition
 ---@field validated boolean
 
 ---@class dbrun.migrate.lint.Index
@@ -19,7 +19,7 @@ local M = {}
 ---@field columns string[] "" for an expression
 ---@field method string
 ---@field partial boolean its condition is more than IS NOT NULL
----@field not_null table<string, true> columns that its condition wants not to be null
+---@field not_null table<string, true> columns that its condition requires to be not null
 
 ---@class dbrun.migrate.lint.ForeignKey
 ---@field name string
@@ -47,8 +47,8 @@ local M = {}
 ---@field tables table<string, dbrun.migrate.lint.Table> by full name
 ---@field index_tables table<string, string> full name of an index to that of its table
 ---@field domains table<string, true> those with constraints, as keys of `made`
----@field made table<string, true> what the section that is looked at has made: "public.t", "function:public.f"
----@field file integer number of the file that is looked at
+---@field made table<string, true> objects that the current section has made: "public.t", "function:public.f"
+---@field file integer number of the current file
 
 ---@return dbrun.migrate.lint.Model
 function M.new()
@@ -62,7 +62,7 @@ local function copy(value)
     return new
 end
 
----The same knowledge, for a section that is looked at and changes nothing: that of `down`.
+---A copy of the model, for a section that must not change it: `down`.
 ---@param model dbrun.migrate.lint.Model
 ---@return dbrun.migrate.lint.Model
 function M.copy(model) return copy(model) end
@@ -90,7 +90,7 @@ function M.listed(model, list)
     return names.of_list(list, model.schema)
 end
 
----Did the section that is looked at add this column?
+---Whether the current section has added this column.
 ---@param model dbrun.migrate.lint.Model
 ---@param name string of the table
 ---@param column string
@@ -113,7 +113,7 @@ function M.table(model, name)
     return entry
 end
 
----Did the section make this itself?
+---Whether the current section has made this.
 ---@param model dbrun.migrate.lint.Model
 ---@param name string
 ---@return boolean
@@ -139,7 +139,7 @@ local function columns_in(expression)
     return set
 end
 
----What a condition says of nulls.
+---What a condition says about nulls.
 ---@param expression table?
 ---@return table<string, true> columns that are not null where it is true
 ---@return boolean only it says nothing else
@@ -168,7 +168,7 @@ local function add_index(model, name, index)
     end
 end
 
----The name that the server gives to an index or constraint without one.
+---The name that the server generates for an index or constraint.
 local function default_name(full, columns, ending)
     local parts = { (full:match "[^.]*$":gsub('"', "")) }
     for _, column in ipairs(columns) do parts[#parts + 1] = column == "" and "expr" or column end
@@ -226,7 +226,7 @@ local function make(model, name)
     return M.table(model, name)
 end
 
----Does a statement make something of TimescaleDB: "hypertable", "continuous"?
+---What a statement makes of TimescaleDB: "hypertable", "continuous", or nil.
 local function has_option(options, name)
     for _, node in ipairs(options or {}) do
         local def = node.DefElem
@@ -289,7 +289,7 @@ local function drop_constraint(entry, constraint)
     for _, list in ipairs { entry.checks, entry.indexes, entry.keys } do remove_where(list, has_name) end
 end
 
----With a column go the indexes and foreign keys that it is part of.
+---Dropping a column also drops its indexes and foreign keys.
 local function drop_column(entry, column)
     entry.columns[column] = nil
     local function has_column(one)
@@ -309,7 +309,7 @@ local function alter_table(model, body, line)
         local command = node.AlterTableCmd
         local what, def = command.subtype, command.def
         if what == "AT_AddColumn" then
-            -- IF NOT EXISTS: it may be there already.
+            -- IF NOT EXISTS: the table may exist already.
             if not command.missing_ok or not entry.columns[def.ColumnDef.colname] then
                 add_column(model, name, def.ColumnDef, line)
             end
@@ -338,7 +338,7 @@ local function move(model, from, to)
     end
 end
 
----A key of `made` for what is no relation: "function:public.f".
+---A key of `made` for an object that is not a relation: "function:public.f".
 ---@param model dbrun.migrate.lint.Model
 ---@param what "function"|"type"|"schema"
 ---@param list table[] the name
@@ -392,7 +392,7 @@ local function create_domain(model, body)
     end
 end
 
----Columns that only `select into` of SQL makes, not that of PL/pgSQL.
+---Only SQL's `select into` makes a table, not that of PL/pgSQL.
 local function select_into(model, body, _, inner)
     if body.intoClause and not inner then make(model, M.name(model, body.intoClause.rel)) end
 end

@@ -1,10 +1,10 @@
---- Names of tables and other objects, so that two spellings of one name are one: `s` and `public.s`, `S` and `s`.
+--- Normalises names of tables and other objects: `s` and `public.s`, or `S` and `s`, are the same.
 local core = require "dbrun.core"
 local tree = require "dbrun.sql.tree"
 
 local M = {}
 
----The schema of a name that is written without one, while nothing sets search_path.
+---The schema of a name without a schema, while nothing sets search_path.
 M.DEFAULT = "public"
 
 ---The full name of a table: "public.t", "s.t".
@@ -28,7 +28,7 @@ function M.of_list(list, schema)
     }, schema)
 end
 
----The kinds of objects that are no relations and have names in schemas: what `made` calls them.
+---The kinds of objects that are not relations and have names in schemas: their words in `made`.
 ---@type table<string, "type"|"function">
 M.KEYED = {
     OBJECT_TYPE = "type", OBJECT_DOMAIN = "type", OBJECT_FUNCTION = "function", OBJECT_PROCEDURE = "function",
@@ -82,8 +82,8 @@ local TABLE_WORDS <const> = {
     global = true, ["local"] = true, temp = true, temporary = true, unlogged = true, materialized = true,
 }
 
----The table that a statement makes which the parser cannot read, by its words: CREATE TABLE, also AS and MATERIALIZED
----VIEW.
+---The table that a statement makes, found by its words if the parser cannot read it: CREATE TABLE, also AS and
+---MATERIALIZED VIEW.
 ---@param sql string
 ---@param schema? string
 ---@return string?

@@ -1,11 +1,11 @@
---- The rules of lint: what each finds, how bad that is, why, and the safe way.
+--- The rules of lint: what each finds, its severity, the reason, and the safe alternative.
 
 ---@class dbrun.migrate.Rule
 ---@field name string
----@field severity "error"|"warning"|"note" fails or loses data; holds back others or breaks programs; style
+---@field severity "error"|"warning"|"note" fails or loses data; blocks others or breaks programs; style
 ---@field why string
 ---@field safe string what to do instead
----@field rows? "stored"|"seen" of no interest for a table that the transaction has truncated; "seen": or deleted from
+---@field rows? "stored"|"seen" skipped for a table that the transaction has truncated; "seen": or deleted from
 ---@field style? boolean off unless it is asked for
 ---@field statement? fun(ctx: dbrun.migrate.LintContext, report: fun(message: string, table?: string, safe?: string))
 
@@ -21,7 +21,7 @@ for _, part in ipairs {
     table.move(part, 1, #part, #RULES + 1, RULES)
 end
 
--- Those that look at a file, not at a statement.
+-- Rules that check a file, not a statement.
 for _, rule in ipairs {
     {
         name = "missing-down",

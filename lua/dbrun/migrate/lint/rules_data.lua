@@ -4,7 +4,7 @@ local tree = require "dbrun.sql.tree"
 
 local shown <const> = facts.shown
 
----Are two expressions the same? Positions in the text do not count.
+---Whether two expressions are the same, ignoring positions in the text.
 local function same(a, b)
     if type(a) ~= "table" or type(b) ~= "table" then return a == b end
     for key, value in pairs(a) do
@@ -16,7 +16,7 @@ local function same(a, b)
     return true
 end
 
----Is this a column that cannot be null? Then `column is not null` says nothing.
+---Whether this is a column that cannot be null, so that `column is not null` selects all rows.
 local function is_never_null(arg, entry)
     if arg.A_Const then return not arg.A_Const.isnull end
     local fields = arg.ColumnRef and arg.ColumnRef.fields
@@ -25,7 +25,7 @@ local function is_never_null(arg, entry)
     return column ~= nil and column ~= false and column.not_null == true
 end
 
----Is a condition true for every row?
+---Whether a condition is true for every row.
 local function is_true(condition, entry)
     if not condition then return true end
     local const, text = condition.A_Const, facts.text(condition)
@@ -52,7 +52,7 @@ local function is_true(condition, entry)
     return test ~= nil and test.nulltesttype == "IS_NOT_NULL" and is_never_null(test.arg, entry)
 end
 
----Kinds that only keep statements.
+---Kinds of statements that only store other statements.
 local LATER <const> = { DoStmt = true, CreateFunctionStmt = true, RuleStmt = true, PrepareStmt = true }
 
 ---Calls fn(kind, body) for a statement that changes rows, and for those in its WITH.

@@ -5,19 +5,19 @@ local tree = require "dbrun.sql.tree"
 
 local shown <const> = facts.shown
 
----A hypertable's indexes are never built CONCURRENTLY; rules of TimescaleDB look at them.
+---A hypertable's indexes are never built CONCURRENTLY; the rules for TimescaleDB check them.
 local function is_hypertable_index(ctx, index)
     local owner = ctx.model.index_tables[index]
     return owner and facts.is_hypertable(ctx, owner)
 end
 
----Is this, by its full name, the parent of partitions?
+---Whether this full name is the parent of partitions.
 local function is_parent(ctx, name)
     local entry = name and ctx.model.tables[name]
     return entry and entry.partition_by ~= nil
 end
 
----What ALTER TABLE adds to the parent of partitions and the server refuses.
+---Constraints that the server refuses to add to the parent of partitions.
 local function added_to_parent(ctx, name, report)
     for _, node in ipairs(ctx.body.cmds) do
         local constraint = node.AlterTableCmd.def and node.AlterTableCmd.def.Constraint

@@ -1,4 +1,4 @@
---- Rules about locks and how long they are waited for.
+--- Rules about locks and the time to wait for them.
 local aftermath = require "dbrun.migrate.run.aftermath"
 local facts = require "dbrun.migrate.lint.facts"
 local locks = require "dbrun.migrate.show.locks"
@@ -7,12 +7,12 @@ local tree = require "dbrun.sql.tree"
 
 local shown <const> = facts.shown
 
----Does a value of lock_timeout mean "no limit"?
+---Whether a value of lock_timeout means "no limit".
 local function is_no_limit(text)
     return text ~= nil and text:find "^%s*0+%.?0*%s*%a*%s*$" ~= nil
 end
 
----Calls that take away the limit.
+---Calls that remove the limit.
 local function calls_no_limit(ctx)
     local found = false
     facts.calls(ctx, function(name, call)
@@ -35,7 +35,7 @@ local function takes_limit_away(ctx)
         or body.kind == "VAR_SET_VALUE" and is_no_limit(facts.constant(body.args[1]))
 end
 
----What may end transactions, and may not: only who wrote the procedure knows.
+---Statements that may end transactions: only the author of the procedure knows.
 local MAY_END <const> = { DoStmt = true, CallStmt = true }
 
 ---@type dbrun.migrate.Rule[]
@@ -49,7 +49,7 @@ return {
             if ctx.reported["timescaledb-in-transaction"] then return end
             local name
             if ctx.kind == "TransactionStmt" and ctx.inner then
-                -- COMMIT within DO needs that nobody else has a transaction.
+                -- COMMIT within DO is allowed only without an outer transaction.
                 if not ctx.block then return end
             elseif not ctx.transaction or MAY_END[ctx.kind] then
                 return
@@ -92,7 +92,7 @@ return {
             .. "in a deadlock with it",
         safe = "one migration for each table",
         statement = function(ctx, report)
-            -- Once for a section: with the second table the harm is done.
+            -- Reported once for a section: at the second table the harm is done.
             if not ctx.transaction or #ctx.locked ~= 1 then return end
             local first = ctx.locked[1]
             for _, name in ipairs(facts.strongly_locked(ctx)) do

@@ -7,7 +7,7 @@ local tree = require "dbrun.sql.tree"
 
 local shown <const> = facts.shown
 
----What RENAME, SET SCHEMA and DROP can name, in words, of what programs use by name.
+---The kinds of objects that programs use by name and that RENAME, SET SCHEMA and DROP can change, in words.
 local WORDS <const> = {
     OBJECT_TABLE = "table", OBJECT_VIEW = "view", OBJECT_MATVIEW = "materialized view", OBJECT_SEQUENCE = "sequence",
     OBJECT_FOREIGN_TABLE = "foreign table", OBJECT_TYPE = "type", OBJECT_DOMAIN = "domain",
@@ -31,7 +31,7 @@ local function named(ctx, kind, object)
     return names.of_list(list, ctx.model.schema), model.key(ctx.model, key, list)
 end
 
----What a statement renames or moves: its name if it is older than the section.
+---The object that a statement renames or moves: its name if it is older than the section.
 local function renamed(ctx, kind)
     local body = ctx.body
     if body.relation then return facts.existing(ctx, body.relation) end
@@ -49,7 +49,7 @@ local function rename_of_value(ctx, report)
     end
 end
 
----Does a later statement of the transaction make this again?
+---Whether a later statement of the transaction makes this again.
 local function is_made_again(ctx, key)
     return ctx.transaction and ctx.makes_later(key)
 end
@@ -119,7 +119,7 @@ return {
         safe = "first a release that does not use it any more; CREATE OR REPLACE instead of DROP and CREATE",
         statement = function(ctx, report)
             local kind = ctx.kind == "DropStmt" and ctx.direction == "up" and ctx.body.removeType
-            -- With CASCADE the rule below has more to say.
+            -- For CASCADE the rule below is more specific.
             if not kind or not WORDS[kind] or ROWS[kind] or ctx.body.behavior == "DROP_CASCADE" then return end
             dropped(ctx, function(name) report(("the %s %s is dropped"):format(WORDS[kind], shown(name)), name) end)
         end,

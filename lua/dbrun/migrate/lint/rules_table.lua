@@ -35,7 +35,7 @@ local function calls_volatile(expression)
     return found
 end
 
----Is the column known to have no null: NOT NULL, or a validated check?
+---Whether the column is known to have no nulls: by NOT NULL, or a validated check.
 local function is_proven(ctx, name, column)
     local entry = ctx.model.tables[name]
     if not entry then return false end
@@ -46,7 +46,7 @@ local function is_proven(ctx, name, column)
     return false
 end
 
----A check of a file that is not here, which this section validates: judge by that.
+---A check that an unknown file added and this section validates: judge by the validation.
 local function validates_unknown(ctx, name)
     for constraint in pairs(ctx.validated[name] or {}) do
         local known = false
@@ -56,7 +56,7 @@ local function validates_unknown(ctx, name)
     return false
 end
 
----Is there a validated check on a partition that names the columns of the parent's key?
+---Whether a partition has a validated check on the columns of the parent's key.
 local function has_proof(ctx, parent, child)
     local keys = (ctx.model.tables[parent] or {}).partition_by or {}
     for _, check in ipairs((ctx.model.tables[child] or {}).checks or {}) do
@@ -77,7 +77,7 @@ end)
 
 local TRIGGERS_OFF <const> = {
     AT_DisableTrig = true, AT_DisableTrigAll = true, AT_DisableTrigUser = true, AT_DisableRule = true,
-    -- These run only where session_replication_role is replica.
+    -- Such triggers fire only when session_replication_role is replica.
     AT_EnableReplicaTrig = true, AT_EnableReplicaRule = true,
 }
 
@@ -91,14 +91,14 @@ local function columns_of_key(ctx, command, name)
     return {}
 end
 
----DEFAULT NULL is none.
+---DEFAULT NULL is not a default.
 local function has_default(column)
     local value = (constraint_of(column, "CONSTR_DEFAULT") or {}).raw_expr
     while value and value.TypeCast do value = value.TypeCast.arg end
     return value ~= nil and not (value.A_Const and value.A_Const.isnull)
 end
 
----Is the column, or an expression, in an index of the table?
+---Whether the column, or an expression, is in an index of the table.
 local function is_indexed(ctx, name, column)
     for _, index in ipairs(ctx.model.tables[name].indexes) do
         for _, part in ipairs(index.columns) do
@@ -108,7 +108,7 @@ local function is_indexed(ctx, name, column)
     return false
 end
 
----Does USING give a column what it would get without it: its own value, in the new type?
+---Whether USING only casts the column to the new type, as ALTER does without it.
 local function is_own_value(expression, column, new)
     local cast = expression.TypeCast
     local type_of = cast and types.of(cast.typeName)
@@ -225,7 +225,7 @@ return {
             local plain = new and (not using or is_own_value(using, command.name, new))
             if old and plain and types.is_cheap(old, new)
                 and (old.collation == new.collation or not is_indexed(ctx, name, command.name)) then return end
-            -- Without the files before this one: to a text without a limit hardly anything but a varchar is changed.
+            -- Without the earlier files: a column that becomes text was almost always a varchar.
             if not old and plain and #new.mods == 0 and not new.array and not new.collation
                 and (new.name == "text" or new.name == "varchar") then return end
             report(("the type of %s.%s changes%s"):format(shown(name), command.name, old and new
@@ -364,7 +364,7 @@ return {
         severity = "warning",
         why = "ATTACH PARTITION reads the whole table, locked, to see that its rows belong there",
         safe = "first a validated CHECK on the table that says what the partition's bounds say; drop it after ATTACH",
-        -- The parent may be of this section: it is the other table that is read.
+        -- The parent may be new in this section: the other table is the one that is read.
         statement = function(ctx, report)
             local attach = ctx.kind == "AlterTableStmt" and ctx.body.objtype ~= "OBJECT_INDEX" and ctx.body.cmds
             for _, node in ipairs(attach or {}) do

@@ -1,4 +1,4 @@
---- Rules about TimescaleDB, whose options stand in the namespaces `timescaledb` and `tsdb`.
+--- Rules about TimescaleDB, whose options are in the namespaces `timescaledb` and `tsdb`.
 local facts = require "dbrun.migrate.lint.facts"
 local model = require "dbrun.migrate.lint.model"
 local names = require "dbrun.migrate.lint.names"
@@ -8,7 +8,7 @@ local shown <const> = facts.shown
 
 local SPACES <const> = { timescaledb = true, tsdb = true }
 
----Is an option of TimescaleDB on? Without a value it is.
+---Whether an option of TimescaleDB is on, as it is without a value.
 local function option(list, name)
     for _, node in ipairs(list or {}) do
         local def = node.DefElem

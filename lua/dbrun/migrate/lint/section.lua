@@ -17,15 +17,15 @@ local M = {}
 ---@field inner? boolean it stands within DO
 ---@field direction "up"|"down"
 ---@field transaction boolean it runs in a transaction with others
----@field block boolean that of the migration, or of BEGIN ... COMMIT: not only that of a DO
+---@field block boolean the transaction is the migration's, or of BEGIN ... COMMIT, not only of a DO
 ---@field model dbrun.migrate.lint.Model before this statement
 ---@field validated table<string, table<string, true>> constraints that the section has validated, by table
 ---@field new_values table<string, true> values of enums that the transaction has added
----@field refused boolean the section is refused for it
+---@field refused boolean the section is refused because of it
 ---@field emptied table<string, "truncated"|"deleted"> tables without rows, by full name
 ---@field locked string[] older tables that the transaction holds under strong locks; also by name
 ---@field reported table<string, true> rules that have found something in this statement
----@field makes_later fun(key: string): boolean does a later statement make this name?
+---@field makes_later fun(key: string): boolean whether a later statement makes this name
 
 ---@class dbrun.migrate.lint.Raw a finding about one place
 ---@field rule dbrun.migrate.Rule
@@ -50,7 +50,7 @@ function M.allowed(text, set)
     return set
 end
 
----Behind the comment that stands on the line on which a statement ends: it belongs to that one.
+---The position after a comment on the last line of a statement: the comment belongs to that statement.
 local function behind_comment(text, stop)
     for behind, kind, at in core.sql.scan, text, stop do
         if kind == "comment" then return behind end
@@ -60,7 +60,7 @@ local function behind_comment(text, stop)
     return stop
 end
 
----What is remembered of a transaction.
+---The state of a transaction.
 local function new_transaction()
     return { new_values = {}, locked = {}, emptied = {} }
 end
@@ -78,15 +78,14 @@ local function transactions_of(read)
     return by_statement
 end
 
----Is this the statement that the section is refused for, or what an end that is missing made of the rest? There is
----nothing more to say of it.
+---Whether this is the statement for which the section is refused, or the rest after a missing end. Such statements are
+---not checked.
 local function is_refused(read, statement)
     if not read.refused then return false end
     return read.refused.line == statement.line or statement == read.statements[#read.statements]
 end
 
----The statements of a section with what is allowed for each and the transaction that it is in, those within DO behind
----it.
+---The statements of a section, each with its allowed rules and its transaction; statements within DO follow the DO.
 local function statements_of(read)
     local list, behind, transactions = {}, 1, transactions_of(read)
     for _, statement in ipairs(read.statements) do
@@ -98,7 +97,7 @@ local function statements_of(read)
         local block <const> = transactions[statement]
         local held = block or new_transaction()
         for _, one in ipairs(all) do
-            -- COMMIT within a DO that has no other transaction around it.
+            -- COMMIT within a DO that has no outer transaction.
             if one.inner and one.kind == "TransactionStmt" and not block then held = new_transaction() end
             one.allowed, one.held, one.block = allowed, held, block ~= nil
             one.refused = is_refused(read, statement)
@@ -109,7 +108,7 @@ local function statements_of(read)
     return list
 end
 
----For each name that the statements make, the number of the last one that does.
+---For each name that the statements make, the number of the last statement that makes it.
 local function last_makers(list, schema)
     local last = {}
     for i, statement in ipairs(list) do
@@ -121,7 +120,7 @@ local function last_makers(list, schema)
     return last
 end
 
----A function that says whether a statement behind number `i` makes a name.
+---A function that tells whether a statement after number `i` makes a name.
 local function later(list, i, schema)
     return function(key)
         list.makers = list.makers or last_makers(list, schema)
@@ -129,7 +128,7 @@ local function later(list, i, schema)
     end
 end
 
----A table that the transaction has locked is the same one under its new name.
+---A table that the transaction has locked stays locked under its new name.
 local function remember_name(ctx)
     local body, to = ctx.body, nil
     if not body.relation then return end
@@ -141,7 +140,7 @@ local function remember_name(ctx)
     if to and ctx.locked[model.name(ctx.model, body.relation)] then ctx.locked[model.name(ctx.model, to)] = true end
 end
 
----Remembers what later rules of the section ask for.
+---Records what later rules of the section need.
 local function remember(ctx)
     local body = ctx.body
     if ctx.kind == "AlterEnumStmt" and body.newVal and not body.oldVal then ctx.new_values[body.newVal] = true end
@@ -201,10 +200,10 @@ local function check_statement(out, ctx, allowed, opts)
     end
 end
 
----Methods of indexes that find equal values.
+---Index methods that find equal values.
 local COMPARES <const> = { btree = true, hash = true }
 
----Does an index of the table begin with these columns, in any order?
+---Whether an index of the table begins with these columns, in any order.
 local function has_index(entry, columns)
     local wanted = {}
     for _, column in ipairs(columns) do wanted[column] = true end
@@ -219,7 +218,7 @@ local function has_index(entry, columns)
     return false
 end
 
----Foreign keys of this file whose columns have no index when the file is over.
+---Foreign keys of this file whose columns have no index at the end of the file.
 local function check_keys(out, known, allowed_at)
     local rule, found = by_name["foreign-key-without-index"], {}
     for name, entry in pairs(known.tables) do
@@ -241,8 +240,8 @@ local function check_keys(out, known, allowed_at)
     table.move(found, 1, #found, #out + 1, out)
 end
 
----Looks at a section, and adds what it makes to the model.
----@param out dbrun.migrate.lint.Raw[]? nil: only the model is of interest
+---Checks a section, and adds what it makes to the model.
+---@param out dbrun.migrate.lint.Raw[]? nil: only the model is updated
 ---@param section dbrun.migrate.Section
 ---@param direction "up"|"down"
 ---@param known dbrun.migrate.lint.Model

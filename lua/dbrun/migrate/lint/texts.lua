@@ -1,20 +1,20 @@
---- The texts that EXECUTE within a DO gets, as far as they are written there: strings, what `||`, concat() and format()
---- put together, and variables that were set to such. What is known only when it runs becomes a name, so that the rest
---- can be read.
+--- The texts of EXECUTE within a DO, as far as the file shows them: strings, results of `||`, concat() and format(),
+--- and variables with such values. A part that is known only at run time becomes a name, so that the rest can be
+--- parsed.
 local M = {}
 
----@class dbrun.migrate.lint.Piece a piece of PL/pgSQL; blanks and comments are none
+---@class dbrun.migrate.lint.Piece a token of PL/pgSQL, not a blank or comment
 ---@field text string words in lower case
 ---@field kind "word"|"quoted"|"string"|"dollar"|"number"|"sign"
 ---@field at integer
 ---@field behind integer
 
----What stands for a name or a value that only the running statement knows.
+---The placeholder for a name or a value that is known only at run time.
 M.UNKNOWN = "_unknown_"
 
 local ESCAPED <const> = { n = "\n", t = "\t", r = "\r", b = "\b", f = "\f" }
 
----The value of a piece that is a string.
+---The value of a string token.
 ---@param piece dbrun.migrate.lint.Piece?
 ---@return string?
 local function literal(piece)
@@ -27,7 +27,7 @@ local function literal(piece)
     return inside and (inside:gsub("''", "'"):gsub("\\(.)", function(c) return ESCAPED[c] or c end))
 end
 
----What format() makes of its first argument.
+---The result of format() for its first argument.
 local function formatted(text)
     return (text:gsub("%%%d*%$?%-?%d*([ILs%%])", function(what)
         return what == "L" and "''" or what == "%" and "%" or M.UNKNOWN
@@ -37,7 +37,7 @@ end
 local QUOTES_VALUE <const> = { quote_literal = true, quote_nullable = true }
 local OPENS <const> = { ["("] = 1, ["["] = 1, [")"] = -1, ["]"] = -1 }
 
----The number of the first piece with one of these texts outside of brackets, `stop` when there is none.
+---The number of the first token with one of these texts outside brackets, `stop` when there is none.
 local function find(pieces, first, stop, wanted)
     local depth = 0
     for i = first, stop - 1 do
@@ -114,7 +114,7 @@ end
 
 local function ends_text(pieces, i) return pieces[i].text == "into" or pieces[i].text == "using" end
 
----The statements that EXECUTE gets, nil when nothing of them is written there.
+---The statements of an EXECUTE; nil when the file shows nothing of them.
 ---@param pieces dbrun.migrate.lint.Piece[]
 ---@param first integer the piece behind EXECUTE
 ---@param stop integer the piece that ends the statement
@@ -125,7 +125,7 @@ function M.executed(pieces, first, stop, variables)
     return known and text or nil
 end
 
----A variable that is put together in many steps, as `s := s || s`, is not followed for ever.
+---Limits variables that grow in many steps, such as `s := s || s`.
 local LONGEST <const> = 65536
 
 local function assigns(pieces, i)
@@ -133,7 +133,7 @@ local function assigns(pieces, i)
     return pieces[i].text == "default" or pieces[i].text == "=" and before ~= "<" and before ~= ">" and before ~= "!"
 end
 
----Remembers what a statement or a declaration sets a variable to.
+---Records the value that a statement or a declaration gives to a variable.
 ---@param pieces dbrun.migrate.lint.Piece[]
 ---@param first integer
 ---@param stop integer the piece that ends it

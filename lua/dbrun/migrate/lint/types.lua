@@ -1,9 +1,9 @@
---- Types of columns, and which change of a type leaves the rows as they are.
+--- Types of columns, and the type changes that do not rewrite the rows.
 local M = {}
 
 ---@class dbrun.migrate.lint.Type
 ---@field name string without its schema: "varchar", "int4"
----@field mods integer[] what stands in brackets behind it
+---@field mods integer[] the numbers in brackets after it
 ---@field array boolean
 ---@field collation? string
 
@@ -26,7 +26,7 @@ function M.of(node, collate)
     }
 end
 
----Are both the same, but for the collation?
+---Whether both types are the same, ignoring the collation.
 ---@param a dbrun.migrate.lint.Type
 ---@param b dbrun.migrate.lint.Type
 ---@return boolean
@@ -34,7 +34,7 @@ function M.same(a, b)
     return a.name == b.name and a.array == b.array and table.concat(a.mods, ",") == table.concat(b.mods, ",")
 end
 
----As people write it.
+---The type as people write it.
 ---@param t dbrun.migrate.lint.Type
 ---@return string
 function M.shown(t)
@@ -44,16 +44,16 @@ function M.shown(t)
         .. (t.collation and (' collate "%s"'):format(t.collation) or "")
 end
 
----For times: a precision that is not written is the greatest one.
+---For times: without a precision it is the greatest one.
 local PRECISE <const> = { timestamp = true, timestamptz = true, time = true, timetz = true }
 local MOST <const> = 6
 
----No limit, or one that is not lower.
+---Whether there is no limit, or one that is not lower.
 local function no_lower(old, new)
     return #new.mods == 0 or #old.mods > 0 and old.mods[1] <= new.mods[1]
 end
 
----Does the server change this type without writing or reading the rows? A collation counts for indexes only.
+---Whether the server changes this type without rewriting or scanning the rows. A collation matters only for indexes.
 ---@param old dbrun.migrate.lint.Type
 ---@param new dbrun.migrate.lint.Type
 ---@return boolean

@@ -1,4 +1,4 @@
---- The transaction blocks of a section: its steps, and what cannot be run, so that it is refused before anything is
+--- The transaction blocks of a section: its steps, and statements that cannot run, which are refused before anything is
 --- written, and found by lint.
 local control = require "dbrun.migrate.read.control"
 local core = require "dbrun.core"
@@ -7,10 +7,10 @@ local strings = require "dbrun.migrate.read.strings"
 
 local M = {}
 
----@class dbrun.migrate.Step what lies between two moments without a transaction
+---@class dbrun.migrate.Step the statements between two moments without an open transaction
 ---@field statements dbrun.migrate.Statement[]
----@field kind "single"|"block"|"void"|"part" a statement; a BEGIN and all up to its end; one that changes nothing
----    outside a block, sent outside of one; a transactional part of a section whose other parts say transaction:false
+---@field kind "single"|"block"|"void"|"part" a statement; a BEGIN and all up to its end; a statement without effect
+---    outside a block; a transactional part of a section whose other parts have transaction:false
 ---@field ends? "commit"|"rollback" of a block
 ---@field checksum string of everything up to and including it
 
@@ -27,7 +27,7 @@ local function word_of(statement)
     return statement.sql:match "^%a+"
 end
 
----What is refused wherever it stands.
+---Statements that are refused everywhere.
 local function never(statement, what, chain)
     if what == "prepare" then
         return refusal(statement.line, "PREPARE TRANSACTION leaves open whether what it holds is committed later",
@@ -41,7 +41,7 @@ end
 
 local OUTSIDE_BLOCK <const> = { savepoint = "SAVEPOINT", release = "RELEASE", ["rollback to"] = "ROLLBACK TO" }
 
----What the server refuses outside a block.
+---Statements that the server refuses outside a block.
 local function without_block(statement, what)
     local name <const> = OUTSIDE_BLOCK[what] or not what and control.needs_block(statement)
     return name and refusal(statement.line, "%s works only inside a transaction block",
@@ -55,7 +55,7 @@ end
 
 ---The steps of statements with transaction:false.
 ---@param statements dbrun.migrate.Statement[]
----@param steps? dbrun.migrate.Step[] those before them, to which these are added
+---@param steps? dbrun.migrate.Step[] the earlier steps, to which these are appended
 ---@return dbrun.migrate.Step[] steps
 ---@return dbrun.migrate.Refusal? first what cannot be run
 function M.steps(statements, steps)
@@ -87,17 +87,17 @@ function M.steps(statements, steps)
     return steps, refused
 end
 
----Is it one of those that pg_dump writes a large object with?
+---Whether it is one of the statements with which pg_dump writes a large object.
 local function writes_large_object(statement)
     return statement.sql:find "^SELECT pg_catalog%.lo_%l+%(" ~= nil
         or statement.sql:find "^SELECT pg_catalog%.lowrite%(" ~= nil
 end
 
----Takes out the BEGIN and COMMIT that pg_dump writes around large objects, whose descriptors last for a transaction:
----there is one around all of the file.
+---Removes the BEGIN and COMMIT that pg_dump writes around large objects, because the file already runs in a
+---transaction. (Descriptors of large objects need one.)
 local function unwrap_large_objects(statements)
     local commit
-    for i = #statements, 1, -1 do -- from behind: what is taken out moves only what was looked at
+    for i = #statements, 1, -1 do -- from the end, so that removals do not move unchecked statements
         local what <const> = control.of(statements[i])
         if what == "commit" then commit = i
         elseif commit and what == "begin" and commit > i + 1 then
@@ -108,8 +108,8 @@ local function unwrap_large_objects(statements)
     end
 end
 
----The first statement that cannot be run in the transaction that all of them share. A BEGIN and COMMIT of pg_dump's
----around large objects are taken out of the list.
+---The first statement that cannot be run in the transaction that all of them share. The BEGIN and COMMIT of pg_dump
+---around large objects are removed from the list.
 ---@param statements dbrun.migrate.Statement[]
 ---@param owner string whose transaction it is, for the message: "migration", "hook"
 ---@param hint string
@@ -132,7 +132,7 @@ end
 
 ---@class dbrun.migrate.Blocks
 ---@field statements dbrun.migrate.Statement[]
----@field sql string the text that these stand in
+---@field sql string the text of these statements
 ---@field steps? dbrun.migrate.Step[] of a section with transaction:false
 ---@field refused? dbrun.migrate.Refusal
 
@@ -140,7 +140,7 @@ local function hint_for(direction)
     return ("remove it, or put 'transaction:false' after '-- migrate:%s'"):format(direction)
 end
 
----Is standard_conforming_strings off behind these statements?
+---Whether standard_conforming_strings is off after these statements.
 local function escapes_behind(part, statements, escapes)
     if not strings.may_switch(part.sql) then return escapes end
     local mode <const> = strings.track(escapes)
@@ -158,7 +158,7 @@ local function part_step(statements, steps)
     steps[#steps + 1] = { statements = statements, kind = "part", checksum = sum }
 end
 
----Reads a section of several parts: without transaction:false they share one transaction, else they are steps.
+---Reads a section of several parts: without transaction:false they share one transaction, else each is a step.
 local function of_parts(section, direction, escapes)
     local all, steps, refused, texts, at = {}, {}, nil, {}, 0
     for _, part in ipairs(section.parts) do

@@ -1,5 +1,5 @@
---- Which statements begin, end or need a transaction, told by the parse tree. A statement that the parser does not know
---- is judged by its first words: the grammar begins each of these statements with a word that begins no other.
+--- Statements that begin, end or need a transaction, found by the parse tree. A statement that the parser does not know
+--- is judged by its first words, which are unique to these statements.
 local split = require "dbrun.migrate.read.split"
 local tree = require "dbrun.sql.tree"
 
@@ -15,7 +15,7 @@ local KINDS <const> = {
     TRANS_STMT_ROLLBACK_PREPARED = "prepared",
 }
 
----The words that a statement of interest begins with; others are not given to the parser.
+---The first words of relevant statements; others are not parsed.
 local WORDS <const> = {
     begin = "begin", start = "begin", commit = "commit", ["end"] = "commit", rollback = "rollback", abort = "rollback",
     savepoint = "savepoint", release = "release", prepare = "prepare",
@@ -32,7 +32,7 @@ end
 
 ---What a statement does to the transaction.
 ---@param statement dbrun.migrate.Statement
----@return dbrun.migrate.Control? control nil: nothing, so far as its text tells
+---@return dbrun.migrate.Control? control nil: nothing, as far as its text shows
 ---@return boolean? chain AND CHAIN: the next transaction begins at once
 function M.of(statement)
     if not WORDS[(split.first_words(statement.sql, 1))] then return nil end
@@ -44,7 +44,7 @@ end
 
 local HOLD <const> = 0x20 -- CURSOR_OPT_HOLD
 
----What psql refuses outside a transaction block; in words, for people.
+---Statements that psql refuses outside a transaction block, in words.
 ---@param statement dbrun.migrate.Statement
 ---@return string? name nil: it needs no block
 function M.needs_block(statement)
@@ -57,7 +57,7 @@ function M.needs_block(statement)
     if not holds then return "DECLARE without WITH HOLD" end
 end
 
----Does it do nothing outside a transaction block but bring a warning (SET LOCAL, SET TRANSACTION, SET CONSTRAINTS)?
+---Whether it only causes a warning outside a transaction block (SET LOCAL, SET TRANSACTION, SET CONSTRAINTS).
 ---@param statement dbrun.migrate.Statement
 ---@return boolean
 function M.is_void_outside(statement)

@@ -57,7 +57,7 @@ function M.list(dirs)
     return list
 end
 
----What a folder without migrations has instead.
+---Describes what a folder without migrations contains.
 local function instead(dirs)
     for _, dir in ipairs(dirs) do
         for _, name in ipairs(names_in(dir)) do
@@ -72,7 +72,7 @@ local function instead(dirs)
     end
 end
 
----As M.list; no file at all is an error.
+---Like M.list, but raises when there is no file.
 ---@param dirs string[]
 ---@return dbrun.migrate.File[]
 function M.some(dirs)
@@ -184,7 +184,7 @@ local function versions_in(dirs)
     return set
 end
 
----Makes an empty migration, of a second that no other file is named after. Another process that does the same waits.
+---Makes an empty migration, named after a second that no other file has. Another process that does the same waits.
 ---@param dirs string[] it goes into the first, which is made when it is missing
 ---@param words string
 ---@param kind? "sql"|"lua"

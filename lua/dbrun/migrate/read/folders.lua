@@ -1,4 +1,4 @@
---- Which folder the migrations are in when none is named: dbrun's own, or that of dbmate.
+--- The default folder of migrations: dbrun's own, or dbmate's.
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -11,10 +11,9 @@ M.OF_DBMATE = "db/migrations"
 
 ---@param configured? table a configuration (default: that of this run)
 ---@param option? string how the command line names a folder (default: "--dir or the key DBRUN_MIGRATIONS_DIR")
----@return string dir the key DBRUN_MIGRATIONS_DIR; without it scripts/migrations, or db/migrations where only that is
----    there
+---@return string dir the key DBRUN_MIGRATIONS_DIR; without it scripts/migrations, or db/migrations if only that exists
 ---@return boolean chosen by the key
----Raises an error of kind `config` when both are there.
+---Raises an error of kind `config` when both exist.
 function M.default(configured, option)
     configured = configured or config
     local own = configured.DBRUN_MIGRATIONS_DIR
@@ -26,7 +25,7 @@ function M.default(configured, option)
         "name one with " .. (option or "--dir or the key DBRUN_MIGRATIONS_DIR"))
 end
 
----The folders that were named, else the default one.
+---The named folders, else the default one.
 ---@param dirs? string[]
 ---@return string[]
 function M.of(dirs)

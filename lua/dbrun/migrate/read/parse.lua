@@ -32,8 +32,8 @@ local KNOWN <const> = {
     ["transaction:false"] = true, ["transaction:true"] = true, ["transaction:yes"] = true, ["transaction:on"] = true,
 }
 
----Raises for `transaction` with a mistake in its name or value, which would change nothing. Other options are dbmate's
----business, or a remark.
+---Raises for a mistake in the name or value of `transaction`, which would otherwise be ignored. Other options are
+---dbmate's, or remarks.
 local function check_options(rest, name, number)
     for key, sign, value in rest:gmatch "([%w_]+)(%s*[:=]%s*)(%S*)" do
         local word <const> = key .. sign .. value
@@ -62,13 +62,13 @@ local function directive(line)
     if (which == "up" or which == "down") and (rest == "" or rest:find "^%s") then return which, rest end
 end
 
----What a file of another tool is known by.
+---The signs of another tool's files.
 local OTHERS <const> = {
     { tool = "goose", text = "%-%- ?%+goose " }, { tool = "golang-migrate", name = "%.up%.sql$" },
     { tool = "golang-migrate", name = "%.down%.sql$" },
 }
 
----The command that takes over the files of another tool; nil: it is none's.
+---The command that imports another tool's files; nil: the file is not of another tool.
 ---@param name string path
 ---@param text? string
 ---@return string? hint
@@ -104,7 +104,7 @@ local function near_hint(text, which)
     end
 end
 
----The pairs of directives: an up and the down behind it. Raises for what dbmate refuses too.
+---The pairs of directives: an up and the down after it. Raises for what dbmate also refuses.
 local function find_pairs(text, name)
     local list, stray = {}, nil
     for number, line, from in lines(text) do
@@ -160,7 +160,7 @@ local function section(parts)
     }
 end
 
----Raises for a text that no server takes: psql would leave a line out from its NUL byte on.
+---Raises for a NUL byte, which no server accepts: psql would drop the rest of the line.
 local function check_bytes(text, name)
     local at <const> = text:find("\0", 1, true)
     if not at then return end

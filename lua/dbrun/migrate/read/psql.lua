@@ -1,5 +1,5 @@
---- What a file for psql has beside statements: the rows below a COPY ... FROM stdin, and psql's own commands, which
---- begin with a backslash. Files that pg_dump wrote have both. The rows are taken out of the text and kept with their
+--- The parts of a psql file that are not SQL: the rows after a COPY ... FROM stdin, and psql's own commands, which
+--- begin with a backslash. Files from pg_dump have both. The rows are taken out of the text and kept with their
 --- statement; the lines \restrict and \unrestrict are left out; every other command is refused, because dbrun is not
 --- psql.
 local split = require "dbrun.migrate.read.split"
@@ -66,7 +66,7 @@ function Reader:line_of(at)
     return self.line
 end
 
----Takes a piece out of the text; its line breaks stay.
+---Removes a piece from the text, but keeps its line breaks.
 function Reader:cut(from, to)
     local parts <const> = self.parts
     parts[#parts + 1] = self.sql:sub(self.kept, from - 1)

@@ -4,7 +4,7 @@ local split = require "dbrun.migrate.read.split"
 
 local M = {}
 
----The piece of a text that has no end. A text that the server's parser has taken has none.
+---The unterminated piece of a text. A text that the server's parser has accepted has none.
 local function unfinished(sql, line, escapes, how)
     if how == "parser" then return nil end
     local open <const> = split.unfinished(sql, line, escapes)
@@ -12,13 +12,13 @@ local function unfinished(sql, line, escapes, how)
         open.what), hint = "close it" } or nil
 end
 
----Splits a text, and finds what cannot be run.
+---Splits a text into statements, and finds what cannot be run.
 ---@param sql string
 ---@param line integer number of its first line
 ---@param escapes? boolean standard_conforming_strings is off at its beginning
 ---@return dbrun.migrate.Statement[]
----@return dbrun.migrate.Refusal? refused what no session takes: a text without end, commands of psql
----@return string sql the text that the statements stand in: without rows and commands of psql
+---@return dbrun.migrate.Refusal? refused what no session accepts: an unterminated piece, commands of psql
+---@return string sql the text of the statements: without rows and commands of psql
 function M.read(sql, line, escapes)
     local text <const> = psql.read(sql, line, escapes)
     local statements <const>, how <const> = split.split(text.sql, line, escapes)

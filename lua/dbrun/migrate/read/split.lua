@@ -1,6 +1,6 @@
---- Splits an SQL text into statements as psql does: with the server's parser. If that is not installed, or does not
---- know the syntax (of a newer server), or if the text switches standard_conforming_strings, which the parser takes for
---- on, the lexer below works as psql's does.
+--- Splits an SQL text into statements as psql does, with the server's parser. The lexer below works like psql's; it is
+--- used if the parser is not installed, or does not know the syntax (of a newer server), or if the text switches
+--- standard_conforming_strings, which the parser assumes to be on.
 local ends = require "dbrun.sql.ends"
 local sql_library = require "dbrun.core".sql
 local strings = require "dbrun.migrate.read.strings"
@@ -29,9 +29,10 @@ local function skip_blanks(sql, at)
     return #sql + 1
 end
 
----@class dbrun.migrate.Visitor what M.walk finds; each may return the byte where the walk goes on
+---@class dbrun.migrate.Visitor callbacks of M.walk; each can return the byte where the walk goes on
 ---@field statement fun(first: integer, last: integer, escapes: boolean, semicolon?: integer): integer?
----@field backslash? fun(at: integer, inside: boolean): integer? a sign that SQL does not have; inside a statement?
+---@field backslash? fun(at: integer, inside: boolean): integer? a character that SQL does not have; whether it is
+---inside a statement
 
 ---Walks through the statements of a text as psql's lexer does.
 ---@param sql string
@@ -81,7 +82,7 @@ end
 
 -- ---- parser or lexer ----
 
----The ranges of the statements, and who found them.
+---The ranges of the statements, and which of the two found them.
 local function ranges_of(sql, escapes)
     if not escapes and not strings.may_switch(sql) then
         local ranges = sql_library.split(sql)
@@ -120,7 +121,7 @@ local NAMES <const> = {
     comment = "comment /*", string = "string", quoted = "quoted identifier", dollar = "dollar-quoted string",
 }
 
----The piece of a text that has no end: a comment, a string, a quoted identifier.
+---The unterminated piece of a text: a comment, a string, a quoted identifier.
 ---@param sql string
 ---@param line? integer number of its first line (default 1)
 ---@param escapes? boolean standard_conforming_strings is off at the beginning (default: on)
@@ -144,8 +145,7 @@ function M.unfinished(sql, line, escapes)
     end
 end
 
----A statement for patterns about its words: they are in lower case, what stands between them is one space, and its
----strings are empty.
+---A statement for matching its words: in lower case, with single spaces between them and empty strings.
 ---@param sql string
 ---@return string
 function M.plain(sql)

@@ -1,13 +1,13 @@
---- standard_conforming_strings in a text: while it is off, plain strings have escapes as E'...' has, so that the
---- statements of a text end elsewhere. psql asks the server after each statement; a text is read before it runs, so the
---- statements that switch the setting are read here. The run compares (dbrun.migrate.run.steps).
+--- standard_conforming_strings in a text: while it is off, plain strings have escapes like E'...', which changes where
+--- statements end. psql asks the server after each statement; here a text is read before it runs, so the statements
+--- that switch the setting are interpreted. The run checks the result (dbrun.migrate.run.steps).
 local scan <const> = require "dbrun.core".sql.scan
 
 local M = {}
 
 local NAME <const> = "standard_conforming_strings"
 
----May a statement of the text switch the setting?
+---Whether a statement of the text may switch the setting.
 ---@param sql string
 ---@return boolean
 function M.may_switch(sql)
@@ -33,7 +33,7 @@ end
 local OFF <const> = { off = true, ["false"] = true, ["0"] = true, no = true, f = true, n = true, of = true, fa = true,
     fal = true, fals = true }
 
----What a statement makes of the setting: nil = nothing, else "off", "on" or "default", and is it local?
+---The effect of a statement on the setting: nil = none, else "off", "on" or "default", and whether it is local.
 local function switched(pieces)
     local first, at = pieces[1], 2
     if first == "reset" then return (pieces[2] == NAME or pieces[2] == "all") and "default" or nil end
@@ -54,7 +54,7 @@ end
 
 ---@class dbrun.migrate.StringMode
 ---@field escapes boolean the setting is off
----@field statement fun(self, sql: string) what a statement of the text, in its order, makes of it
+---@field statement fun(self, sql: string) applies the effect of the next statement of the text
 
 local Mode = {}
 Mode.__index = Mode
@@ -85,7 +85,7 @@ function M.track(escapes)
     return setmetatable({ escapes = off, session = off, default = off }, Mode)
 end
 
----The statement with an E before each plain string, for a parser that takes the setting for on.
+---The statement with an E before each plain string, for a parser that assumes the setting to be on.
 ---@param sql string
 ---@return string
 function M.for_parser(sql)

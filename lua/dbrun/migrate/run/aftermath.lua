@@ -6,7 +6,7 @@ local tree = require "dbrun.sql.tree"
 local M = {}
 
 ---@alias dbrun.migrate.Verdict
----| "done"    # it took effect | "again"   # it did not, or can be run twice | "unknown" # a person must decide
+---| "done"    # it took effect | "again"   # it did not, or can be repeated | "unknown" # a person must decide
 
 ---@class dbrun.migrate.Outside how one kind of statement is handled
 ---@field name string
@@ -56,7 +56,7 @@ local function made(conn, body, before)
 end
 
 ---@param name string
----@param drop string the statement that takes an unfinished index away
+---@param drop string the statement that drops an unfinished index
 local function building_index(name, drop)
     return {
         name = name,
@@ -81,8 +81,8 @@ end
 
 local create_index <const> = building_index("CREATE INDEX CONCURRENTLY", "drop index concurrently if exists ")
 
----TimescaleDB builds the index of each chunk in a transaction of its own. The index of the hypertable is invalid until
----all are there; with it those of the chunks go.
+---TimescaleDB builds the index of each chunk in a separate transaction. The index of the hypertable is invalid until
+---all are built; dropping it drops those of the chunks.
 local index_by_chunks <const> = building_index("CREATE INDEX by chunks", "drop index if exists ")
 
 -- ---- the others ----
@@ -161,7 +161,7 @@ local unknown <const> = {
     judge = function() return "unknown" end,
 }
 
----Can a DO end transactions? Only COMMIT, ROLLBACK and CALL in its PL/pgSQL do; of other languages it is not known.
+---Whether a DO can end transactions. In PL/pgSQL only COMMIT, ROLLBACK and CALL do; for other languages it is unknown.
 local function ends_transactions(body)
     local code, language = "", "plpgsql"
     for _, node in ipairs(body.args or {}) do
@@ -177,7 +177,7 @@ local function ends_transactions(body)
     return false
 end
 
----CREATE SUBSCRIPTION makes a slot on the other server, unless it is told not to.
+---CREATE SUBSCRIPTION makes a slot on the other server, unless its options prevent that.
 local function makes_slot(body)
     for _, node in ipairs(body.options or {}) do
         local name = node.DefElem and node.DefElem.defname
@@ -239,7 +239,7 @@ end
 
 ---The handler of a statement that cannot run in a transaction, or can end one.
 ---@param sql string
----@return dbrun.migrate.Outside? handler nil: it can run in one, according to its text
+---@return dbrun.migrate.Outside? handler nil: by its text it can run in a transaction
 ---@return table? body for the handler's functions
 function M.outside(sql)
     local kind, body = tree.of(sql)
@@ -257,8 +257,8 @@ local UTILITY_WORDS <const> = {
     create = true, alter = true, drop = true, reindex = true, cluster = true, vacuum = true,
 }
 
----May a statement that was refused because it stood in a transaction be sent again outside of one? Not one that calls
----functions: what these did, as drawing from a sequence, may have stayed.
+---Whether a statement that was refused inside a transaction can be sent again outside one. Not if it calls functions:
+---their effects, such as taking a value from a sequence, may have stayed.
 ---@param sql string
 ---@return boolean
 function M.may_repeat(sql)

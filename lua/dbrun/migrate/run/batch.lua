@@ -1,6 +1,6 @@
 --- Batch jobs from a migration: `ctx.batch{...}` runs one to its end, `ctx.batch_done "name"` requires that it is done.
---- A job commits each of its chunks, so that the migration says transaction = false; while it runs, the migration's own
---- connection is idle, without a transaction and a snapshot.
+--- A job commits each of its chunks, so the migration needs transaction = false; while the job runs, the migration's
+--- own connection is idle, without a transaction or a snapshot.
 local errors = require "dbrun.error"
 
 local M = {}
@@ -18,7 +18,7 @@ local function split(options)
     return own, rest
 end
 
----Shows how far the job is, in one line.
+---Shows the job's progress in one line.
 local function shown(progress, name)
     local line
     return function(event)

@@ -1,10 +1,9 @@
---- Between files: what one file leaves in its session, the next does not find.
+--- Cleans the session between two files, so that no file sees what another left.
 ---
---- A session of the run's own is reset, or replaced where a reset does not reach: behind code that may keep something
---- in the server process, behind settings with a dot in their names, which RESET leaves empty instead of away, and
---- before ALTER EXTENSION, which some libraries allow only while no library of an older version is loaded. Behind a
---- pooler a session is shared, and lasts for a transaction: what a file has made is undone inside of its own
---- transaction.
+--- A dedicated session is reset, or replaced where a reset is not enough: after code that may keep state in the server
+--- process, after settings with a dot in their names, which RESET sets to empty instead of removing, and before ALTER
+--- EXTENSION, which some libraries allow only while no older version of the library is loaded. Behind a pooler a
+--- session is shared and lasts for one transaction, so what a file leaves is undone inside its own transaction.
 local core = require "dbrun.core"
 local settings = require "dbrun.migrate.run.settings"
 local split = require "dbrun.migrate.read.split"
@@ -17,28 +16,28 @@ local M = {}
 
 -- ---- in a transaction ----
 
----Triggers that wait for COMMIT run before anything is put back: they belong to the file.
+---Deferred triggers run before anything is undone, because they belong to the file.
 local SETTLE <const> = "set constraints all immediate; "
 
----What is put back.
+---What is undone.
 local UNDO <const> = catalog.sql [[
 reset role; set session authorization default; reset all; close all; unlisten *;
 discard temp; discard sequences; select {pg_advisory_unlock_all}() /* dbrun */]]
 
----Statements that a driver or a pooler has prepared stay.
+---Statements that a driver or a pooler has prepared are kept.
 local PREPARED <const> = catalog.sql [[
 select {format}('deallocate %I /* dbrun */', name) as sql from {pg_prepared_statements} where from_sql]]
 
 ---Undoes in the open transaction what was done to the session, in it or before it.
 ---@param tx table
----@param settled? boolean nothing waits for COMMIT that has to run before
+---@param settled? boolean no deferred constraint or trigger is pending
 function M.undo(tx, settled)
     tx:exec((settled and "" or SETTLE) .. UNDO)
     for _, row in ipairs(tx:query(PREPARED)) do tx:exec(row.sql) end
 end
 
 ---Ends a failed transaction and undoes what a rollback does not: prepared statements and advisory locks. ROLLBACK and
----BEGIN are one message, so that a pooler does not give the session to another client in between.
+---BEGIN are one message, so that a pooler cannot give the session to another client in between.
 local function undo_failed(tx)
     core.task.shield(function()
         pcall(function()
@@ -53,8 +52,8 @@ local function undo_failed(tx)
     end)
 end
 
----Calls fn() in the open transaction of a session that others share. When fn fails, the transaction that is open is
----another one, to be rolled back.
+---Calls fn() in the open transaction of a shared session. If fn fails, a new transaction is open afterwards, which the
+---caller must roll back.
 ---@param tx table
 ---@param fn fun()
 function M.shared(tx, fn)
@@ -64,7 +63,7 @@ function M.shared(tx, fn)
     error(e, 0)
 end
 
----As M.shared; when fn has succeeded, its effects on the session are undone, too.
+---Like M.shared, but also undoes the effects on the session when fn has succeeded.
 ---@param tx table
 ---@param fn fun()
 function M.undone(tx, fn)
@@ -74,7 +73,7 @@ function M.undone(tx, fn)
     end)
 end
 
--- ---- a session of the run's own ----
+-- ---- a dedicated session ----
 
 local CODE <const> = { ["do"] = true, call = true, load = true }
 
@@ -87,7 +86,7 @@ local function updated_extension(statement)
     return split.plain(statement.sql):match '^alter extension "?([%w_-]+)"? update'
 end
 
----Is resetting the session not enough behind a file?
+---Whether a reset of the session is not enough after a file.
 local function outlasts_reset(work)
     if work.section.fn then return true end
     for _, statement in ipairs(work.statements) do
@@ -97,7 +96,7 @@ local function outlasts_reset(work)
     return #state.custom_names(work.section.sql) > 0
 end
 
----Notes that a file, or hooks (nil), have used the session.
+---Records that a file, or hooks (nil), have used the session.
 ---@param run dbrun.migrate.Run
 ---@param work? dbrun.migrate.Work
 function M.used(run, work)
@@ -105,7 +104,7 @@ function M.used(run, work)
     run.soiled = (run.soiled == "replace" or not work or outlasts_reset(work)) and "replace" or "reset"
 end
 
----Makes the session as it was at its beginning, with the settings of the run.
+---Restores the initial state of the session, with the settings of the run.
 ---@param run dbrun.migrate.Run
 ---@param work? dbrun.migrate.Work what is about to run
 function M.clean(run, work)
@@ -117,7 +116,7 @@ function M.clean(run, work)
     if run.soiled == "clean" and not extension then return end
     local replaced <const> = run.soiled == "replace" or extension
     if replaced then run.conn = run.opts.sessions.replace(run.unloaded) end
-    -- Who had a session before that a pooler gives may have left something in it.
+    -- The previous client of a pooler's session may have left something in it.
     if run.lent or run.soiled == "reset" and not replaced then
         run.conn:exec "discard all /* dbrun */"
         before = "reset role; "
@@ -126,7 +125,7 @@ function M.clean(run, work)
     settings.session(run.conn, run.opts, before)
 end
 
----Before a pooler gives the session to another client: what the last file has left in it is undone.
+---Undoes what the last file has left in the session, before a pooler gives it to another client.
 ---@param run dbrun.migrate.Run
 function M.give_back(run)
     if not run.lent then return end
@@ -136,8 +135,8 @@ function M.give_back(run)
     end)
 end
 
----Lets a session that was opened without TimescaleDB's library load it, in the version that is there now: without it
----hypertables are ordinary tables, and what is written to them goes astray.
+---Makes a session that was opened without TimescaleDB's library load it, in the present version: without it hypertables
+---are ordinary tables, and rows would be written to the wrong place.
 ---@param run dbrun.migrate.Run
 function M.load(run)
     if not run.unloaded then return end
@@ -159,7 +158,7 @@ function M.before_update(run, work, fn)
     run.conn:verbatim(true)
 end
 
----Another session for another try of a file whose first statement may have loaded a library.
+---A new session for a retry of a file whose first statement may have loaded a library.
 ---@param run dbrun.migrate.Run
 ---@param work dbrun.migrate.Work
 function M.again(run, work)

@@ -9,7 +9,7 @@ local M = {}
 ---@field migration? { version: string, name: string, path: string, direction: "up"|"down" }
 ---@field event? string of a hook
 ---@field error? dbrun.Error of a hook for a failure
----@field applied? dbrun.migrate.Applied[] of a hook around a run: what the run has done so far, in that order
+---@field applied? dbrun.migrate.Applied[] of a hook around a run: the migrations of the run so far, in order
 ---@field seeds? dbrun.seed.Done[] of a hook after seeds
 ---@field results? dbrun.verify.Result[] of a hook after a verification
 ---@field dry_run? boolean of a hook around seeds
@@ -26,7 +26,7 @@ local M = {}
 ---@field direction "up"|"down"
 ---@field seconds number
 
----Fields that not every event has: nil there, and no mistyped method of the connection.
+---Fields that not every event has: nil there, not taken for mistyped methods of the connection.
 local OPTIONAL <const> = {
     migration = true, event = true, error = true, applied = true, seeds = true, results = true, status = true,
     dry_run = true, strict = true, batch = true, batch_done = true,

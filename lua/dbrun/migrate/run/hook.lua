@@ -1,5 +1,6 @@
 --- Runs one hook. A Lua file is called with a context (dbrun.migrate.run.context), as `...` or by the function that it
---- returns; `false, "reason"`, or an error, stops the run: a veto. The error names the file, and says what stays.
+--- returns; `false, "reason"`, or an error, stops the run: a veto. The error names the file, and says what stays
+--- applied.
 local blocks = require "dbrun.migrate.read.blocks"
 local context = require "dbrun.migrate.run.context"
 local core = require "dbrun.core"
@@ -15,9 +16,9 @@ local M = {}
 
 local NOTHING <const> = "It is a hook; the run was stopped."
 
----What a hook's SQL may read: current_setting('dbrun.applied', true), a list of objects in JSON.
+---A setting that the hook's SQL can read: current_setting('dbrun.applied', true), a list of objects in JSON.
 local function tell_applied(conn, fields)
-    if not fields.applied or fields.migration then return end -- a file may run without a transaction
+    if not fields.applied or fields.migration then return end -- a file can run without a transaction
     conn:query("select pg_catalog.set_config('dbrun.applied', $1, true)",
         require("dbrun.json").encode(require("dbrun.json").array(fields.applied)))
 end
@@ -57,13 +58,13 @@ local function stop(hook, why, fields, hint)
     }
 end
 
----An error of a statement or a function in a hook, with the hook's file in front.
+---An error of a statement or a function in a hook, prefixed with the hook's file.
 local function raise_in_hook(hook, e, fields)
     if sending.is_interruption(e) then error(e, 0) end
     error(report.of_code(e, hook.path, fields.aftermath or NOTHING), 0)
 end
 
----An error that is no error object, with the frames of the hook's own code; dbrun's are behind them.
+---Adds the stack frames of the hook's code, without dbrun's, to an error that is not an error object.
 local function traced(e)
     if errors.is(e) then return e end
     local trace = debug.traceback(nil, 2):gsub("\n[^\n]*dbrun/migrate/run/%a+%.lua.*$", "")
@@ -84,7 +85,7 @@ local function run_lua(hook, conn, fields, on_notice)
     end)
     if not ok and errors.is(verdict) then raise_in_hook(hook, verdict, fields) end
     if not ok then stop(hook, verdict, fields) end
-    -- `return nil, "why"` is how many functions say that they failed.
+    -- Many functions return nil, "why" when they fail.
     if verdict == false or verdict == nil and reason ~= nil then
         stop(hook, tostring(reason or "it said no"), fields, VETO)
     end
@@ -105,7 +106,7 @@ end
 function M.call(hook, conn, fields, on_notice)
     local ok, e = pcall(hook.kind == "sql" and run_sql or run_lua, hook, conn, fields, on_notice)
     if ok then return end
-    -- The program says that it was interrupted or took too long, not what it did then.
+    -- An interruption or a timeout says why the program ended, not what it was doing.
     if errors.is(e, "cancelled") then
         core.log.write("warn", ("%s was interrupted. %s"):format(hook.path, fields.aftermath or NOTHING))
     end

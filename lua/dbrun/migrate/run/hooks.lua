@@ -102,8 +102,8 @@ end
 ---@param hooks dbrun.migrate.Hooks
 ---@param event string
 ---@param conn? table
----@param fields? table for the context; `applied`: see dbrun.migrate.run.context; `aftermath`: what stays when a hook
----fails, in a sentence
+---@param fields? table for the context; `applied`: see dbrun.migrate.run.context; `aftermath`: what stays applied when
+---a hook fails, in a sentence
 ---@param own? boolean each in its own transaction
 ---@param around? fun(tx: table, fn: fun()) calls fn in that transaction
 function M.run(hooks, event, conn, fields, own, around)
@@ -118,8 +118,8 @@ function M.run(hooks, event, conn, fields, own, around)
     end
 end
 
----Runs the hooks of an event that may find no server: SQL in a transaction of its own, Lua without one, so that it
----can tell somewhere else.
+---Runs the hooks of an event that can occur without a server: SQL in its own transaction, Lua without one, so that it
+---can report elsewhere.
 ---@param hooks dbrun.migrate.Hooks
 ---@param event string
 ---@param engine table an engine; it connects when it is used
@@ -127,7 +127,7 @@ end
 function M.run_outside(hooks, event, engine, fields)
     for _, hook in ipairs(hooks.by_event[event] or {}) do
         local more, running = fields_for(event, fields), require "dbrun.migrate.run.hook"
-        -- What a hook has set in a session (a role, a time limit) is gone behind it.
+        -- Session state that a hook sets (a role, a time limit) is reset after it.
         local _ <close> = setmetatable({}, { __close = function() engine:invalidate() end })
         if hook.kind == "lua" then
             running.call(hook, engine, more)
@@ -146,7 +146,7 @@ end
 
 local VERBS <const> = { up = "applied", down = "taken back" }
 
----What a hook finds in `ctx.applied`.
+---The value of `ctx.applied` for hooks.
 ---@param done { file: dbrun.migrate.File, direction: "up"|"down", seconds: number }[]
 ---@return dbrun.migrate.Applied[]
 function M.applied(done)
@@ -160,7 +160,7 @@ function M.applied(done)
     return list
 end
 
----What stays when a hook around the migrations fails.
+---Says what stays applied when a hook around the migrations fails.
 ---@param done { file: dbrun.migrate.File, direction: "up"|"down" }[]
 ---@return string
 function M.aftermath(done)

@@ -1,8 +1,8 @@
---- One migrator at a time: an advisory lock on a connection of its own, where no file can release it, taken by polling.
---- Behind a pooler, where a session lasts for a transaction only, it is the lock of a transaction that this connection
---- keeps open. (That transaction has neither snapshot nor transaction id: it holds back neither VACUUM nor CREATE INDEX
---- CONCURRENTLY.) A statement that waits inside the server would hold back the holder's CREATE INDEX CONCURRENTLY;
---- polling does not, and can report the holder.
+--- One migrator at a time: an advisory lock on a dedicated connection, where no file can release it, taken by polling.
+--- Behind a pooler, where a session lasts only for a transaction, it is the lock of a transaction that this connection
+--- keeps open. (That transaction has no snapshot and no transaction id, so it blocks neither VACUUM nor CREATE INDEX
+--- CONCURRENTLY.) A statement that waits inside the server would block the holder's CREATE INDEX CONCURRENTLY; polling
+--- does not, and can report the holder.
 local advisory = require "dbrun.db.advisory"
 local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
@@ -59,7 +59,7 @@ local CROWDED_HINT <const> = "the role, the database or the server allows too fe
     .. "CONNECTION LIMIT, ALTER DATABASE ... CONNECTION LIMIT, max_connections; select * from pg_stat_activity shows "
     .. "who has them"
 
----The error of a connection that cannot be had.
+---The error when no second connection is available.
 local function raise_no_second(e, pooled, wait)
     if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
     local waited <const> = e.kind == "timeout" or pooled and e.kind == "connect"
@@ -73,8 +73,8 @@ local function raise_no_second(e, pooled, wait)
     }
 end
 
----Runs fn(), which opens or uses the second connection, whose statements are limited in time. An error says that there
----is none.
+---Runs fn(), which opens or uses the second connection with a time limit for its statements. Its error says that there
+---is no second connection.
 ---@param pooled boolean
 ---@param wait number seconds, for the message
 ---@param fn fun(): any
@@ -93,7 +93,7 @@ local WAITS <const> = catalog.sql [[
 select {set_config}(name, case when $1 then '0' else reset_val {||} coalesce(unit, '') end, false) from {pg_settings}
  where name {=} 'idle_session_timeout']]
 
----Calls fn() while the server may not end the session of the migrations, which has nothing to do before the lock is
+---Calls fn() without the server's idle timeout for the session of the migrations, which is idle until the lock is
 ---taken.
 local function waiting(conn, fn)
     conn:query(WAITS, true)
@@ -103,7 +103,7 @@ end
 
 ---Takes the lock for the session of the connection.
 local function take_direct(keeper, key, wait, report)
-    -- Where TimescaleDB's library is loaded, its update ends the session.
+    -- An update of TimescaleDB ends sessions that have its library loaded.
     keeper:exec "set timescaledb.disable_load = on /* dbrun */"
     keeper:query(NO_LIMIT, false)
     take(keeper, key, wait, report)
@@ -111,7 +111,7 @@ end
 
 ---Takes the lock for a transaction, which stays open.
 local function take_pooled(keeper, key, wait, report)
-    -- While it waits it keeps no transaction open, which would take one of the pooler's few connections.
+    -- While waiting it keeps no transaction open, because that would occupy one of the pooler's few connections.
     take(keeper, key, wait, report, function()
         keeper:exec "begin /* dbrun */"
         local mine = keeper:value(TRY_IN_TRANSACTION, key)
@@ -121,29 +121,29 @@ local function take_pooled(keeper, key, wait, report)
     end)
 end
 
----Releases the lock. If that fails, the end of the session does.
+---Releases the lock. If that fails, the end of the session releases it.
 local function release(keeper, key, pooled)
     pcall(function()
         if pooled then keeper:exec "rollback /* dbrun */" else keeper:value(advisory.UNLOCK, key) end
     end)
 end
 
----Raises when the connection of the migrations gets no answer beside the one that holds the lock.
+---Raises when the migrations' connection gets no answer while the other one holds the lock.
 local function check_other(conn, seconds)
     conn:deadline(seconds)
     conn:exec(FORGET)
     conn:deadline(nil)
 end
 
----Seconds between two looks at the connection of the lock.
+---Seconds between two checks of the lock's connection.
 local CHECK_EVERY <const> = 1
 
 ---Takes the lock for a run.
 ---@param conn table of the migrations
 ---@param book dbrun.migrate.Ledger
 ---@param opts { lock_wait?: number, sessions: dbrun.migrate.Sessions }
----@param pooled boolean there is a pooler, in whatever mode: where its clients are killed, it ends an open transaction
----    for sure, but may give a session with its locks to another one
+---@param pooled boolean there is a pooler, in any mode: when a client dies, it certainly ends an open transaction, but
+---    may give a session with its locks to another client
 ---@param report fun(holder: string, waited: number)
 ---@return dbrun.migrate.Held
 function M.hold(conn, book, opts, pooled, report)

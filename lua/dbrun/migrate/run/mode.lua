@@ -1,4 +1,4 @@
---- Is there a pooler between this program and the server, and does it keep a session for each connection?
+--- Whether there is a pooler between this program and the server, and whether it keeps a session for each connection.
 local errors = require "dbrun.error"
 local lock = require "dbrun.migrate.run.lock"
 local pool_mode = require "dbrun.db.pool_mode"
@@ -9,7 +9,7 @@ local M = {}
 ---@alias dbrun.migrate.Mode
 ---| "direct"
 ---| "session" # a pooler that keeps a session for each connection
----| "transaction" # a pooler that gives each transaction another one
+---| "transaction" # a pooler that can give each transaction another session
 
 local BEGIN <const>, ROLLBACK <const> = "begin /* dbrun */", "rollback /* dbrun */"
 

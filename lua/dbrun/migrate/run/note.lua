@@ -1,6 +1,6 @@
---- Writes into dbrun's tables beside the statements of a file: as the role that the session began with, whatever SET
---- ROLE says, in a transaction that may write, and under the timeouts that the session began with. What it sets for
---- that ends with the transaction; the roles are given back before its COMMIT, for the triggers that run there.
+--- Writes into dbrun's tables beside the statements of a file: as the session's original role, regardless of SET ROLE,
+--- in a transaction that may write, and under the session's original timeouts. These settings end with the transaction;
+--- the file's role is restored before COMMIT, for the triggers that run there.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -60,11 +60,11 @@ function M.roll_back(conn)
     end)
 end
 
----Runs fn() between BEGIN and COMMIT that carry dbrun's mark, so that they are told from a file's own in a log.
+---Runs fn() between BEGIN and COMMIT that carry dbrun's mark, which distinguishes them from a file's own in a log.
 ---@param conn table
 ---@param begin string what follows BEGIN
 ---@param fn fun()
----@param on_notice? fun(notice: dbrun.Notice) gets what triggers say that run at COMMIT
+---@param on_notice? fun(notice: dbrun.Notice) gets the messages of triggers that run at COMMIT
 function M.transaction(conn, begin, fn, on_notice)
     local ok, e = pcall(function()
         conn:exec("begin" .. begin .. " /* dbrun */")
@@ -76,7 +76,7 @@ function M.transaction(conn, begin, fn, on_notice)
     error(e, 0)
 end
 
----Calls fn() in a transaction of its own, as the session's own role.
+---Calls fn() in a separate transaction, as the session's own role.
 ---@param conn table
 ---@param own dbrun.migrate.Who
 ---@param fn fun()
@@ -88,7 +88,7 @@ function M.apart(conn, own, fn, begun)
     end)
 end
 
----Calls fn(), whose error is one of dbrun's own statements, not of the file's: its field `own` says what was done.
+---Calls fn() and marks its error as one of dbrun's own statements, not the file's: the field `own` says what was done.
 ---@param what string "version 3 was recorded"
 ---@param fn fun()
 function M.telling(what, fn)

@@ -1,6 +1,6 @@
---- Files with transaction:false behind a transaction pooler: a step may get another session than the one before. What
---- the file would leave in its session for the steps behind is refused before anything is written, so far as its text
---- tells; a SET that changes nothing is let through. What a step has left all the same is undone in its transaction.
+--- Files with transaction:false behind a transaction pooler: each step can get another session. Statements that leave
+--- session state for later steps are refused before anything is written, as far as the text shows; a SET that changes
+--- nothing is allowed. State that a step has still left is undone in its transaction.
 local between = require "dbrun.migrate.run.between"
 local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
@@ -20,12 +20,12 @@ local function lasting_setting(body)
     return body.name
 end
 
----Is it a temporary table that outlasts its transaction?
+---Whether it is a temporary table that outlasts its transaction.
 local function is_temporary(relation, on_commit)
     return relation.relpersistence == "t" and on_commit ~= "ONCOMMIT_DROP"
 end
 
----Statements whose effect outlasts their transaction, in words; nil: those that have none.
+---Statements whose effect outlasts their transaction, in words; nil for others.
 local LASTING <const> = {
     PrepareStmt = function(body) return "PREPARE " .. (body.name or "") end,
     ListenStmt = function(body) return "LISTEN " .. (body.conditionname or "") end,
@@ -57,7 +57,7 @@ local function lasting_call(call)
 end
 
 ---@param statement dbrun.migrate.Statement
----@return string? what in words; nil: it leaves nothing in its session, so far as its text tells
+---@return string? what in words; nil: it leaves nothing in its session, as far as its text shows
 ---@return string? setting that it sets
 function M.leaves(statement)
     local kind, body = tree.of(statement.tree_sql or statement.sql)
@@ -91,9 +91,9 @@ local EFFECT <const> = catalog.sql [[
 select case when $1 {=} 'search_path' then {array_to_string}({current_schemas}(true), ',')
             else {current_setting}($1, true) end]]
 
----Does a SET change anything? It is tried, and taken back. One that fails now may work later in the file.
+---Whether a SET changes anything: it is tried, and rolled back. A SET that fails now may work later in the file.
 local function changes(conn, statement, name)
-    if name:find " " then return true end -- SESSION CHARACTERISTICS is no setting by itself
+    if name:find " " then return true end -- SESSION CHARACTERISTICS is not a setting by itself
     local before, after
     local ok = pcall(function()
         conn:exec "begin /* dbrun */"
@@ -105,7 +105,7 @@ local function changes(conn, statement, name)
     return not ok or before ~= after
 end
 
----Refuses a file that needs a session of its own.
+---Refuses a file that needs a dedicated session.
 ---@param conn table
 ---@param work dbrun.migrate.Work
 function M.check(conn, work)
@@ -120,7 +120,7 @@ function M.check(conn, work)
 end
 
 ---Calls fn(), which sends statements, in the open transaction, and undoes what they leave in the session. Refuses a SET
----that changes something now, and did not before the file ran.
+---that changes something now, but would not have before the file ran.
 ---@param run dbrun.migrate.Run
 ---@param work dbrun.migrate.Work
 ---@param statements dbrun.migrate.Statement[]

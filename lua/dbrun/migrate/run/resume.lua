@@ -1,5 +1,5 @@
---- Where an interrupted migration with transaction:false goes on: what its record says, what became of the statement
---- that was at work, and the session that the statements before had made.
+--- Where an interrupted migration with transaction:false resumes: its record, the outcome of the interrupted statement,
+--- and the session state of the earlier statements.
 local aftermath = require "dbrun.migrate.run.aftermath"
 local errors = require "dbrun.error"
 local note = require "dbrun.migrate.run.note"
@@ -45,7 +45,7 @@ local function wait_for_ghost(run, work, step)
     end
 end
 
----Did the interrupted statement take effect?
+---Whether the interrupted statement took effect.
 local function settle(run, work, record, step)
     wait_for_ghost(run, work, step)
     local statement = step.statements[1]
@@ -66,7 +66,7 @@ local function settle(run, work, record, step)
     return record.done
 end
 
----Repeats the SETs of earlier statements, which ended with their session: for a record that says nothing of it.
+---Repeats the SETs of earlier statements, which ended with their session, if the record has no session state.
 local function replay_settings(run, steps, done)
     for i = 1, done do
         for _, statement in ipairs(steps[i].ends ~= "rollback" and steps[i].statements or {}) do
@@ -79,7 +79,7 @@ local function replay_settings(run, steps, done)
     end
 end
 
----Makes the session that the statements before had left, or refuses.
+---Restores the session state of the earlier statements, or refuses.
 local function restore(run, work, record)
     local steps <const> = work.steps
     local last <const> = steps[record.done]
@@ -103,7 +103,7 @@ local function restore(run, work, record)
         .. "again: " .. e.message, hint)
 end
 
----Raises when the record of a half done migration does not fit the file any more.
+---Raises when the record of a half-done migration no longer fits the file.
 ---@param work dbrun.migrate.Work
 ---@param record dbrun.migrate.Record with a direction
 function M.check(work, record)
@@ -119,7 +119,7 @@ function M.check(work, record)
     end
 end
 
----The number of steps that an earlier run did; the session is as these left it.
+---The number of steps that an earlier run has done; restores the session state that they left.
 ---@param run dbrun.migrate.Run
 ---@param work dbrun.migrate.Work
 ---@return integer done

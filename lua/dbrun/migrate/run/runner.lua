@@ -54,7 +54,7 @@ local M = {}
 ---@field listener dbrun.migrate.Listener
 ---@field hooks dbrun.migrate.Hooks
 ---@field pooled boolean behind a pooler: the session lasts for a transaction only
----@field lent boolean behind a pooler that gives the session to another client afterwards
+---@field lent boolean a pooler gives the session to another client afterwards
 ---@field own dbrun.migrate.Who the session's own role and settings
 ---@field local_settings? fun(tx: table) sets the settings in each transaction, if pooled
 ---@field around? fun(tx: table, fn: fun()) calls fn in a transaction of a hook, if pooled
@@ -66,7 +66,7 @@ local M = {}
 ---Reads a file and splits the section for the direction.
 ---@param file dbrun.migrate.File
 ---@param direction "up"|"down"
----@param conn? table the session that will run it: how it reads strings
+---@param conn? table the session that will run it, which decides how strings are read
 ---@return dbrun.migrate.Work
 ---Raises an error of kind `query` that names the line for what cannot be run.
 function M.prepare(file, direction, conn)
@@ -142,7 +142,7 @@ local function call_lua(run, work, conn)
     if not ok then error(e, 0) end
 end
 
----@param stays? string what stays of the migration when the hook fails
+---@param stays? string what stays applied when the hook fails
 local function hook(run, work, when, conn, stays)
     if not hooks.any(run.hooks, { when }) then return end
     stays = stays or work.direction == "up" and "nothing of this migration was kept."
@@ -274,7 +274,7 @@ local function run_one(run, work)
     between.used(run, work)
     run.on_notice = notices.of_file(listener, work.file.path)
     run.own = run.own or note.look(run.conn)
-    run.conn:verbatim(not work.section.fn) -- an SQL file finds the session as its own statements have made it
+    run.conn:verbatim(not work.section.fn) -- an SQL file keeps the session state of its own statements
     local ok, e = pcall(function()
         if work.section.transaction then
             local tried = false
@@ -299,8 +299,8 @@ local function run_one(run, work)
     return { file = work.file, direction = work.direction, seconds = took }
 end
 
----Calls fn, and after a pause again when a table was in use for longer than lock_timeout: leaving the lock queue lets
----the waiters behind it through.
+---Calls fn, and calls it again after a pause when a table was in use for longer than lock_timeout: leaving the lock
+---queue lets other waiters proceed.
 local function retrying(run)
     local retries <const> = run.opts.lock_retries or 3
     return function(work, fn)
@@ -388,7 +388,7 @@ local function prepared(conn, opts, list, direction, before)
     return works
 end
 
----A migration that is half taken back: it counts as applied, and part of it is gone.
+---A half-undone migration: it counts as applied, but part of it is gone.
 ---@return dbrun.migrate.Record?
 local function half_undone(conn, book)
     for _, half in pairs(records.unfinished(conn, book)) do
@@ -396,7 +396,7 @@ local function half_undone(conn, book)
     end
 end
 
----Raises for one, before 'up' says that the database is up to date, or builds on what is gone.
+---Raises for a half-undone migration, before 'up' says that the database is up to date, or builds on what is gone.
 local function refuse_half_undone(conn, book)
     local half <const> = half_undone(conn, book)
     if not half then return end
@@ -415,7 +415,7 @@ function M.run(conn, opts, direction, choose)
     local book = ledger.locate(conn, opts.table)
     local always = opts.hooks_list and hooks.any(opts.hooks_list, ALWAYS[direction])
     local pending, read = choose(ledger.applied(conn, book)), {}
-    local half <const> = direction == "up" and half_undone(conn, book) -- perhaps of a run that is at work
+    local half <const> = direction == "up" and half_undone(conn, book) -- perhaps of an active run
     if #pending == 0 and not always and not half then return {} end
     prepared(conn, opts, pending, direction, read)
     return locked(conn, opts, function(run)

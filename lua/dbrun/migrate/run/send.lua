@@ -1,4 +1,4 @@
---- Sends one statement of a file: as it stands there, and, for a COPY ... FROM stdin, with the rows below it.
+--- Sends one statement of a file unchanged, and for a COPY ... FROM stdin the rows after it.
 local copy = require "dbrun.db.copy"
 local errors = require "dbrun.error"
 local stream = require "dbrun.sql.stream"
@@ -19,8 +19,8 @@ function M.listening(conn, on_notice, fn)
     return result
 end
 
----Did somebody end the program, or the task? A statement that was cancelled on the server (pg_cancel_backend) is of the
----same kind, and an error like any other: it has an SQLSTATE.
+---Whether the program or the task was interrupted. A statement that was cancelled on the server (pg_cancel_backend) has
+---the same kind, but it has an SQLSTATE and is an ordinary error.
 ---@param e any
 ---@return boolean
 function M.is_interruption(e)

@@ -22,21 +22,22 @@ end
 ---@class dbrun.migrate.Sessions the connections of a run
 ---@field replace fun(unloaded?: boolean): table closes the connection, and gives a new one; unloaded: in which
 ---    TimescaleDB's library is not loaded, so that ALTER EXTENSION can change it
----@field second fun(seconds: number): table, fun() another one, and what closes it; raises when it is not there in time
+---@field second fun(seconds: number): table, fun() another connection, and the function that closes it; raises after
+---`seconds`
 
 ---@param url string
 ---@param more? table
 local function engine_for(url, more)
     local full = {
-        -- No prepared statements: none is repeated often, and there may be a pooler.
+        -- No prepared statements: few statements are repeated, and there may be a pooler.
         url = url, mode = "sync", size = 1, overflow = 0, statement_cache = 0, application_name = "dbrun migrate",
     }
     for key, value in pairs(more or {}) do full[key] = value end
     return require("dbrun.db").engine(full)
 end
 
----The address for a session in which TimescaleDB's loader leaves its library out. A setting of the connection, because
----the first statement of the session would be too late for a SET.
+---The address for a session in which TimescaleDB's loader does not load its library. It is a setting of the connection,
+---because a SET would come after the loader.
 local function unloaded_url(address)
     local url <const> = require "dbrun.url"
     local parsed <const> = url.parse_postgres(address)
@@ -101,7 +102,7 @@ local function with_target(opts, conn)
     opts.listener = listener
 end
 
----Raises when the connection gets no answer: a pooler takes clients for which it has no session of the server left.
+---Raises when the connection gets no answer: a pooler accepts clients even if it has no free server session.
 local function answered(conn, seconds)
     conn:deadline(math.max(1, seconds))
     local ok, e = pcall(conn.exec, conn, "select 1 /* dbrun */")
@@ -116,8 +117,8 @@ local function answered(conn, seconds)
     conn:deadline(nil)
 end
 
----As M.reading, for operations that write: refuses protected targets, runs the hooks of the connection.
----@param opts dbrun.migrate.Options makes_hooks: the folder of the hooks need not be there yet
+---Like M.reading, for operations that write: also refuses protected targets and runs the connection's hooks.
+---@param opts dbrun.migrate.Options makes_hooks: the folder of the hooks does not have to exist yet
 ---@param fn fun(conn: table): any
 function M.writing(opts, fn)
     if core.options and core.options.read_only then

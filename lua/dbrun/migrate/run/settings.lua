@@ -1,4 +1,4 @@
---- The settings at the start of every migration, whatever the previous one SET.
+--- The settings at the start of every migration, which do not depend on the previous one.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -14,7 +14,7 @@ local function milliseconds(seconds)
     return ("%dms"):format(math.floor(seconds * 1000 + 0.5))
 end
 
----By SET, not by a query: after a query the file's SET TRANSACTION would come too late.
+---By SET, not by a query: after a query the file's SET TRANSACTION would be too late.
 local function limits(conn, opts, set, before, more)
     local list = { ("%s%s lock_timeout = '%s'"):format(before or "", set,
         milliseconds(opts.lock_timeout or core.options.lock_timeout or 5)) }
@@ -25,7 +25,7 @@ local function limits(conn, opts, set, before, more)
     conn:exec(table.concat(list, "; ") .. " /* dbrun */")
 end
 
----For the whole session, which is as it was at its beginning.
+---Sets them for the whole session, which is in its initial state.
 ---@param conn table
 ---@param opts { lock_timeout?: number, statement_timeout?: number, checks_client?: boolean } seconds; checks_client:
 ---    what was found at the first session of the run
@@ -40,14 +40,14 @@ function M.session(conn, opts, before)
     opts.checks_client = ok and e ~= nil
 end
 
----For one transaction.
+---Sets them for one transaction.
 ---@param tx table
 ---@param opts { lock_timeout?: number, statement_timeout?: number } seconds
 function M.transaction(tx, opts)
     limits(tx, opts, "set local")
 end
 
----Is there a pooler? The backend pid from the start of the connection differs from the one that answers.
+---Whether there is a pooler: then the backend pid from the start of the connection differs from the one that answers.
 ---@param conn table
 ---@return boolean
 function M.pooled(conn)

@@ -1,6 +1,6 @@
---- What statements leave in their session: role, settings, and what only the session itself can have. It is recorded
---- after each step of a migration with transaction:false, so that the run that continues an interrupted one has the
---- same session, or refuses.
+--- The session state that statements leave: role, settings, and objects that only the session has. It is recorded after
+--- each step of a migration with transaction:false, so that a run that resumes it restores the same session, or
+--- refuses.
 local catalog = require "dbrun.db.catalog"
 local json = require "dbrun.json"
 
@@ -10,10 +10,10 @@ local M = {}
 ---@field role string "none" without SET ROLE
 ---@field login string the session's user
 ---@field settings table<string, string> set in the session, by name
----@field left string[] what cannot be made again: temporary tables, prepared statements, LISTEN, locks, cursors
+---@field left string[] what cannot be restored: temporary tables, prepared statements, LISTEN, locks, cursors
 ---@field text string all of it, to compare
 
----The settings that pg_settings lists; those of a transaction end with it.
+---The settings that pg_settings lists, without those of a transaction.
 local SETTINGS <const> = catalog.sql [[
 select {json_object_agg}(name, setting order by name)::{text} from {pg_settings}
  where source {=} 'session' and name {<>} all (array['transaction_isolation', 'transaction_read_only',
@@ -56,7 +56,7 @@ local function custom_settings(conn, names)
     return found
 end
 
----The names with a dot that a text may set: those after SET, and, beside set_config, strings.
+---The names with a dot that a text may set: those after SET, and strings if it calls set_config.
 ---@param sql string
 ---@return string[]
 function M.custom_names(sql)
@@ -94,9 +94,9 @@ end
 ---@field role? string
 ---@field login? string nil: the session's own
 ---@field set table<string, string> settings by name
----@field reset string[] settings that the session began with, and has no more
+---@field reset string[] settings that the session began with and no longer has
 ---@field left string[]
----@field unsure? boolean recorded before the transaction's end, which may have taken some of it back
+---@field unsure? boolean recorded before the transaction's end, which may have undone some of it
 
 local function missing(list, other)
     local has, out = {}, {}
@@ -141,7 +141,7 @@ function M.parse(text)
     return record
 end
 
----The record without what cannot be made again, for a person who says that the run may go on.
+---The record without what cannot be restored, for a person who decides that the run may resume.
 ---@param text? string
 ---@return string?
 function M.without_left(text)
@@ -153,7 +153,7 @@ end
 
 local SET <const> = catalog.sql "select {set_config}($1, $2, false)"
 
----Gives a session the recorded settings and roles.
+---Restores the recorded settings and roles in a session.
 ---@param conn table
 ---@param record dbrun.migrate.StateRecord
 function M.restore(conn, record)

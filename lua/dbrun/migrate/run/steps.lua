@@ -1,10 +1,10 @@
 --- Runs a migration with transaction:false step by step, with a record after each, so that the next run continues where
---- a killed or failed one stopped. A step is what lies between two moments without a transaction: one statement, or a
---- BEGIN of the file and all up to its end. Statements are sent as they stand in the file, one message each; after each
---- one the server's transaction status must be the one that the file's text says.
+--- a killed or failed one stopped. A step is one statement, or a BEGIN of the file and all up to its end: no
+--- transaction is open between two steps. Statements are sent unchanged, one message each; after each one the server's
+--- transaction status must match the file's text.
 ---
---- A statement that can run in a transaction shares one with its record. In a block of the file the record stands
---- directly before COMMIT; behind ROLLBACK, and where the transaction is read-only, it has a transaction of its own. A
+--- A statement that can run in a transaction shares one with its record. In a block of the file the record is written
+--- directly before COMMIT; after ROLLBACK, and if the transaction is read-only, in a separate transaction. A
 --- statement that cannot run in a transaction is recorded before and after; if the record after it is missing, the
 --- state of the database decides (dbrun.migrate.run.aftermath).
 local aftermath = require "dbrun.migrate.run.aftermath"
@@ -27,14 +27,14 @@ local M = {}
 ---@field row { direction?: string, done: integer } what the record says
 ---@field names string[] settings with a dot in their names
 ---@field base? dbrun.migrate.State of the session at the beginning of the file; nil behind a pooler
----@field last? dbrun.migrate.State after the step before
----@field session? string what the record says of the session
+---@field last? dbrun.migrate.State after the previous step
+---@field session? string the session state in the record
 
 -- ---- one statement ----
 
 local STATUS <const> = { [false] = "no transaction", open = "an open transaction", failed = "a failed transaction" }
 
----Sends one statement and looks at what became of the session.
+---Sends one statement and checks the session afterwards.
 local function send(pace, statement, expected)
     local conn <const> = pace.run.conn
     pace.work.current = statement
@@ -51,7 +51,7 @@ local function send(pace, statement, expected)
     end
 end
 
----Raises when the server reads the strings of the statement after this one otherwise than the text was read.
+---Raises when the server would read the strings of the next statement otherwise than the parser has.
 ---@param run dbrun.migrate.Run
 ---@param work dbrun.migrate.Work
 ---@param statement dbrun.migrate.Statement
@@ -72,12 +72,12 @@ local NONE <const> = {
     TransactionStmt = true, IndexStmt = true, AlterTableStmt = true, DropStmt = true, CreateSchemaStmt = true,
     CreateFunctionStmt = true, CommentStmt = true, GrantStmt = true, VacuumStmt = true, ReindexStmt = true,
 }
----Kinds of statements that change it, if at all, not for the transaction only.
+---Kinds of statements whose changes to the session, if any, outlast the transaction.
 local LASTING <const> = { PrepareStmt = true, DiscardStmt = true }
----Kinds of statements whose effect shows only behind the transaction: LISTEN, and what code may run.
+---Kinds of statements whose effect on the session shows only after the transaction: LISTEN, and code.
 local LATE <const> = { ListenStmt = true, UnlistenStmt = true, DoStmt = true }
 
----What a step may change in its session, and when it shows.
+---What a step can change in its session, and when the change shows.
 ---@return "none"|"lasting"|"any"|"late"
 local function effect_of(step)
     local effect = "none"
