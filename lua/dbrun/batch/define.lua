@@ -1,5 +1,5 @@
---- What a job says: its options checked, the values in force, its hash, and its statement made ready for chunks. No
---- database is asked here, but for what the key of the table is: that is the walk's.
+--- The definition of a job: its checked options, the values in force, its hash, and its statement prepared for chunks.
+--- No database is used here; the walk finds the key of the table.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -17,7 +17,7 @@ local M = {}
 ---@field fn string the function that made it, for errors: "batch.job"
 ---@field name string
 ---@field table? string as given: "orders", "app.orders"
----@field source? table what is walked instead of a table
+---@field source? table the source that is walked instead of a table
 ---@field as? string
 ---@field key? string[]
 ---@field where? string
@@ -33,9 +33,9 @@ local M = {}
 ---@field assigned table<string, true> the options that were given
 
 ---@class dbrun.batch.Extra what a kind adds
----@field options? table<string, dbrun.args.Rule> its own options; their values stand in the definition
+---@field options? table<string, dbrun.args.Rule> the kind's own options; their values are in the definition
 ---@field work? fun(walk: table, env: table): function
----@field run? string|string[]|function the statement, when the kind has one of its own
+---@field run? string|string[]|function the statement, if the kind has one
 ---@field hashed? string[] its options that the hash covers
 ---@field texts? table<string, string> more for people
 
@@ -81,7 +81,7 @@ local function check_params(fn, params)
     end
 end
 
---- Settings that options of the job say, or on which its promises rest.
+--- Settings that options of the job set, or that its guarantees depend on.
 local OWN_SETTINGS <const> = {
     statement_timeout = "timeout = SECONDS", transaction_timeout = "timeout = SECONDS",
     lock_timeout = "lock_timeout = SECONDS", idle_in_transaction_session_timeout = "timeout = SECONDS",
@@ -148,7 +148,7 @@ local function map(t)
     return out
 end
 
----`table` may be a source, as batch.list gives it: it is the same as `source`.
+---`table` can be a source from batch.list and the like: the same as `source`.
 local function with_source(fn, options)
     if type(options.table) == "table" and not options.source then
         options = map(options)
@@ -206,7 +206,7 @@ end
 
 -- ---- values in force ----
 
----What `dbrun batch set NAME NAME=TEXT` means: nil when it is no such value.
+---The value that `dbrun batch set NAME NAME=TEXT` sets; nil when it is not valid.
 local function value_of(name, text)
     local rule <const> = rules.TUNABLE[name]
     local value = text
@@ -219,10 +219,10 @@ end
 
 local OFF <const> = { rate = true, hours = true }
 
----Checks what `dbrun batch set` is given.
+---Checks the values of `dbrun batch set`.
 ---@param name string "size", "throttle.replication_lag", ...
 ---@param text string
----@param given? table<string, any> what the job's file gave, as M.file_values says it
+---@param given? table<string, any> the values in the job's file, from M.file_values
 ---Raises an error of kind `usage` for an unknown name or a value that it cannot have.
 function M.check_set(name, text, given)
     local fn <const> = "batch set"
@@ -247,8 +247,8 @@ function M.check_set(name, text, given)
     end
 end
 
---- What stands in the database was checked when it was set. What an older or newer dbrun left there and means nothing
---- here does not count.
+--- Values in the database were checked when they were set. Values of an older or newer dbrun that are unknown here are
+--- ignored.
 local function set_values(definition, set)
     local said <const>, limits <const>, off <const> = {}, { throttle = {}, critical = {} }, {}
     for name, text in pairs(set or {}) do
@@ -265,7 +265,7 @@ local function set_values(definition, set)
     return said, limits, off
 end
 
----The values in force: what was set wins over the file, the file over defaults.
+---The values in force: values that were set override the file, and the file the defaults.
 ---@param definition dbrun.batch.Definition
 ---@param set? table<string, string> what `dbrun batch set` said
 ---@return table<string, any> values
@@ -283,7 +283,7 @@ function M.values(definition, set)
         end
     end
     local values <const> = rules.with_defaults(merged)
-    -- What was set may contradict the file: the size is what people mean.
+    -- Values that were set may contradict the file: `size` takes precedence.
     values.min, values.max = math.min(values.min, values.size), math.max(values.max, values.size)
     values.look, values.timeout = math.max(values.look, values.size), math.max(values.timeout, values.target)
     for group in pairs(TUNABLE_TABLES) do
@@ -296,7 +296,7 @@ function M.values(definition, set)
     return values, sources
 end
 
----The values that the file gave, as texts: for those who look at the job without having the file.
+---The values in the file, as texts, for people who look at the job without the file.
 ---@param definition dbrun.batch.Definition
 ---@return table<string, string>
 function M.file_values(definition)

@@ -1,5 +1,5 @@
 --- Looks at a job without running it: what it would do (dry run), its first chunk done and rolled back (trial), what is
---- left of it (check); and what a run asks before its first chunk. Each look gives `lines` for people, `data` for
+--- left of it (check); and the checks of a run before its first chunk. Each look gives `lines` for people, `data` for
 --- programs, and an exit status; dbrun.batch.look.print prints them.
 local args <const> = require "dbrun.args"
 
@@ -12,15 +12,15 @@ local M = {}
 
 local DRY_RUN <const>, OTHERS <const> = { force = "boolean", count = "boolean" }, { say = "function" }
 
---- The definition of a job, which may be given itself.
+--- The definition of a job, or the argument itself if it is a definition.
 local function definition_of(job) return job.definition or job end
 
 local function note(text) require("dbrun.command_line").note(text) end
 
----What a job would do. Nothing is changed, and no table of batch jobs need be there.
+---What a job would do. Nothing is changed, and the tables of batch jobs do not have to exist.
 ---@param job dbrun.batch.Job|dbrun.batch.Definition
----@param opts? {force?: boolean, count?: boolean} force: what is dangerous is told, and no reason for the status 1;
----count: rows that fit are counted, which reads the whole table
+---@param opts? {force?: boolean, count?: boolean} force: dangers are reported without the status 1; count: matching
+---rows are counted, which reads the whole table
 ---@return dbrun.batch.Found
 ---Raises an error of kind `usage` for what a run would refuse at once, and those of the server.
 function M.dry_run(job, opts)
@@ -34,7 +34,7 @@ end
 
 ---Does the first chunk of a job in a transaction that is rolled back.
 ---@param job dbrun.batch.Job|dbrun.batch.Definition
----@param opts? {say?: fun(text: string)} say: what is told before (default: on standard error)
+---@param opts? {say?: fun(text: string)} say: gets the warning before it starts (default: on standard error)
 ---@return dbrun.batch.Found
 ---Raises an error of kind `usage` for what a run would refuse.
 function M.try(job, opts)
@@ -52,7 +52,7 @@ end
 ---@param job dbrun.batch.Job|dbrun.batch.Definition
 ---@param opts? {say?: fun(text: string)} say: what it waits for (default: on standard error)
 ---@return dbrun.batch.Found
----Raises an error of kind `usage` for a job of which nothing tells what is done.
+---Raises an error of kind `usage` for a job where nothing shows which rows are done.
 function M.check(job, opts)
     opts = args.options("look.check", opts, OTHERS)
     local ends <const> = require "dbrun.batch.look.end_lines"
@@ -60,17 +60,17 @@ function M.check(job, opts)
     return { lines = ends.of_check(report), data = report, status = ends.left(report) > 0 and 1 or 0 }
 end
 
----Does the plan of the first chunk reach the table through the key's index?
+---Whether the plan of the first chunk reaches the table through the key's index.
 ---@param conn table
 ---@param definition dbrun.batch.Definition
 ---@param walk dbrun.batch.Walk
 ---@param named table<string, any> of define.named, with the first chunk's bounds
----@return string? text nil: it does, or is not known before; else why not, with the plan
+---@return string? text nil: it does, or cannot be known before the run; else why not, with the plan
 function M.first_plan(conn, definition, walk, named)
     return require "dbrun.batch.look.plan".first(conn, definition, walk, named)
 end
 
----What a job is refused for unless it is forced.
+---The dangers for which a job is refused unless it is forced.
 ---@param conn table
 ---@param definition dbrun.batch.Definition
 ---@param walk? dbrun.batch.Walk

@@ -1,5 +1,5 @@
---- What a batch yields to: each signal has a limit above which no new chunk begins, and may have a critical one above
---- which the job is paused.
+--- The load limits of a batch: each signal has a limit above which no new chunk begins, and may have a critical one
+--- above which the job is paused.
 ---
 ---     local health = signals.new { throttle = { replication_lag = 5 }, oid = walk.oid, pids = pids, say = print }
 ---     health:start(conn)
@@ -10,7 +10,7 @@ local options <const> = require "dbrun.batch.signals.options"
 
 local M = {}
 
----The limits of those that are on by default.
+---The limits of the signals that are on by default.
 ---@type table<string, number>
 M.DEFAULTS = options.DEFAULTS
 
@@ -24,11 +24,11 @@ function M.check(fn, throttle, critical)
     options.read(fn, "critical", critical)
 end
 
----A limit as `dbrun batch set throttle.NAME=TEXT` says it.
----@param name string the signal, with "throttle." or "critical." in front or without
+---A limit from the text of `dbrun batch set throttle.NAME=TEXT`.
+---@param name string the signal, with or without the prefix "throttle." or "critical."
 ---@param text string "off" turns it off
 ---@param own? table<string, any> the job's own `throttle`: a function in it can be turned off by its name
----@return number|string|boolean limit what `throttle` or `critical` may hold
+---@return number|string|boolean limit a value for `throttle` or `critical`
 ---Raises an error of kind `usage` for an unknown name and a wrong value.
 function M.parse(name, text, own)
     return options.parse(name, text, own)
@@ -55,9 +55,9 @@ local OPTIONS <const> = {
 local function nobody() return {} end
 
 ---@param opts table
----  throttle, critical: limits by signal; blind: go on without what cannot be read; replicas: engines of standbys;
----  oid, table: what is walked; pids: fun(): integer[], server processes of our chunks under way;
----  say: fun(text), for what is said once; now: the monotonic clock
+---  throttle, critical: limits by signal; blind: go on without signals that cannot be read; replicas: engines of
+---  standbys; oid, table: the walked table; pids: fun(): integer[], server processes of this process's running chunks;
+---  say: fun(text), for messages that are given once; now: the monotonic clock
 ---@return dbrun.batch.Health
 ---Raises an error of kind `usage` for an unknown name and a wrong value.
 function M.new(opts)

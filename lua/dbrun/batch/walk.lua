@@ -1,5 +1,5 @@
---- The table that a job walks: its key, the SQL that goes along it, and the bounds as texts. A range is (after, upto]
---- in ascending order, whatever the index says.
+--- The table that a job walks: its key, the SQL of the walk, and the bounds as texts. A range is (after, upto] in
+--- ascending order, even if the index is descending.
 local args <const> = require "dbrun.args"
 local db_params <const> = require "dbrun.db.params"
 local errors <const> = require "dbrun.error"
@@ -31,9 +31,9 @@ local M = {}
 ---@field pages integer
 ---@field leaves dbrun.batch.Leaf[] partitions, or chunks of a hypertable
 ---@field is_hypertable boolean
----@field ordered? boolean the key begins with what the leaves are made by
+---@field ordered? boolean the key begins with the partition key
 ---@field citus? {shards: integer, column?: string} the table is one of Citus
----@field once boolean each mention of the table in a statement has its price
+---@field once boolean each mention of the table in a statement is expensive to plan
 ---@field shown string its name for people
 ---@field schema string
 ---@field name string
@@ -42,8 +42,8 @@ local M = {}
 ---@field index string
 ---@field gt string the operator > of the key
 ---@field le string
----@field eq? string the operator = of its first column; nil: rows are not found by a list of its values
----@field sparse? number share of rows that fit up to which a step by `where` tells their keys
+---@field eq? string the operator = of its first column; nil: rows cannot be found by a list of values
+---@field sparse? number share of matching rows up to which a step by `where` returns their keys
 ---@field identity table
 ---@field pins string[][] settings that must be in force where a key is written as text
 ---@field where? string of the definition
@@ -56,7 +56,7 @@ end
 
 local function quote(name) return db_params.ident { name } end
 
----The name of a table as it was given: "schema.table", and what is quoted may have dots in it.
+---Parses the name of a table: "schema.table"; a quoted part can contain dots.
 local function parts_of(definition)
     local parts, rest = {}, definition.table
     while rest do
@@ -112,8 +112,7 @@ local function relation_of(conn, definition)
     return relation
 end
 
----Tables below it: partitions and the chunks of a hypertable have the indexes of their parent, children by inheritance
----have not.
+---Child tables: partitions and chunks of a hypertable have the indexes of their parent, inheritance children do not.
 ---@return dbrun.batch.Leaf[]
 local function leaves_of(conn, definition, relation)
     if relation.has_timescale then relation.hypertable = facts.hypertable(conn, relation) end
@@ -128,7 +127,8 @@ local function leaves_of(conn, definition, relation)
     return relation.has_children and leaves.of(conn, relation.oid) or {}
 end
 
---- The rows of a distributed table are on other servers, whose locks and times no setting of a chunk reaches.
+--- The rows of a distributed table are on other servers, where a chunk's settings for locks and timeouts have no
+---   effect.
 local function check_citus(conn, definition, relation)
     if not relation.has_citus then return nil end
     local citus <const> = facts.citus(conn, relation.oid)
@@ -141,7 +141,7 @@ end
 
 -- ---- the key ----
 
----How SQL names an operator: by its schema, or, when the columns' operators are in several, as the search_path has it.
+---How SQL names an operator: with its schema, or, if the columns' operators are in several schemas, by the search_path.
 local function operator_of(conn, definition, entries, which)
     local name, schema = entries[1].entry[which], entries[1].entry[which .. "_schema"]
     local mixed = false
@@ -185,7 +185,7 @@ local function identity_of(walk)
     return identity
 end
 
----Does the key begin with what the leaves are made by?
+---Whether the key begins with the partition key.
 local function is_ordered(relation, entries)
     local first <const> = entries[1].column
     for _, e in ipairs(entries) do
@@ -199,7 +199,7 @@ end
 ---@param conn table
 ---@param definition dbrun.batch.Definition
 ---@return dbrun.batch.Walk
----Raises an error of kind `usage` with the remedy for what cannot be walked.
+---Raises an error of kind `usage` with the remedy for a table that cannot be walked.
 function M.open(conn, definition)
     if definition.source then return definition.source:open(conn, definition) end
     local relation <const> = relation_of(conn, definition)
@@ -242,7 +242,7 @@ local WORDS <const> = {
     { "file", "the file has %s now, and had %s" },
 }
 
----What is different about the table since a job began; bounds from then mean nothing when something is.
+---The differences of the table since a job began; if there are any, old bounds are not valid.
 ---@param stored table
 ---@param now table
 ---@return string? text nil: nothing
@@ -269,7 +269,7 @@ Walk.differs = M.differs
 ---@return string sql
 function Walk:condition(open) return steps.condition(self, open or false) end
 
----The condition that a key is one of those that a step by `where` has found, with `:_keys`, its `keys`.
+---The condition that a key is among those that a step by `where` has found; `:_keys` are the step's `keys`.
 ---@return string sql
 function Walk:found() return steps.found(self) end
 
@@ -277,12 +277,12 @@ function Walk:found() return steps.found(self) end
 ---@return string sql
 function Walk:order() return steps.order(self) end
 
----One query for the next bound, with `:after`, `:upto`, `:size` and `:look`: a row with `bound` (text[]), `fits` (rows
----that fit, up to the bound), `looked` (keys that were read for it; when by_where, as a sample tells) and `final`
----(nothing lies behind it). No row: the range has no keys. When by_where and few fit also `keys`, for Walk:found.
+---One query for the next bound, with `:after`, `:upto`, `:size` and `:look`: a row with `bound` (text[]), `fits`
+---(matching rows up to the bound), `looked` (keys read; if by_where, estimated from a sample) and `final` (no keys
+---follow). No row: the range has no keys. If by_where and few rows match, also `keys`, for Walk:found.
 ---@param open? boolean
 ---@param by_where? boolean rows that fit are counted, else keys
----@param few? boolean a few keys are wanted: the same answer, for less planning
+---@param few? boolean only a few keys are wanted: the same answer with less planning
 ---@return string sql
 function Walk:step(open, by_where, few)
     return steps.step(self, open or false, by_where and self.where or nil, few)
@@ -292,8 +292,8 @@ end
 ---@return string sql
 function Walk:last() return steps.last(self) end
 
----A query for where a range can be cut, with `:after`, `:upto` and `:keys`: `bound` is the key that many behind its
----start (or the last there is), `middle` half way to it, `keys` how many there are up to it. No row: there are fewer
+---A query for where a range can be cut, with `:after`, `:upto` and `:keys`: `bound` is the key at that distance from
+---the start (or the last key), `middle` is half way to it, `keys` the number of keys up to it. No row: there are fewer
 ---than two.
 ---@param open? boolean
 ---@return string sql
@@ -308,7 +308,7 @@ function Walk:between() return steps.between(self) end
 ---@return string? sql nil: the table has no leaves in the order of the key
 function Walk:cuts(open) return self.cut_at and leaves.cuts(self, self.leaves, open or false) or nil end
 
----Which partitions, or chunks of a hypertable, are gone since a job began.
+---The partitions, or chunks of a hypertable, that are gone since a job began.
 ---@param conn table
 ---@param stored table the walk's identity at that time
 ---@return {name: string, exists: boolean}[] exists: it was detached, and is a table of its own
@@ -318,12 +318,12 @@ function Walk:gone(conn, stored) return leaves.gone(conn, self.oid, stored.leave
 ---@return string? sql nil: no key can
 function Walk:nulls() return steps.nulls(self) end
 
----Does the plan of a statement reach the table through the key's index?
+---Whether the plan of a statement reaches the table through the key's index.
 ---@param conn table
 ---@param sql string with the parameters of `named`
 ---@param named? table<string, any>
 ---@return string? text nil: it does, or reads little; else why not, and the plan
----@return number? rows that the table, or its leaves which it reads otherwise, have; nil: not known
+---@return number? rows of the table, or of its leaves, that it reads otherwise; nil: unknown
 function Walk:plan_ok(conn, sql, named) return plans.ok(conn, self, sql, named or {}) end
 
 ---A bound as scripts see it: one value, or a list of them.

@@ -10,7 +10,7 @@ local statement <const> = require "dbrun.batch.define.statement"
 local M = {}
 
 ---@class dbrun.batch.Chunk
----@field first any the key behind which it begins; nil at the start of the table
+---@field first any the key after which it begins; nil at the start of the table
 ---@field last any its last key
 ---@field number integer
 ---@field attempt integer from 1
@@ -18,7 +18,7 @@ local M = {}
 ---@field after? string[]
 ---@field upto string[]
 ---@field open boolean there is no lower bound
----@field found? string the keys in it that fit, when the step has told them
+---@field found? string the keys in it that match, if the step has returned them
 ---@field started string
 ---@field rows fun(self, columns?: string|string[]): table[] its rows in the order of the key, locked
 
@@ -34,14 +34,14 @@ local function columns_of(definition, walk, columns)
     return table.concat(list, ", ")
 end
 
----The columns of a source that reads its rows itself: names alone.
+---The columns of a source that reads its rows itself: only names.
 local function names_of(definition, columns)
     if columns == nil then return nil end
     args.check(definition.fn, "chunk:rows: columns", columns, args.string_or_strings)
     return type(columns) == "string" and { columns } or columns
 end
 
---- Citus locks rows of one shard alone.
+--- Citus can lock rows of only one shard.
 local function check_lock(definition, walk)
     if definition.lock == false or not walk.citus or walk.citus.shards < 2 then return end
     errors.fail("usage", ("%s: chunk:rows cannot lock its rows: those of %s are in %d shards, and Citus locks rows in "
@@ -84,7 +84,7 @@ end
 local function of_statements(definition, walk)
     local run <const> = definition.run
     for _, sql in ipairs(type(run) == "table" and run or { run }) do refuse.check(definition, walk, sql) end
-    local lists <const> = {} -- by what a chunk has: a lower bound, and the keys that fit
+    local lists <const> = {} -- by what a chunk has: a lower bound, and the matching keys
     return function(tx, chunk)
         local named <const>, rows = statement.named(definition, chunk), 0
         local key <const> = (chunk.open and 1 or 0) + (chunk.found and 2 or 0)

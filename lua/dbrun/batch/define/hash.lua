@@ -1,4 +1,4 @@
---- Whether a job is still the same: a hash over what it does, and that for people.
+--- Whether a job is still the same: a hash over its definition, and the definition as text for people.
 local core <const> = require "dbrun.core"
 local fs <const> = require "dbrun.fs"
 local json <const> = require "dbrun.json"
@@ -36,7 +36,7 @@ function M.of(definition, hashed)
     return core.digest("sha256", table.concat(parts, "\n"))
 end
 
----What it does, for people.
+---The definition as text for people.
 ---@param definition dbrun.batch.Definition
 ---@return table<string, string> texts
 function M.texts(definition)

@@ -75,7 +75,7 @@ end
 local function wait_of(hours, day, minute)
     local least = math.huge
     for _, window in ipairs(hours.windows) do
-        for back = -1, 0 do -- the window of yesterday may reach into today
+        for back = -1, 0 do -- yesterday's window may reach into today
             local on <const> = (day - 1 + back) % 7 + 1
             if not window.days or window.days[on] then
                 local from <const>, to <const> = window.from + back * DAY, window.to + back * DAY
@@ -91,7 +91,7 @@ local function wait_of(hours, day, minute)
     return least
 end
 
----May it work at a moment of the zone's clock?
+---Whether the job may work at a moment of the zone's clock.
 ---@param hours dbrun.batch.Hours
 ---@param day integer 1 is Monday
 ---@param second number since midnight
@@ -108,7 +108,7 @@ local CLOCK <const> = catalog.sql [[select extract(isodow from t.at)::{int4} as 
     extract(epoch from t.at {-} {date_trunc}('day', t.at))::{float8} as second
     from (select {timezone}($1::{text}, {clock_timestamp}()) as at) t]]
 
----May it work now, by the server's clock? One query.
+---Whether the job may work now, by the server's clock. One query.
 ---@param hours dbrun.batch.Hours|string
 ---@param conn table
 ---@return string? text nil: it may; else why not, and until when

@@ -1,5 +1,5 @@
---- What a statement of a job must not do, told by its parse tree: change the key that is walked, or end the
---- transaction of its chunk. Where there is no tree (no parser, a newer grammar), its first word decides.
+--- Refuses what a statement of a job must not do, by its parse tree: change the key that is walked, or end the
+--- transaction of its chunk. Without a tree (no parser, a newer grammar), its first word decides.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local tree <const> = require "dbrun.sql.tree"
@@ -114,7 +114,7 @@ function M.check(definition, walk, sql)
     if body and walk then check_key(definition, walk, body) end
 end
 
----Raises unless the text is one condition: what closes its bracket would be a part of our statement.
+---Raises unless the text is a single condition: an unbalanced bracket would become part of the job's statement.
 ---@param definition dbrun.batch.Definition
 ---@param where string
 ---Raises an error of kind `usage`.

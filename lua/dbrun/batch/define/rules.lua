@@ -1,4 +1,4 @@
---- What the options of a job must be, and what they are when nothing is said.
+--- Rules and defaults for the options of a job.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local hours <const> = require "dbrun.batch.define.hours"
@@ -63,7 +63,7 @@ M.RESERVED = {
     after = true, upto = true, size = true, look = true, keys = true, chunk = true, range = true, started = true,
 }
 
----Is it something that a parameter of a statement can be?
+---Whether a value can be a parameter of a statement.
 ---@param v any
 ---@return boolean
 function M.is_parameter(v)
@@ -72,10 +72,10 @@ function M.is_parameter(v)
         or kind == "table"
 end
 
---- What a setting of the server can be.
+--- Values that a setting of the server can have.
 M.SETTING = args.one_type_of("string", "number", "boolean")
 
----The values in force when nothing, or only some, were said. Limits follow a size that is beyond them.
+---The values in force for options that were not given. `min` and `max` follow a size that is beyond them.
 ---@param said table<string, any>
 ---@return table
 function M.with_defaults(said)

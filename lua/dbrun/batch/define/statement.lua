@@ -1,4 +1,4 @@
---- The SQL of a job: what of it is ours (:chunk, :range, :started), and the parameters of a chunk.
+--- The SQL of a job: dbrun's names in it (:chunk, :range, :started), and the parameters of a chunk.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local db_params <const> = require "dbrun.db.params"
@@ -21,7 +21,7 @@ local function names_of(sql)
     return plan and table.move(plan, 2, #plan, 1, {}) or {}
 end
 
----Raises unless the text can be a part of a statement of ours, and each of its parameters has a value.
+---Raises unless the text can be put into dbrun's statement, and each of its parameters has a value.
 ---@param definition dbrun.batch.Definition
 ---@param what string "where", "run"
 ---@param sql string
@@ -55,7 +55,7 @@ end
 local IN_WHERE <const> = { started = true }
 local IN_RUN <const> = { started = true, chunk = true, range = true }
 
----Raises for SQL that cannot be that of a job, so far as its text tells.
+---Raises for SQL that cannot be a job's, as far as its text shows.
 ---@param definition dbrun.batch.Definition
 function M.check(definition)
     if definition.where then
@@ -80,14 +80,14 @@ end
 ---@param definition dbrun.batch.Definition
 ---@param walk dbrun.batch.Walk
 ---@param open boolean there is no lower bound
----@param whole boolean the key's range and where; false: the range alone
----@param found? boolean the step has told which keys fit, `:_keys`: no others are read
+---@param whole boolean the key's range and where; false: only the range
+---@param found? boolean the step has returned the matching keys, `:_keys`: only these are read
 ---@return string sql
 function M.condition(definition, walk, open, whole, found)
     local range = walk:condition(open)
     if not whole or not definition.where then return "(" .. range .. ")" end
     if found then range = range .. " and " .. walk:found() end
-    return ("(%s and (%s\n))"):format(range, definition.where) -- a comment may end it
+    return ("(%s and (%s\n))"):format(range, definition.where) -- the text may end with a comment
 end
 
 ---SQL with :chunk and :range written out; other parameters stay.
@@ -131,8 +131,8 @@ function M.statements(definition, walk, open, found)
     return list
 end
 
----A bound as a parameter that SQL reads as text[]: its elements are written here, which takes a small part of what it
----takes to look at values of any kind.
+---A bound as a parameter that SQL reads as text[]. Its elements are encoded here, which is much faster than encoding
+---values of any kind.
 ---@param bound string[]
 ---@return string
 function M.texts(bound)

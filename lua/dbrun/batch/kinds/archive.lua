@@ -19,8 +19,8 @@ local function delete_sql(definition, walk, chunk, names)
         transfer.table(walk), columns.list(names, walk.alias .. ".")), chunk.open)
 end
 
----The tables are what they were when the columns were compared: raises when one has changed. It is asked behind the
----statement, whose locks keep them so until the commit.
+---Raises when a table has changed since the columns were compared. It is checked after the statement, whose locks
+---prevent changes until the commit.
 local function check_shape(tx, moved)
     if columns.shape(tx, moved.oids) ~= moved.shape then
         errors.fail("usage", FN .. ": the columns of the table, or of its archive, have changed since the job began",
@@ -103,7 +103,7 @@ end
 
 local LINES <const> = "with moved as (%s) select pg_catalog.row_to_json(moved)::pg_catalog.text as line from moved"
 
----The rows of a chunk as text, and how many they are.
+---The rows of a chunk as text, and their number.
 local FORMATS <const> = {
     csv = function(tx, sql, values, header)
         local pieces <const> = {}
@@ -129,7 +129,7 @@ local function job_of(env)
     return ("%s, started %s"):format(env.name, env.started)
 end
 
----The workers of this run have ended: others may take their files.
+---The workers of this run have ended: other workers may use their files.
 local function release(env)
     for _, file in ipairs(env.files or {}) do file.lock:release() end
     env.files = nil

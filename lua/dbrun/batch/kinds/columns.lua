@@ -1,4 +1,4 @@
---- The columns of two tables, compared by name: what is moved, and why it cannot be.
+--- The columns of two tables, compared by name: which are moved, or why they cannot be.
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -9,11 +9,11 @@ local M = {}
 
 ---@class dbrun.batch.Column
 ---@field name string
----@field type string as people write it; of a type that is not the server's own without its schema
+---@field type string as people write it; a type that is not built in has no schema
 ---@field generated boolean
 ---@field required boolean an INSERT must give it
 
--- What a user has made has another number in each database, and may stand in another schema: its name is compared.
+-- A user's type has another OID in each database, and may be in another schema: its name is compared.
 local COLUMNS <const> = catalog.sql [[
 select a.attname::{text} as name, a.attgenerated {<>} '' as generated,
        a.attnotnull and not a.atthasdef and a.attidentity {=} '' as required,
@@ -28,7 +28,7 @@ local TABLE <const> = catalog.sql [[
 select c.oid, n.nspname::{text} as schema, c.relname::{text} as name
   from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace where c.oid {=} {to_regclass}($1)::{oid}]]
 
--- Read behind a statement in its transaction, whose locks keep both tables as they are until it ends.
+-- Read after a statement in its transaction, whose locks prevent changes of both tables until it ends.
 local SHAPE <const> = catalog.sql [[
 select {string_agg}({concat_ws}(' ', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attgenerated),
                     ',' order by a.attrelid, a.attnum)
@@ -96,7 +96,7 @@ function M.of(conn, oid)
     return conn:query(COLUMNS, oid)
 end
 
----What the columns of tables are, as one text: it differs when one of them was changed.
+---The columns of tables as one text, which differs when a column was changed.
 ---@param tx table
 ---@param oids integer[]
 ---@return string
@@ -217,7 +217,7 @@ end
 ---@field keys? string[] the columns by which a row is known there
 ---@field gated? boolean rows may be left out there
 ---@field oids? integer[] of the tables whose columns must not change
----@field shape? string what they were
+---@field shape? string their columns at the start, as text
 
 ---Compares the table that is walked with the one of a name in another database.
 ---@param fn string "batch.copy"

@@ -1,5 +1,5 @@
 --- A CSV file that a job walks. A position is the byte where a record begins, and its line for messages. The file is
---- known by its size and the SHA-256 of its bytes: a job does not go on with another one. One machine has it, so a
+--- identified by its size and SHA-256: a job does not resume with another one. Only one machine has the file, so a
 --- second one cannot join.
 local csv <const> = require "dbrun.csv"
 local core <const> = require "dbrun.core"
@@ -15,7 +15,7 @@ local PIECE <const> = 1 << 16
 
 -- ---- the file ----
 
-local known <const> = {} -- the hash of a file that has not changed since, by path
+local known <const> = {} -- hashes of unchanged files, by path
 
 local function stat_of(path)
     local stat <const> = fs.stat(path)
@@ -26,7 +26,7 @@ local function stat_of(path)
     return stat
 end
 
----The SHA-256 of the file, by a program of the system: a large file does not stop the tasks of this one.
+---The SHA-256 of the file, by a system program, so that a large file does not block the tasks of this one.
 local function hash_of(path, stat)
     local before <const> = known[path]
     if before and before.settled and before.size == stat.size and before.mtime == stat.mtime then
@@ -39,7 +39,7 @@ local function hash_of(path, stat)
     if not sha256 then
         errors.fail("io", ("cannot read '%s': %s"):format(path, (result.stderr:gsub("%s+$", ""))))
     end
-    -- A file that was written a moment ago may change again without another time.
+    -- A file that was written a moment ago can change again without a new modification time.
     known[path] = { size = stat.size, mtime = stat.mtime, sha256 = sha256, settled = os.time() - stat.mtime > 2 }
     return sha256
 end
@@ -61,7 +61,7 @@ local function bound_of(byte, line)
     return { ("%d"):format(byte), ("%d"):format(line) }
 end
 
----The file must be what it was when the walk was opened.
+---Raises when the file has changed since the walk was opened.
 local function check_same(self)
     local now <const> = stat_of(self.path)
     if now.size ~= self.stat.size or now.mtime ~= self.stat.mtime then
@@ -86,7 +86,7 @@ function Walk:last_bound()
     return self.first.byte < self.stat.size and bound_of(self.stat.size, math.maxinteger) or nil
 end
 
----The place `size` records behind another, not behind `upto`.
+---The place `size` records after another, but not after `upto`.
 ---@param after string[]|nil nil: the first record
 ---@param size integer
 ---@param upto? string[] default: the end of the file
@@ -118,7 +118,7 @@ function Walk:cut_bound(after, upto, keys)
     return { bound = whole.bound, middle = self:next_bound(after, whole.fits // 2, upto).bound }
 end
 
----Does a place lie between two others?
+---Whether a place is between two others.
 ---@param middle string[]
 ---@param after string[]
 ---@param upto string[]
@@ -196,7 +196,7 @@ function Source:open()
         sql = false, path = self.path, options = self.options, stat = stat, columns = reader.columns,
         first = { byte = reader.byte, line = reader.line },
         key = { { name = "byte", ident = "byte", type = "bigint" } }, pins = {},
-        -- The time of the last change is no part of it: a copy of the file is the same file.
+        -- The modification time is not part of the identity: a copy of the file counts as the same file.
         identity = { file = { ("%d bytes"):format(stat.size), "SHA-256 " .. hash_of(self.path, stat) } },
         value = function(bound) return bound and math.tointeger(tonumber(bound[1])) end,
     }, Walk)

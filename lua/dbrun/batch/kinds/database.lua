@@ -8,10 +8,10 @@ local M = {}
 local ENGINE <const> = select(3, core.pg.classes())
 
 ---@class dbrun.batch.Database
----@field text string for people, and for the job's hash: without user and password, which may change
+---@field text string for people, and for the job's hash: without user and password, which can change
 ---@field engine dbrun.Engine
 
----Is it the address of a database, rather than a table's name?
+---Whether a text is the address of a database, not a table's name.
 ---@param text string
 ---@return boolean
 function M.is_address(text)

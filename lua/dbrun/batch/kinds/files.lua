@@ -1,9 +1,10 @@
---- The files of an archive: one for each worker, which grows by one piece a chunk. How long a file is, is noted in the
---- transaction that deletes the rows; what stands behind that length was written by a chunk that did not commit, and is
---- cut off before more is written.
+--- The files of an archive: one for each worker, which grows by one piece per chunk. The transaction that deletes the
+--- rows records the length of the file; data beyond that length are from a chunk that did not commit, and are cut off
+--- before more is written.
 ---
---- Beside a file lies NAME.lock while the job runs: its lock says that a worker of this machine writes the file, its
---- text which job has made it. A file that no note and no such text knows is not the job's: it is never touched.
+--- While the job runs, NAME.lock lies beside a file: its lock means that a worker of this machine writes the file, and
+--- its text names the job that made the file. A file without a recorded length and without such a text is not the
+--- job's: it is never touched.
 local errors <const> = require "dbrun.error"
 local fs <const> = require "dbrun.fs"
 local log <const> = require "dbrun.log"
@@ -38,7 +39,7 @@ local function path_of(pattern, number)
     return fs.join(fs.realpath(folder), fs.basename(path))
 end
 
--- ---- children: the system's own programs wait for the disk, and the program goes on meanwhile ----
+-- ---- child processes: system programs wait for the disk, while this program goes on ----
 
 local function run(spec, path)
     spec.stderr, spec.max_output, spec.dry_run = "capture", false, "run"
@@ -50,13 +51,13 @@ local function run(spec, path)
     return result.stdout
 end
 
----Cuts off what stands behind a length.
+---Truncates the file to a length.
 local function cut(path, at)
     run({ "truncate", "-s", ("%d"):format(at), "--", path }, path)
     run({ "sync", "--", path }, path)
 end
 
----Writes at the end of the file, which is `at`, and waits until the disk has it.
+---Appends to the file, whose end is `at`, and waits until the data are on disk.
 ---@param path string
 ---@param at integer
 ---@param data string
@@ -79,24 +80,24 @@ end
 
 ---@class dbrun.batch.File
 ---@field path string
----@field key string of the note: "machine:/path"
+---@field key string key of the recorded length: "machine:/path"
 ---@field lock dbrun.fs.Lock
----@field known boolean its lock file says that a note was seen
+---@field known boolean its lock file says that a recorded length was seen
 ---@field gzip boolean
----@field job string what the lock file says of the job
+---@field job string the lock file's text about the job
 
 local function lock_text(job, state)
     return ("dbrun batch %s\n%s\n"):format(job, state)
 end
 
 local function write_lock(path, text)
-    local file <close> = io.open(path, "wb") -- in place: another file would not be locked
+    local file <close> = io.open(path, "wb") -- in place: a new file would not be locked
     if not file or not file:write(text) or not file:flush() then
         errors.fail("io", ("cannot write '%s'"):format(path))
     end
 end
 
----The largest length that is noted for a file.
+---The largest recorded length of a file.
 local function noted(notes, key)
     local length
     for _, note in ipairs(notes) do
@@ -106,7 +107,7 @@ local function noted(notes, key)
     return length
 end
 
----May this job write the file? Its lock is held.
+---Whether this job may write the file, whose lock is held.
 local function is_ours(file, notes)
     local stat <const> = fs.stat(file.path)
     local length <const> = noted(notes, file.key)
@@ -126,7 +127,8 @@ local function is_ours(file, notes)
     elseif not stat then
         return true
     end
-    -- Its first chunk did not commit. With "noted" there was a note, which is lost: then it is left as it is.
+    -- The file's first chunk did not commit. With "noted" there was a recorded length, which is lost: then the file is
+    -- left alone.
     return said == lock_text(file.job, "new")
 end
 
@@ -162,7 +164,7 @@ function M.take(pattern, job, notes, gzip)
         "move away the files of older jobs")
 end
 
----Writes a chunk's rows, behind what is noted.
+---Writes a chunk's rows after the recorded length.
 ---@param file dbrun.batch.File
 ---@param notes table[]
 ---@param data string
@@ -178,7 +180,7 @@ function M.append(file, notes, data)
     return { [file.key] = at + #data }
 end
 
----How much of a file is noted.
+---The recorded length of a file.
 ---@param file dbrun.batch.File
 ---@param notes table[]
 ---@return integer
@@ -186,7 +188,7 @@ function M.length(file, notes)
     return noted(notes, file.key) or 0
 end
 
----The job is done: cuts off what workers of this machine that were killed have left, and removes the lock files.
+---The job is done: truncates the files of killed workers of this machine, and removes the lock files.
 ---@param pattern string
 ---@param job string
 ---@param notes table[]

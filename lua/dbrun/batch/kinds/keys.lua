@@ -1,6 +1,6 @@
---- Keys that a job is given, rather than finds in a table: written once, with a number each, into a table beside those
---- of the jobs' state, which is then walked by that number.
---- `:chunk` in the job's run is `(id) in (those of the chunk)`.
+--- Keys that a job is given instead of finding them in a table. They are written once, each with a number, into a table
+--- beside those of the jobs' state, which is then walked by that number. `:chunk` in the job's run is
+--- `(id) in (the keys of the chunk)`.
 local catalog <const> = require "dbrun.db.catalog"
 local columns_of <const> = require("dbrun.batch.kinds.columns").list
 local errors <const> = require "dbrun.error"
@@ -21,18 +21,18 @@ select {obj_description}(c.oid, 'pg_class') as text, extract(epoch from {clock_t
   from {pg_class} c where c.oid {=} {to_regclass}($1)::{oid}]]
 local NOW <const> = catalog.sql "select extract(epoch from {clock_timestamp}())::{int8}"
 
----Seconds within which processes that start a job at the same time share its keys. Those of a start that has failed
----later are made anew: they may be old.
+---Seconds within which processes that start a job at the same time share its keys. After that, the keys of a failed
+---start are made again, because they may be old.
 local FRESH <const> = 600
 
--- Another process that makes it at the same time waits for this one at an index of the catalog, and finds it then.
+-- Another process that makes the table at the same time waits for this one at a catalog index, and then finds it.
 local THERE <const> = { ["42P07"] = true, ["23505"] = true }
 
 local function comment_of(source, at)
     return ("%s, made %d"):format(source.hash, at)
 end
 
----Can the table that is there be walked?
+---Whether the existing table can be walked.
 local function is_good(conn, relation, source)
     local found <const> = conn:one(STATE, relation)
     if not found then return nil end
@@ -45,7 +45,7 @@ local function drop(conn, relation)
     if not ok and not (errors.is(e) and e.sqlstate == "42P01") then error(e, 0) end
 end
 
----The job's row is not there yet: makes the table.
+---Makes the table when the job's row does not exist yet.
 local function make(conn, relation, source)
     local good <const> = is_good(conn, relation, source)
     if good then return end

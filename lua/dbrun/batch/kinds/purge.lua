@@ -7,7 +7,7 @@ local params <const> = require "dbrun.db.params"
 
 local M = {}
 
----Raises kind `usage` when all rows would be meant.
+---Raises kind `usage` without a condition, which would mean all rows.
 ---@param fn string
 ---@param options table
 function M.check_where(fn, options)

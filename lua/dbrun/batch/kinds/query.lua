@@ -1,4 +1,4 @@
---- What a query finds as the source of a job.
+--- The result of a query as the source of a job.
 local args <const> = require "dbrun.args"
 local columns <const> = require "dbrun.batch.kinds.columns"
 local core <const> = require "dbrun.core"
@@ -9,7 +9,7 @@ local M = {}
 
 local FN <const> = "batch.query"
 
--- In the order of the key: rows that lie beside each other are in one chunk.
+-- In the order of the key, so that adjacent rows are in one chunk.
 local FILL <const> = [[
 create table %s as
 select pg_catalog.row_number() over (order by %s)::pg_catalog.int8 as n, %s

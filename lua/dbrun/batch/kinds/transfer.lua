@@ -1,11 +1,10 @@
---- Rows that go to another database: as the text of a COPY, which no program reads in between, into a table there by
---- its key.
+--- Sends rows to another database as COPY text, which is passed on unread, and upserts them there by their key.
 local catalog <const> = require "dbrun.db.catalog"
 local upsert <const> = require("dbrun.seed.upsert").upsert
 
 local M = {}
 
--- Text that any server reads as the same value, whatever it is set to.
+-- Settings for text that any server reads as the same value, whatever its own settings are.
 local PINS <const> = catalog.sql [[
 select {set_config}('DateStyle', 'ISO', true), {set_config}('IntervalStyle', 'iso_8601', true),
        {set_config}('bytea_output', 'hex', true), {set_config}('extra_float_digits', '1', true)]]
@@ -35,7 +34,7 @@ function M.send(tx, sql, values, target, moved)
     local pieces <close> = tx:copy_out(sql, { raw = true, format = "text" }, values)
     upsert(target, moved.parts, moved.keys, function()
         local piece <const> = pieces()
-        -- A line break in a value is written as \n: each that there is ends a row.
+        -- A line break in a value is written as \n, so every line break ends a row.
         if piece then rows = rows + select(2, piece:gsub("\n", "")) end
         return piece
     end, { columns = moved.names, whole = moved.gated })

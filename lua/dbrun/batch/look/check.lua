@@ -1,5 +1,5 @@
---- What `where` of a job still finds: counted in steps, each in a transaction of its own that only reads, and between
---- two steps it yields to what the job yields to.
+--- Counts the rows that a job's `where` still finds, in steps, each in its own read-only transaction; between two steps
+--- it obeys the job's load limits.
 local bounds_of <const> = require "dbrun.batch.state.bounds"
 local compare <const> = require "dbrun.batch.look.compare"
 local counting <const> = require "dbrun.batch.state.count"
@@ -19,19 +19,19 @@ local M = {}
 ---@class dbrun.batch.Check
 ---@field name string
 ---@field state? string of the job; nil: it has not run in this database
----@field found? integer rows that fit, without those below
----@field newer? integer rows that fit behind the job's last key
----@field failed? {first: any, last: any, rows: integer, sqlstate?: string, message?: string}[] ranges set aside
----@field keeps? boolean rows that were done fit as before
----@field keys integer that were looked at
+---@field found? integer matching rows, without those below
+---@field newer? integer matching rows after the job's last key
+---@field failed? {first: any, last: any, rows: integer, sqlstate?: string, message?: string}[] failed ranges
+---@field keeps? boolean finished rows still match
+---@field keys integer keys that were read
 ---@field seconds number
 ---@field compared? dbrun.batch.Comparison of a copy
 
 local NOW <const> = "select pg_catalog.clock_timestamp()"
 local PATIENCE <const> = 60 -- seconds for the last key
-local EVERY <const> = 1 -- seconds between two looks at what it yields to
+local EVERY <const> = 1 -- seconds between two checks of the load limits
 
----Waits while what the job yields to is over its limit.
+---Waits while a load limit of the job is exceeded.
 local function yielder(conn, definition, values, walk, say)
     local health <const> = signals.new {
         throttle = values.throttle, blind = definition.blind, replicas = definition.replicas, oid = walk.oid,
@@ -66,7 +66,7 @@ local function check_possible(definition)
         definition.name), "dbrun batch status " .. definition.name)
 end
 
----Counts in all stretches; failed ranges are named apart.
+---Counts in all stretches; failed ranges are listed separately.
 local function count(report, conn, row, bounds, place, opts)
     local walk <const> = bounds.walk
     local last <const> = reading.read(conn, opts.definition, PATIENCE, function(tx) return bounds:last(tx) end)

@@ -1,5 +1,5 @@
---- What a job is refused for unless it is forced: what would make each row slow, or the application's own statements
---- fail.
+--- The dangers for which a job is refused unless it is forced: they would make each row slow, or make statements of the
+--- application fail.
 local facts <const> = require "dbrun.batch.look.facts"
 local targets_of <const> = require "dbrun.batch.look.targets"
 
@@ -23,7 +23,7 @@ local function contains(list, names)
     return false
 end
 
----Does what is done to a row of the target ask for the rows that refer to it?
+---Whether a change of a row of the target makes the server look for rows that refer to it.
 ---@param target dbrun.batch.Target
 ---@param key table of facts.foreign_keys
 ---@return boolean
@@ -66,7 +66,7 @@ local function not_named(row, kind)
     }
 end
 
----Tables by what happens to them: the target's own, and those of cascades.
+---Affected tables: the target itself, and those of cascades.
 local function touched(target, keys)
     local oids <const> = { delete = {}, update = {} }
     local seen <const> = {}

@@ -1,4 +1,4 @@
---- What a job would do, told without doing anything of it.
+--- Reports what a job would do, without doing any of it.
 local bounds_of <const> = require "dbrun.batch.state.bounds"
 local counting <const> = require "dbrun.batch.state.count"
 local dangers <const> = require "dbrun.batch.look.dangers"
@@ -40,7 +40,7 @@ local PATIENCE <const> = 0.5 -- seconds for the rows whose key is NULL
 
 local NOW <const> = "select pg_catalog.clock_timestamp()"
 
----Where the state is, and what is there of the job.
+---Where the state is, and what it has of the job.
 local function state_of(conn, name)
     local place <const> = schema.place(conn)
     local state <const> = { schema = (place.schema:sub(2, -2):gsub('""', '"')), tables = place.exists and "exist"
@@ -56,7 +56,7 @@ local function state_of(conn, name)
     return state, row
 end
 
----Chunks and the time to expect: a chunk follows `target`, so that no more is known before a trial.
+---Chunks and the time to expect: chunks adapt to `target`, so only a trial shows more.
 local function expect(values, rows, found)
     local count <const> = math.ceil(rows.fits / values.size)
     local seconds, by = count * values.target / values.duty, "target"
@@ -78,7 +78,7 @@ local function chunks_for(found, walk)
         stopped = found.stopped, is_whole = found.final }
 end
 
----Takes a count in place of the estimate: the first chunks were all, or it was asked for.
+---Replaces the estimate by a count: the first chunks were all, or a count was requested.
 local function count(rows, conn, definition, walk, values, found, named, wanted)
     if found.final then
         rows.fits, rows.by = 0, "counted"
@@ -98,7 +98,7 @@ local function nulls_of(conn, definition, walk)
     return n or -1
 end
 
----What the walk says, asked where its table is.
+---The walk's facts, read in the database of its table.
 local function look_at_walk(report, conn, definition, started, set, counted)
     local walk <const> = walks.open(conn, definition)
     local values <const> = define.values(definition, set)
@@ -152,7 +152,7 @@ local function look(definition, engine, counted)
 end
 
 ---@param definition dbrun.batch.Definition
----@param counted boolean rows that fit are counted, which reads the whole table
+---@param counted boolean matching rows are counted, which reads the whole table
 ---@return dbrun.batch.DryRun
 ---Raises an error of kind `usage` for what a run would refuse, and those of the server.
 function M.of(definition, counted)

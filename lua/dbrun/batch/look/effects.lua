@@ -11,7 +11,7 @@ local M = {}
 ---@field columns? string[]
 ---@field triggers table[] name, moment ("before"|"after"|"instead of"), each ("row"|"statement"), calls
 ---@field foreign_keys table[] name, table, columns, action, index
----@field indexes string[] those that get an entry for each row
+---@field indexes string[] indexes that get an entry for each row
 ---@field hot? boolean a new version of a row needs no entry; nil: not known, or no UPDATE
 ---@field why {column: string, index: string}[] the assigned columns that are in an index
 ---@field fillfactor integer
@@ -67,7 +67,7 @@ local function keys_of(conn, target)
     return json.array(list)
 end
 
---- An index of blocks only has no entry for a row: from PostgreSQL 16 on it does not stand in the way.
+--- A block index (BRIN) has no entries for rows: from PostgreSQL 16 on it does not prevent HOT updates.
 local function summarizes(conn, index)
     return index.method == "brin" and (tonumber((conn.parameters.server_version or ""):match "^%d+") or 0) >= 16
 end

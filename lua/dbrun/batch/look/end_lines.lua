@@ -96,7 +96,7 @@ function M.of_check(report)
     return lines.list
 end
 
----What is left in all, so that a check has found something.
+---The total of what is left; above 0 the check has found something.
 ---@param report dbrun.batch.Check
 ---@return integer
 function M.left(report)

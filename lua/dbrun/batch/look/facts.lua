@@ -1,4 +1,4 @@
---- What the catalogs say of a table that is written: triggers, foreign keys that point at it, indexes, row security,
+--- Catalog facts about a written table: triggers, foreign keys that reference it, indexes, row-level security,
 --- publications. Nothing is judged here.
 local catalog <const> = require "dbrun.db.catalog"
 
@@ -20,8 +20,8 @@ from {pg_trigger} t where t.tgrelid {=} $1::{oid} and not t.tgisinternal
         then {string_to_array}('R,A', ',')::{char}[] else {string_to_array}('O,A', ',')::{char}[] end)
 order by t.tgname]]
 
---- Foreign keys that point at the table, and at those that a deletion there empties by cascade. A key that a partition
---- has from its parent is its parent's.
+--- Foreign keys that reference the table, and tables that a deletion there empties by cascade. A key that a partition
+--- inherits counts as its parent's.
 local FOREIGN_KEYS <const> = catalog.sql [[
 with recursive fk(con, child, parent, deletes, updates) as (
     select c.oid, c.conrelid, c.confrelid, c.confdeltype, c.confupdtype from {pg_constraint} c
@@ -58,7 +58,7 @@ left join lateral (
     order by 2 desc, 1 limit 1) x on true
 order by is_direct desc, c.relname, k.conname]]
 
---- Each index with all columns that it looks at: those of its key, of INCLUDE, of expressions and of its condition.
+--- Each index with all columns that it uses: those of its key, of INCLUDE, of expressions and of its condition.
 local INDEXES <const> = catalog.sql [[
 select ic.relname::{text} as name, am.amname::{text} as method, i.indisprimary as is_primary,
     array(select a.attname::{text} from {pg_attribute} a where a.attrelid {=} i.indrelid and a.attnum {>} 0
@@ -87,7 +87,7 @@ select p.polname::{text} as name from {pg_policy} p where p.polrelid {=} $1::{oi
         where r.oid {<>} 0::{oid} and {pg_has_role}(r.oid, 'usage')))
 order by p.polname]]
 
---- Tables (partitions that hold rows) that are published for what is done, and have nothing to name a row by.
+--- Tables (partitions that hold rows) that are published for this operation, and have no replica identity.
 local UNNAMED <const> = catalog.sql [[
 with recursive t(oid) as (select {unnest}($1::{oid}[]) union
     select h.inhrelid from t join {pg_inherits} h on h.inhparent {=} t.oid)
@@ -106,7 +106,7 @@ where c.relkind {=} 'r' and c.relpersistence {=} 'p' and c.relreplident {<>} 'f'
             or vc.oid {=} any (select a.relid::{oid} from {pg_partition_ancestors}(c.oid) a))))
 order by n.nspname, c.relname, p.pubname limit 20]]
 
---- The tables below one that have no others below them, with their sizes.
+--- The leaf tables of a table, with their sizes.
 local LEAVES <const> = catalog.sql [[
 with recursive t(oid) as (select h.inhrelid from {pg_inherits} h where h.inhparent {=} $1::{oid} union
     select h.inhrelid from t join {pg_inherits} h on h.inhparent {=} t.oid)
@@ -138,7 +138,7 @@ function M.triggers(conn, oid) return catalog.rows(conn, TRIGGERS, { name = "str
 
 ---@param conn table
 ---@param oid integer
----@param cascades boolean with those that point at tables which a deletion empties by cascade
+---@param cascades boolean include those that reference tables which a deletion empties by cascade
 ---@return table[] keys
 function M.foreign_keys(conn, oid, cascades)
     return catalog.rows(conn, FOREIGN_KEYS, { name = "string", table = "string" }, oid, cascades)

@@ -13,12 +13,12 @@ local ENOUGH <const> = 0.7 -- seconds after which no other step begins
 ---@class dbrun.batch.First
 ---@field last? string[] the last key; nil: the table is empty
 ---@field chunks {after?: string[], upto: string[], rows: integer, keys: integer}[]
----@field passed integer keys in front of the first chunk, of which none fits
----@field keys integer that were looked at
+---@field passed integer keys before the first chunk, none of which matches
+---@field keys integer keys that were read
 ---@field seconds number that it took
 ---@field stopped? string why there are no more
----@field final boolean all keys were looked at
----@field stretch? {after?: string[], upto: string[]} the last keys that were looked at
+---@field final boolean all keys were read
+---@field stretch? {after?: string[], upto: string[]} the last keys that were read
 
 ---@param conn table where the table is
 ---@param definition dbrun.batch.Definition

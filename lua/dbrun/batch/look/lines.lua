@@ -1,4 +1,4 @@
---- Lines of facts behind labels, for people. What comes from a server or a file stays on its line.
+--- Lines of facts after labels, for people. Text from a server or a file stays on its line.
 local cli <const> = require "dbrun.command_line"
 
 local M = {}
@@ -13,7 +13,7 @@ Lines.__index = Lines
 ---@return dbrun.batch.Lines
 function M.new() return setmetatable({ list = {} }, Lines) end
 
----Adds a line, or several, behind a label.
+---Adds a line, or several, after a label.
 ---@param label string
 ---@param ... string
 function Lines:add(label, ...)

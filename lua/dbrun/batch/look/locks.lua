@@ -1,4 +1,4 @@
---- The locks that a transaction holds, but for those on the catalogs and on temporary tables.
+--- The locks that a transaction holds, except those on the catalogs and on temporary tables.
 local catalog <const> = require "dbrun.db.catalog"
 
 local M = {}
@@ -11,7 +11,7 @@ where l.pid {=} {pg_backend_pid}() and l.granted and (l.locktype {=} 'advisory' 
     and c.relpersistence {<>} 't' and n.nspname {<>} all (array['pg_catalog', 'pg_toast']::{name}[]))
 order by n.nspname, c.relname, l.mode]]
 
---- Locks by how much they hold up, the weakest first.
+--- Locks by strength, the weakest first.
 local ORDER <const> = {
     AccessShareLock = 1, RowShareLock = 2, RowExclusiveLock = 3, ShareUpdateExclusiveLock = 4, ShareLock = 5,
     ShareRowExclusiveLock = 6, ExclusiveLock = 7, AccessExclusiveLock = 8,
@@ -20,10 +20,10 @@ local ORDER <const> = {
 ---@class dbrun.batch.Lock
 ---@field table string
 ---@field mode string the strongest one
----@field blocks boolean it holds up those that read or write the table
+---@field blocks boolean it blocks sessions that read or write the table
 
 ---@param conn table in the transaction
----@return dbrun.batch.Lock[] locks of tables; those of their indexes go with them
+---@return dbrun.batch.Lock[] locks of tables, not of their indexes
 ---@return integer others advisory locks
 function M.of(conn)
     local list <const>, by_name <const>, others = {}, {}, 0

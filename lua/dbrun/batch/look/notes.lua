@@ -1,4 +1,4 @@
---- What a job does not see, and what only a trial tells.
+--- Notes about what a job does not see, and what only a trial can show.
 local M = {}
 
 local RANDOM <const> = { uuid = true }

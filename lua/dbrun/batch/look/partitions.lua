@@ -1,5 +1,5 @@
---- Partitions (or chunks of a hypertable) of which every row fits `where`: the planner proves it, no row is read. To
---- drop them is quicker than to delete their rows.
+--- Partitions (or chunks of a hypertable) of which every row matches `where`: the planner proves it, no row is read.
+--- Dropping them is faster than deleting their rows.
 local facts <const> = require "dbrun.batch.look.facts"
 local json <const> = require "dbrun.json"
 local reading <const> = require "dbrun.batch.look.reading"
@@ -16,7 +16,7 @@ end
 
 ---@class dbrun.batch.Partitions
 ---@field total integer
----@field whole string[] names of those of which every row fits
+---@field whole string[] names of those of which every row matches
 ---@field bytes integer of these
 ---@field is_hypertable boolean
 
@@ -31,7 +31,7 @@ function M.of(conn, definition, walk, named)
     local relation <const> = walk_facts.relation(conn, walk.relation)
     local found <const> = { total = #leaves, whole = json.array {}, bytes = 0,
         is_hypertable = relation ~= nil and walk_facts.hypertable(conn, relation) ~= nil }
-    -- Those that the planner leaves out have no row that does not fit.
+    -- Those that the planner prunes have no row that does not match.
     local plan <const> = reading.try(conn, definition, PATIENCE, function(tx)
         return reading.plan(tx, ("select 1 from %s as %s where not (%s\n)"):format(walk.relation, walk.alias,
             definition.where or "true"), named, "verbose, ")

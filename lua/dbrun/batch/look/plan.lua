@@ -16,7 +16,7 @@ local PATIENCE <const> = 2 -- seconds for a plan
 ---@param definition dbrun.batch.Definition
 ---@param walk dbrun.batch.Walk
 ---@param open boolean the chunk has no lower bound
----@return dbrun.batch.Planned[] list none: what it does is not SQL that is known before
+---@return dbrun.batch.Planned[] list empty: its SQL is not known before it runs
 local function statements(definition, walk, open)
     local run <const> = definition.run
     local texts = type(run) == "table" and run or type(run) == "string" and { run }
@@ -41,12 +41,11 @@ local function lines_of(tx, sql, named)
     return lines
 end
 
---- A chunk of so large a part of a table, or of its partition, may be read by reading all of that.
+--- For a chunk that is at least this part of a table, or of its partition, reading all of it is accepted.
 local LARGE <const> = 0.05
 
----Why a statement would read much more than the rows of the chunk. When few rows fit, the first chunk may be most of
----the table, which the planner reads from one end to the other with good reason. It leaves settings of the transaction
----changed.
+---Why a statement would read much more than the rows of the chunk. When few rows match, the first chunk can be most of
+---the table, which the planner then scans with good reason. It leaves settings of the transaction changed.
 local function problem_of(tx, definition, walk, sql, named)
     local problem <const>, rows <const> = walk:plan_ok(tx, sql, named)
     if not problem then return nil end
@@ -84,7 +83,7 @@ function M.all(conn, definition, walk, named)
     return list
 end
 
---- What a statement may need that only the one before it makes.
+--- Errors about objects that only an earlier statement of the job makes.
 local NOT_YET <const> = { ["42P01"] = true, ["42703"] = true }
 
 ---Why the first chunk would read much more than its rows.
@@ -93,7 +92,7 @@ local NOT_YET <const> = { ["42P01"] = true, ["42703"] = true }
 ---@param walk dbrun.batch.Walk
 ---@param named table<string, any>
 ---@return string? text nil: the plan is good, or is not known before
----Raises what the server says of a statement that it does not plan.
+---Raises the server's error about a statement that it cannot plan.
 function M.first(conn, definition, walk, named)
     if walk.sql == false or not walk.plan_ok then return nil end
     for i, planned in ipairs(statements(definition, walk, named.after == nil)) do

@@ -1,4 +1,4 @@
---- Where looks are asked: the database of a job, and short transactions that only read.
+--- The database of a job, and short read-only transactions for looks.
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -25,14 +25,14 @@ end
 
 local SET <const> = catalog.sql "select {set_config}($1, $2, true)"
 
----Puts settings in force for the transaction.
+---Applies settings for the transaction.
 ---@param tx table
 ---@param list {[1]: string, [2]: any}[]
 function M.set(tx, list)
     for _, setting in ipairs(list) do tx:query(SET, setting[1], settings.text(setting[2])) end
 end
 
----Calls fn(tx) in a transaction that only reads, planned as the job's are.
+---Calls fn(tx) in a read-only transaction with the planner settings of the job.
 ---@param conn table
 ---@param definition dbrun.batch.Definition
 ---@param seconds number that a statement may take
@@ -60,7 +60,7 @@ function M.try(conn, definition, seconds, fn)
     return nil, result
 end
 
----The values for SQL that may have no parameter of these: a query without parameters takes none.
+---The values for SQL that may use none of them: a query without parameters takes none.
 ---@param sql string
 ---@param named table<string, any>
 ---@return table<string, any>?
@@ -81,7 +81,7 @@ function M.plan(tx, sql, named, options)
     return plan[1].Plan
 end
 
----Was it the time that ended it?
+---Whether a time limit ended it.
 ---@param e? table
 ---@return boolean
 function M.is_timeout(e) return e ~= nil and e.sqlstate == "57014" end

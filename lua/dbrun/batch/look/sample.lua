@@ -1,4 +1,4 @@
---- How many rows there are, and how many of them fit: from the statistics and some pages of the table.
+--- The number of rows, and of matching rows, from the statistics and some pages of the table.
 local facts <const> = require "dbrun.batch.look.facts"
 local reading <const> = require "dbrun.batch.look.reading"
 
@@ -6,15 +6,15 @@ local M = {}
 
 local PAGES <const> = 200
 local PATIENCE <const> = 0.5 -- seconds
-local ENOUGH <const> = 10 -- rows that fit, below which the statistics are the better guess
+local ENOUGH <const> = 10 -- matching rows, below which the statistics are the better guess
 
 ---@class dbrun.batch.Sample
 ---@field total integer rows, estimated
 ---@field fits integer of them, estimated
 ---@field by "sample"|"statistics"|"counted"
 ---@field sampled integer rows that were read for it
----@field sampled_fits integer those that fit
----@field is_all boolean they are all rows
+---@field sampled_fits integer matching ones of them
+---@field is_all boolean the sample has all rows
 
 local SAMPLE <const> = [[
 select pg_catalog.count(*) as n, pg_catalog.count(*) filter (where (%s
@@ -27,7 +27,7 @@ end
 
 local A_PAGE <const> = 50 -- rows, where the pages are on other servers
 
----Rows of some pages. Fails for foreign partitions, and may take long when `where` asks other tables.
+---Rows of some pages. Fails for foreign partitions, and can take long if `where` queries other tables.
 ---@return {n: integer, fits: integer}? row nil: there is no sample
 ---@return number percent of the table
 local function take(conn, definition, walk, where, named)
@@ -65,7 +65,7 @@ function M.of(conn, definition, walk, named)
     end
     local rows = definition.where
         and reading.try(conn, definition, PATIENCE, function(tx) return guess(tx, walk, where, named) end) or total
-    -- A share of which so few are found in so many rows is hardly more than three times that.
+    -- With so few matches in so many rows, the true share is hardly more than three times the measured one.
     if sampled > 0 then rows = math.min(rows, total * 3 * math.max(row.fits, 1) / sampled) end
     return { total = total, fits = math.floor(math.min(rows, total) + 0.5), by = "statistics", sampled = sampled,
         sampled_fits = row and row.fits or 0, is_all = false }

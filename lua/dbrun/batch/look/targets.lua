@@ -1,4 +1,4 @@
---- Which tables a job writes, and how: told by the parse trees of its statements. What a function writes is not known.
+--- The tables that a job writes, and how, by the parse trees of its statements. What a function writes is unknown.
 local core <const> = require "dbrun.core"
 local params <const> = require "dbrun.db.params"
 local relations <const> = require("dbrun.batch.walk.facts").relation
@@ -68,7 +68,7 @@ function M.of_statement(sql)
     return list
 end
 
----Where the statement cannot be read, its first word tells what it does, to the table that is walked.
+---If the statement cannot be parsed, its first word says what it does, to the walked table.
 local function by_word(sql, walk)
     local word <const> = sql:lower():match "^%s*(%l+)"
     if word ~= "update" and word ~= "delete" then return {} end
@@ -107,7 +107,7 @@ local function writes_of(definition, walk)
     return all
 end
 
----The tables that a job writes. One that is not there (the job makes it, or it is temporary) is left out.
+---The tables that a job writes. One that does not exist (the job makes it, or it is temporary) is left out.
 ---@param conn table
 ---@param definition dbrun.batch.Definition
 ---@param walk? dbrun.batch.Walk

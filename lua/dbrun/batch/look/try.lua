@@ -25,7 +25,7 @@ local M = {}
 ---@field wal_bytes? integer with what others wrote meanwhile
 ---@field locks? dbrun.batch.Lock[]
 ---@field other_locks? integer
----@field keeps? boolean `where` still holds for rows of the chunk; nil: there is none, or no rows were done
+---@field keeps? boolean `where` still holds for rows of the chunk; nil: no `where`, or no rows were done
 ---@field still? integer rows of the chunk for which it does
 ---@field total? {rows: integer, fits: integer, seconds: number} estimated
 ---@field error? {message: string, sqlstate?: string, hint?: string}
@@ -120,7 +120,7 @@ local function notes_of(place, name)
     end
 end
 
----What a failed statement says; a mistake in the job itself is raised.
+---The error of a failed statement as data; a mistake in the job itself is raised.
 local function failure_of(e, values)
     if not errors.is(e) or e.kind == "usage" or e.kind == "config" or e.kind == "connect"
         or e.kind == "cancelled" and not e.sqlstate then
@@ -136,7 +136,7 @@ local function failure_of(e, values)
     return { message = message, sqlstate = e.sqlstate, hint = hint }
 end
 
----All in one transaction: a source makes its tables in it.
+---Runs all in one transaction, because a source makes its tables in it.
 local function try_chunk(report, conn, definition, engine, place, started, values)
     local optional <const> = settings.optional(conn)
     local _ <close> = roll_back(conn)
@@ -170,7 +170,7 @@ local function try_chunk(report, conn, definition, engine, place, started, value
     return walk, source
 end
 
----The first chunk of a source, whose table is seen by this transaction alone.
+---The first chunk of a source, whose table only this transaction sees.
 ---@return {after?: string[], upto: string[], keys: integer}?
 function M.first_of_source(conn, definition, walk, named, values)
     local bounds <const> = bounds_of.new(walk, named)

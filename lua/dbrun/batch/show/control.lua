@@ -1,4 +1,4 @@
---- Steering: pause, resume, cancel, retry, set, forget, wait, init. They need no file of the job.
+--- Commands that control jobs: pause, resume, cancel, retry, set, forget, wait, init. They do not need the job's file.
 local cli = require "dbrun.command_line"
 local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
@@ -9,7 +9,7 @@ local words = require "dbrun.batch.show.words"
 
 local M = {}
 
----What was named, one name or --all: exactly one of them.
+---The named job, or all with --all: exactly one of the two must be given.
 local function check_named(args, what)
     if args.all and args.name then errors.fail("usage", ("%s: name a job, or --all, not both"):format(what)) end
     if not args.all and not args.name then errors.fail("usage", ("%s: name a job, or --all of them"):format(what)) end
@@ -19,9 +19,9 @@ local function report_each(list, text)
     for _, name in ipairs(list) do cli.report(text:format(cli.one_line(name))) end
 end
 
-local QUIET <const> = 2 -- looks in a row: a claim may have read the job's row before it was paused
+local QUIET <const> = 2 -- checks in a row: a claim may have read the job's row before the pause
 
----Waits until no chunk of the jobs is under way.
+---Waits until no chunk of the jobs is running.
 local function wait_idle(conn, list)
     for _, name in ipairs(list) do
         local idle, told = 0, false

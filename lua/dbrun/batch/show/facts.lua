@@ -1,4 +1,4 @@
---- What is known of a job, all of it from the database: its file may be on another machine.
+--- The facts about a job, all from the database: its file may be on another machine.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local jobs = require "dbrun.batch.state.jobs"
@@ -12,7 +12,7 @@ local M = {}
 ---@field range integer
 ---@field chunk integer its number in the range
 ---@field since number seconds since the range moved
----@field here boolean is its server process there?
+---@field here boolean whether its server process exists
 ---@field waiting? string
 ---@field size? integer
 ---@field durations number[] of the last chunks
@@ -29,7 +29,7 @@ local M = {}
 
 ---@class dbrun.batch.Failed
 ---@field range integer
----@field first? string[] the range's bounds: behind the first, up to the last
+---@field first? string[] the range's bounds: after the first, up to the last
 ---@field last string[]
 ---@field key? any
 ---@field sqlstate? string
@@ -37,7 +37,7 @@ local M = {}
 ---@field at? string
 ---@field attempts? integer
 
----Seconds since 1970 of a time as an engine gives it.
+---Seconds since 1970 of a time as an engine returns it.
 ---@param when any
 ---@return number?
 function M.epoch(when)
@@ -47,7 +47,7 @@ function M.epoch(when)
     return ok and us / 1e6 or nil
 end
 
----The workers: ranges that somebody owns, and whose server process is there.
+---The workers: the owned ranges whose server process exists.
 local function workers_of(ranges, processes, now)
     local list <const> = {}
     for _, range in ipairs(ranges) do
@@ -85,7 +85,7 @@ local PROCESSES <const> = catalog.sql [[
 select pid, backend_start from {pg_stat_activity} where pid {=} any ($1::int[])]]
 local CLOCK <const> = catalog.sql "select extract(epoch from {clock_timestamp}())::float8"
 
----Which of the ranges' server processes are there; another user's may show no start.
+---The server processes of the ranges that exist; those of another user may show no start time.
 local function processes_of(conn, ranges)
     local pids <const>, there <const> = {}, {}
     for _, range in ipairs(ranges) do pids[#pids + 1] = range.state == "open" and range.pid or nil end
@@ -96,7 +96,7 @@ local function processes_of(conn, ranges)
     return there
 end
 
----Rows a second while chunks run, of all workers together: waits are left out.
+---Rows per second of all workers together while chunks run, without waits.
 local function rate_of(workers)
     local rate
     for _, worker in ipairs(workers) do

@@ -13,7 +13,7 @@ local function folder()
     return (require("dbrun.config").DBRUN_BATCHES_DIR:gsub("(.)/+$", "%1"))
 end
 
----`-` and `_` count as the same letter.
+---`-` and `_` are equal.
 ---@param name string
 ---@return string
 function M.alike(name)
@@ -68,7 +68,7 @@ local function by_name(name, list)
     end
 end
 
----The file whose job has this name. A file that cannot be read is left out here: it is not what was asked for.
+---The file whose job has this name. Files that cannot be loaded are skipped here.
 local function by_job(name, list)
     local known <const> = {}
     for _, file in ipairs(list) do
@@ -94,7 +94,7 @@ local function unknown(name, list, known)
         near and ("did you mean '%s'?"):format(near) or nil)
 end
 
----Is it a path, and no name?
+---Whether it is a path, not a name.
 ---@param name string
 ---@return boolean
 function M.is_path(name)
@@ -105,7 +105,7 @@ end
 ---@param name string
 ---@return dbrun.batch.Definition job
 ---@return string path
----Raises an error of kind `config` that lists what there is.
+---Raises an error of kind `config` that lists the existing jobs.
 function M.job(name)
     if M.is_path(name) then
         if not fs.exists(name) then errors.fail("config", ("there is no file '%s'"):format(name)) end

@@ -1,5 +1,5 @@
---- Which job of the database a name means: the job's own name, the same with `-` and `_` alike, or the name or path of
---- its file.
+--- The job of the database that a name means: the job's own name (`-` and `_` are equal), or the name or path of its
+--- file.
 local errors = require "dbrun.error"
 local find = require "dbrun.batch.show.find"
 local jobs = require "dbrun.batch.state.jobs"
@@ -22,7 +22,7 @@ end
 ---@param conn table
 ---@param name string
 ---@return dbrun.batch.JobRow
----Raises an error that tells which jobs there are.
+---Raises an error that lists the existing jobs.
 function M.row(conn, name)
     local row = jobs.find(conn, name)
     if row then return row end

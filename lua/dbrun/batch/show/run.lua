@@ -1,4 +1,4 @@
---- `dbrun batch run`, its dry run and its trial, and `check`: what needs the file of the job.
+--- `dbrun batch run`, its dry run and its trial, and `check`: the commands that need the job's file.
 local cli = require "dbrun.command_line"
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
@@ -19,7 +19,7 @@ local function database(job)
     return own or require("dbrun.db").async, config.async_database_url
 end
 
----A job that somebody has paused: its workers wait, and so does this run.
+---Reports that the job is paused: its workers wait, and so does this run.
 local function tell_paused(engine, name)
     local row <const> = jobs.find(engine, name)
     if not row or row.state ~= "paused" then return end
@@ -36,7 +36,7 @@ end
 
 local STATUS <const> = { SIGINT = 130, SIGTERM = 143 }
 
----The last words about a run: what came of it.
+---The final report of a run.
 local function outcome(ended, name, again, before)
     local shown <const> = cli.one_line(name)
     if before == "done" or before == "cancelled" then
@@ -65,7 +65,7 @@ local function show_end(ended, name, again, before)
     end
 end
 
----0 when it is done, or ended by --for or --limit.
+---The exit status: 0 when the job is done, or the run was ended by --for or --limit.
 local function status_of(ended)
     if ended.signal then return STATUS[ended.signal] or cli.FAILED end
     if ended.state == "cancelled" or ended.state == "stopped" then return cli.FAILED end
@@ -108,7 +108,7 @@ function M.run(args)
         workers = args.workers, limit = args.limit, seconds = args.seconds, adopt = args.adopt, force = args.force,
         count = args.count, reconnect = args.reconnect, target = args.target, signals = true, on = teller.on,
     })
-    -- An error of Lua in the job's function has its place; the calls of dbrun that led to it help nobody.
+    -- A Lua error in the job's function has its place; dbrun's own stack frames are left out.
     if not ok then error(type(ended) == "string" and errors.new { kind = "query", message = ended } or ended, 0) end
     teller:close()
     if text then show_end(ended, job.name, again, teller.state) end

@@ -1,6 +1,6 @@
---- How much of a job is done. The ranges say how many keys were looked at, and where the key stands: where it is a
---- number or a time, the rest is reckoned from its position, which rows that were deleted long ago do not falsify; else
---- from the number of rows that the statistics gave at the start.
+--- The progress of a job. The ranges record how many keys were read, and the position of the key. If the key is a
+--- number or a time, the rest is computed from its position, which old deletions do not distort; else from the number
+--- of rows in the statistics at the start.
 local M = {}
 
 local function to_number(text)
@@ -13,15 +13,15 @@ local function to_time(text)
     return ok and math.abs(us) < math.maxinteger and us / 1e6 or nil
 end
 
---- Types of keys that have a distance; others, such as text that looks like a number, have another order.
+--- Types of keys with a distance; others, such as text that looks like a number, are ordered differently.
 local READ <const> = {
     smallint = to_number, integer = to_number, bigint = to_number, numeric = to_number, real = to_number,
     ["double precision"] = to_number, oid = to_number, date = to_time, ["timestamp with time zone"] = to_time,
     ["timestamp without time zone"] = to_time,
 }
 
----What is left by the key's position: the keys of the part behind, if they lie as close as those in front. Nil where
----the key is no number and no time, or where too little was done.
+---The number of remaining keys by the key's position, if they are as dense as those before it. Nil if the key is not a
+---number or a time, or too little was done.
 local function left_by_key(ranges, read)
     local left, length, looked = 0, 0, 0
     ---The place of a bound on the first column of the key.
@@ -46,7 +46,7 @@ end
 ---@param job dbrun.batch.JobRow
 ---@param ranges table[] of the job
 ---@return number? share 0 to 1; nil: not known
----@return number? left keys that are still to be looked at in this pass
+---@return number? left keys that this pass has still to read
 function M.of(job, ranges)
     if job.state == "done" then return 1, 0 end
     local here <const>, looked = {}, 0

@@ -12,12 +12,12 @@ local LABEL <const> = 10
 ---@class dbrun.batch.StatusOptions
 ---@field width integer columns
 ---@field style table command_line.style
----@field blocks boolean may block characters be drawn?
+---@field blocks boolean whether block characters can be drawn
 
 local function seconds_text(s) return cli.duration(s) end
 local function rows_text(n) return cli.count(math.floor(n)) end
 
----Adds lines behind a label.
+---Adds lines after a label.
 local function add(lines, options, label, texts)
     if type(texts) == "string" then texts = { texts } end
     for i, text in ipairs(texts) do
@@ -122,7 +122,7 @@ local function add_workers(lines, facts, options)
     end
 end
 
----Values by where they come from.
+---Settings, grouped by their source.
 local function add_values(lines, facts, options)
     for _, from in ipairs { "set", "file", "default" } do
         local parts <const> = {}
@@ -167,7 +167,7 @@ function M.lines(facts, options)
     return lines
 end
 
----One line: for a list that goes on where there is no terminal.
+---The status as one line, for output without a terminal.
 ---@param facts dbrun.batch.Facts
 ---@return string
 function M.line(facts)

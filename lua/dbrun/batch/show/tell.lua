@@ -1,5 +1,4 @@
---- What a run tells while it goes on: a line that is drawn again on a terminal, plain lines elsewhere, or JSON with a
---- line an event.
+--- The progress of a run: a redrawn line on a terminal, plain lines elsewhere, or JSON with one line per event.
 local cli = require "dbrun.command_line"
 local progress = require "dbrun.progress"
 local words = require "dbrun.batch.show.words"
@@ -11,7 +10,7 @@ local M = {}
 ---@field state? string of the job when the run found it; nil for one that the run has started
 ---@field close fun(self) ends the line
 
----What JSON can hold of an event.
+---The part of an event that JSON can hold.
 local function plain(event)
     local out <const> = { event = event.what }
     for key, value in pairs(event) do
@@ -21,7 +20,7 @@ local function plain(event)
     return out
 end
 
----A line an event on standard output.
+---One line per event on standard output.
 ---@return dbrun.batch.Teller
 function M.json()
     return {
@@ -34,7 +33,7 @@ function M.json()
     }
 end
 
----What stands behind the numbers.
+---The text after the numbers.
 local function note(self)
     local parts <const> = {}
     if self.pass > 1 then parts[#parts + 1] = ("pass %d"):format(self.pass) end
@@ -96,7 +95,7 @@ function on.pass(self, event)
     self:line(("%s: pass %d, over what came behind"):format(self.name, event.pass))
 end
 
----On a terminal it is seen at once; elsewhere with the next line, because there may be many.
+---On a terminal it is shown at once; elsewhere with the next line, because there may be many.
 function on.retry(self, event)
     local text <const> = cli.one_line(event.holder or event.text) .. code(event)
     self.again = "again: " .. text
@@ -119,7 +118,7 @@ on["end"] = function(self) self:close() end
 local Teller <const> = {}
 Teller.__index = Teller
 
----A line of its own.
+---A separate line.
 function Teller:line(text)
     if self.bar then return self.bar:line(text) end
     local out <const> = self.options.out

@@ -1,5 +1,5 @@
---- The values that a job works with, and where each comes from: what `dbrun batch set` said wins over the file, and the
---- file over the defaults.
+--- The values of a job's settings, and the source of each: `dbrun batch set` overrides the file, and the file the
+--- defaults.
 local M = {}
 
 ---@class dbrun.batch.Value
@@ -7,7 +7,7 @@ local M = {}
 ---@field value string
 ---@field from "set"|"file"|"default"
 
----The order in which people read them.
+---The order for people.
 local NAMES <const> = {
     "size", "min", "max", "look", "target", "timeout", "duty", "rate", "hours", "lock_timeout", "on_error",
     "max_failed", "passes",
@@ -28,7 +28,7 @@ local function add(into, name, value, from)
     if value ~= nil then into[name] = { name = name, value = text_of(value), from = from } end
 end
 
----The defaults, some of which follow what was said.
+---The defaults, some of which depend on other values.
 local function defaults_of(file, set)
     local said <const> = {}
     for name, value in pairs(file) do said[name] = tonumber(value) or value end

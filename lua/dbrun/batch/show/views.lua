@@ -1,4 +1,4 @@
---- `dbrun batch list`, `status`, `errors` and `log`: what the database knows, as text or JSON.
+--- `dbrun batch list`, `status`, `errors` and `log`: facts from the database, as text or JSON.
 local cli = require "dbrun.command_line"
 local core = require "dbrun.core"
 local drawing = require "dbrun.batch.show.drawing"
@@ -60,7 +60,7 @@ function M.list(args, conn)
     return cli.OK
 end
 
----The lines of all, with an empty one between two.
+---The lines of all jobs, separated by empty lines.
 local function lines_of(all, options)
     local lines <const> = {}
     for i, one in ipairs(all) do
@@ -70,7 +70,7 @@ local function lines_of(all, options)
     return lines
 end
 
----Has a job ended as it should?
+---Whether a job has ended successfully.
 local function status_of(all)
     for _, one in ipairs(all) do
         if one.state ~= "done" or one.totals.failed > 0 then return cli.FAILED end

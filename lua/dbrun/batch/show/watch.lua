@@ -1,5 +1,5 @@
---- `status --watch`: the status drawn again each second on a terminal; elsewhere a line when something has changed and
---- every few seconds, or JSON. It ends with the job, or with Ctrl-C.
+--- `status --watch`: the status, redrawn every second on a terminal; elsewhere a line on each change and every few
+--- seconds, or JSON. It ends with the job, or with Ctrl-C.
 local cli = require "dbrun.command_line"
 local core = require "dbrun.core"
 local task = require "dbrun.task"
@@ -18,7 +18,7 @@ local function redraw(lines, before)
     local drawn <const>, width <const> = math.min(#lines, most), tty.width(1)
     for i = 1, drawn do
         local line = lines[i]
-        if cli.width(line) > width then -- one that wraps would count as two
+        if cli.width(line) > width then -- a wrapped line would count as two
             line = core.text.cut(line:gsub("\27%[[%d;]*m", ""), width)
         end
         cli.write("\r\27[K", line)
@@ -29,7 +29,7 @@ local function redraw(lines, before)
     return drawn
 end
 
----What makes a new plain line at once.
+---The facts whose change makes a new plain line at once.
 local function mark_of(all)
     local parts <const> = {}
     for _, facts in ipairs(all) do

@@ -1,4 +1,4 @@
---- The words that the commands share: shares, spans, moments, what a job is called in a command.
+--- Texts that the commands share: shares, spans of time, moments, a job's name in a command.
 local bounds <const> = require "dbrun.batch.walk.bound"
 local cli = require "dbrun.command_line"
 
@@ -39,7 +39,7 @@ function M.moment(epoch)
     return os.date("%Y-%m-%d %H:%M:%S", math.floor(epoch)) --[[@as string]]
 end
 
----A text of JSON's: null is none.
+---A text from JSON; nil for null.
 ---@param value any
 ---@return string?
 function M.text(value)
@@ -63,7 +63,7 @@ function M.quoted(name)
     return ("'%s'"):format(cli.one_line(name):gsub("'", "'\\''"))
 end
 
----A command with a job's name behind it.
+---A command followed by a job's name.
 ---@param command string "resume"
 ---@param name string
 ---@return string

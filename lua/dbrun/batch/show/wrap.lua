@@ -3,7 +3,7 @@ local core = require "dbrun.core"
 
 local M = {}
 
----Puts parts one behind the other, separated by commas, into lines.
+---Joins parts with commas and wraps them into lines.
 ---@param parts string[]
 ---@param width integer columns of a line, at least
 ---@return string[] lines

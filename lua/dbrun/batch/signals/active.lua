@@ -1,5 +1,5 @@
---- Sessions that run or wait in the database, without ours: those of this program, and those of other machines that
---- work on a batch. "2x" is twice the average of a second before the first chunk.
+--- Sessions that run or wait in the database, without those of this program and of batches on other machines. "2x" is
+--- twice the average of the second before the first chunk.
 local limits <const> = require "dbrun.batch.signals.limits"
 
 local Active = { name = "active", kind = "sessions", critical = true, sees_sessions = true }
@@ -21,7 +21,7 @@ function Active.new()
     return setmetatable({ n = 0, average = 0 }, Active)
 end
 
----How often to look before the first chunk.
+---The number of samples before the first chunk.
 ---@param limit any
 ---@param critical any
 ---@return integer

@@ -1,6 +1,6 @@
---- One statement for everything that the signals want to know of the server at a look: a row with a column for each
---- part. Where a part is not offered (a managed service without that function, a role that may not call it), each is
---- asked alone.
+--- One statement for all values that the signals read from the server at one look: a row with a column for each part.
+--- If a part is refused (a managed service without the function, a role that may not call it), each part is queried
+--- alone.
 local catalog <const> = require "dbrun.db.catalog"
 local db_params <const> = require "dbrun.db.params"
 local errors <const> = require "dbrun.error"
@@ -14,7 +14,7 @@ local M = {}
 ---@field archives boolean
 ---@field masked boolean the role sees nothing of other roles' sessions
 
---- Who sees nothing of other roles' sessions sees no kind of the server's own processes either.
+--- A role that cannot see other roles' sessions cannot see the types of the server's processes either.
 local SERVER <const> = catalog.sql [[
 select {current_setting}('server_version_num')::int as version, current_user::{text} as role,
        case when not {pg_is_in_recovery}()
@@ -22,7 +22,7 @@ select {current_setting}('server_version_num')::int as version, current_user::{t
        coalesce({current_setting}('archive_mode', true) {<>} 'off', false) as archives,
        exists (select from {pg_stat_get_activity}(null) where backend_type is null and usesysid is null) as masked]]
 
----What does not change while a connection lasts.
+---Facts that do not change during a connection.
 ---@param conn table a leased connection
 ---@return dbrun.batch.Server
 function M.server(conn)
@@ -90,7 +90,7 @@ end
 ---@field wal integer
 ---@field refused table<string, dbrun.Error> parts that the server did not answer
 
---- Each part by itself, to find the ones that are refused.
+--- Queries each part alone, to find the refused ones.
 local function alone(conn, parts, values)
     local all <const> = ask(conn, {}, values)
     all.refused = {}
@@ -107,7 +107,7 @@ end
 ---@param ours integer[]
 ---@param oid? integer
 ---@return dbrun.batch.Answer
----Raises what is not about a single part.
+---Raises errors that are not about a single part.
 function M.look(conn, parts, ours, oid)
     local values <const> = { ours = db_params.array(ours, "int4"), oid = oid or 0 }
     local ok, answer = pcall(ask, conn, parts, values)

@@ -1,12 +1,13 @@
---- Autovacuum at work on the table. Both read all of it, and what a chunk leaves behind the vacuum does not clean. The
---- limit is how long the job waits for one at most; for one against wraparound, which may last hours, it never does.
+--- Autovacuum on the walked table. Both would read all of it, and the vacuum does not remove rows that chunks leave
+--- behind it. The limit is the longest wait for a vacuum; the job never waits for one against wraparound, which can
+--- take hours.
 local ask <const> = require "dbrun.batch.signals.ask"
 local words <const> = require "dbrun.batch.signals.words"
 
 local Autovacuum = { name = "autovacuum", kind = "seconds", sees_sessions = true }
 Autovacuum.__index = Autovacuum
 
---- Of a partition it is an ancestor that is walked.
+--- For a vacuum of a partition, the walked table is an ancestor.
 Autovacuum.parts = { {
     name = "vacuums",
     sql = ask.rows [[

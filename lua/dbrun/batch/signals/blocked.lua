@@ -1,6 +1,6 @@
---- Sessions that wait for a lock of a chunk under way. This is no reason to wait with the next chunk, for between
---- chunks nobody is blocked: it ends the chunk. pg_locks shows every role who waits, and pg_blocking_pids, which stops
---- all who want a lock for a moment, is asked only about those who wait for an object that is ours.
+--- Sessions that wait for a lock of a running chunk. The signal ends that chunk; it does not delay the next one,
+--- because between chunks nobody is blocked. pg_locks shows waiting sessions to every role. pg_blocking_pids, which
+--- briefly blocks all lock requests, is called only for sessions that wait for an object that the chunk has locked.
 local ask <const> = require "dbrun.batch.signals.ask"
 local words <const> = require "dbrun.batch.signals.words"
 
@@ -10,8 +10,8 @@ Blocked.__index = Blocked
 local NEAR <const> = 0.75 -- of the limit
 local SOONEST <const> = 0.05 -- seconds until the next look
 
---- PostgreSQL notes since 14 when a wait began. One who waits too long is enough to end a chunk, so twenty will do. The
---- role and the application are those of the session that waits.
+--- PostgreSQL 14 and later record when a wait began. One session that waits too long ends a chunk, so reading twenty is
+--- enough. The role and the application are those of the waiting session.
 Blocked.parts = { {
     name = "blocked", while_working = true,
     sql = ask.rows [[
@@ -36,7 +36,7 @@ function Blocked.new()
     return setmetatable({ since = {}, list = {}, longest = nil }, Blocked)
 end
 
---- Of its holders, the one that is ours.
+--- The holder that is one of the job's sessions.
 local function ours(holders, pids)
     for _, pid in ipairs(holders) do
         if pids[pid] then return pid end
@@ -44,7 +44,7 @@ local function ours(holders, pids)
     return nil
 end
 
----Without workers of batches: one that is to split the range of another waits for its chunk.
+---Without workers of batches: a worker that splits another's range waits for its chunk.
 local function others(rows)
     local list <const> = {}
     for _, row in ipairs(rows) do
@@ -74,7 +74,7 @@ function Blocked:read(answer, look, limit)
     return { near = limit and longest ~= nil and longest > NEAR * limit }
 end
 
----Seconds after which the next look sees that one who waits now has waited too long.
+---Seconds until a session that waits now will have waited too long.
 ---@param limit number
 ---@return number?
 function Blocked:next_look(limit)

@@ -1,5 +1,5 @@
---- Checkpoints of the last five minutes that were asked for, by the volume of WAL (max_wal_size) or by hand: each makes
---- the pages that are written next larger in WAL.
+--- Checkpoints of the last five minutes that were requested, by the volume of WAL (max_wal_size) or by hand: after each
+--- one, changed pages are written to WAL in full.
 local Checkpoints = { name = "checkpoints", kind = "count", critical = true }
 Checkpoints.__index = Checkpoints
 

@@ -1,5 +1,5 @@
---- The share of dead rows in the table, by the server's statistics, and why nobody cleans them. With `vacuum = true`
---- the job is asked to vacuum between two chunks.
+--- The share of dead rows in the table, by the server's statistics, and why they are not removed. With `vacuum = true`
+--- the job vacuums between two chunks.
 local ask <const> = require "dbrun.batch.signals.ask"
 local holders <const> = require "dbrun.batch.signals.holders"
 local words <const> = require "dbrun.batch.signals.words"
@@ -7,8 +7,8 @@ local words <const> = require "dbrun.batch.signals.words"
 local Dead = { name = "dead", kind = "share", critical = true }
 Dead.__index = Dead
 
-local OLD <const> = 60 -- seconds: what is open for longer is told to hold back the cleaning
-local FEW <const> = 1000 -- dead rows that are no reason for anything
+local OLD <const> = 60 -- seconds: a transaction that is open for longer is named as the cause
+local FEW <const> = 1000 -- dead rows that are ignored
 local APART <const> = 60 -- seconds between two vacuums of ours
 
 Dead.parts = { {
@@ -56,7 +56,8 @@ function Dead:read(answer, look, limit)
         why(row, oldest, holder)) }
 end
 
----Yes at most once a minute, to the first who asks: one worker vacuums. Not while an old snapshot would keep the rows.
+---True at most once a minute, for the first worker that asks, which then vacuums. Not while an old snapshot would keep
+---the rows.
 ---@param now number monotonic
 ---@return boolean
 function Dead:wants_vacuum(now)

@@ -1,4 +1,4 @@
---- One look a second at everything a job yields to, and what it means: wait, go on, stop.
+--- Reads all signals of a job once a second, and decides: wait, go on, stop.
 local ask <const> = require "dbrun.batch.signals.ask"
 local db_params <const> = require "dbrun.db.params"
 local errors <const> = require "dbrun.error"
@@ -14,20 +14,20 @@ local M = {}
 
 local EVERY <const> = 1 -- seconds between two looks
 local BEFORE <const> = 0.1 -- seconds between two looks that make an average before the first chunk
-local AGAIN <const> = 30 -- seconds until the server is asked again for what it refused
+local AGAIN <const> = 30 -- seconds until a refused part is queried again
 
----A signal of ours: a file of this folder.
+---A built-in signal: a file of this folder.
 ---@class dbrun.batch.Signal
 ---@field name string
 ---@field kind string of its limits
 ---@field default? number
 ---@field critical? boolean it may have a critical limit
----@field sees_sessions? boolean it is blind where the role sees nothing of other roles' sessions
+---@field sees_sessions? boolean it needs the right to see other roles' sessions
 ---@field parts dbrun.batch.Part[]|fun(server: dbrun.batch.Server): dbrun.batch.Part[]
 ---@field new fun(health: dbrun.batch.Health): table
 ---@field read fun(self, answer, look: dbrun.batch.Look, limit: any, waiting: boolean): dbrun.batch.Reading
 
----What a look knows beside the answer of the server.
+---The data of a look besides the server's answer.
 ---@class dbrun.batch.Look
 ---@field now number monotonic
 ---@field wal dbrun.batch.Wal
@@ -38,12 +38,12 @@ local AGAIN <const> = 30 -- seconds until the server is asked again for what it 
 ---@class dbrun.batch.SignalState
 ---@field name string
 ---@field signal? table an instance; nil: a function of the job
----@field asked boolean somebody asked for it: it must be readable
+---@field asked boolean the job asks for it, so it must be readable
 ---@field limit any
 ---@field critical any
 ---@field judge dbrun.batch.Judge
 ---@field out? boolean left out for good
----@field told? boolean that it cannot be read was said
+---@field told? boolean the message that it cannot be read was given
 ---@field again? number when the server is asked again
 
 ---@class dbrun.batch.Health
@@ -61,14 +61,14 @@ local function state_of(self, name, limit, critical, asked)
     local signal <const> = options.BY_NAME[name]
     if signal and not state.signal then state.signal = signal.new(self) end
     limit, critical = limit or nil, critical or nil
-    if state.limit ~= limit or state.critical ~= critical or state.asked ~= asked then -- else what was said stays said
+    if state.limit ~= limit or state.critical ~= critical or state.asked ~= asked then -- else its message still holds
         state.limit, state.critical, state.asked = limit, critical, asked
         state.out, state.told, state.again = nil, nil, nil
     end
     return state
 end
 
---- Those of ours in their order, and behind them the job's own.
+--- The built-in signals in their order, then the job's own.
 local function names_of(throttle, critical)
     local list <const>, rest <const> = { table.unpack(options.ORDER) }, {}
     for _, given in ipairs { throttle, critical } do
@@ -102,11 +102,11 @@ end
 ---@class dbrun.batch.HealthOptions
 ---@field throttle? table
 ---@field critical? table
----@field blind? boolean go on without what cannot be read
----@field replicas? table engines of standbys, asked themselves
+---@field blind? boolean go on without signals that cannot be read
+---@field replicas? table engines of standbys that are queried directly
 ---@field oid? integer of the table
 ---@field table? string as people write it
----@field pids fun(): integer[] server processes of our chunks under way
+---@field pids fun(): integer[] server processes of this process's running chunks
 ---@field say fun(text: string)
 ---@field now? fun(): number the monotonic clock
 
@@ -122,7 +122,7 @@ function M.new(o)
     return self
 end
 
----Other limits from now on. What is asked for now and cannot be read is a reason to wait.
+---Changes the limits. If a signal that is requested now cannot be read, the job waits.
 ---@param throttle? table
 ---@param critical? table
 ---Raises an error of kind `usage` for an unknown name and a wrong value.
@@ -141,7 +141,8 @@ local function remedy_of(self, why)
     return why.remedy
 end
 
----Refuses at the start what was asked for. Later it is why to wait, and where nobody asked, it is said once.
+---Handles a signal that cannot be read: refuses it at the start if the job asks for it; later it is a reason to wait; a
+---default one is reported once.
 ---@param why dbrun.batch.Unread
 ---@return string? wait
 local function cannot(self, state, why)
@@ -166,7 +167,7 @@ local function parts_of(self, state)
     return type(parts) == "function" and parts(self.server) or parts
 end
 
----The parts that are asked for now, each once; nil: the server need not be asked at all.
+---The parts to query now, each once; nil: no query is needed.
 local function parts_now(self, now, working)
     local list <const>, there <const>, any = {}, {}, false
     for _, state in ipairs(self.states) do
@@ -195,7 +196,7 @@ local function know(self, conn)
     self.server, self.conn, self.stale = server, conn, false
 end
 
---- The statement, and beside it what replicas are asked.
+--- Runs the statement, and concurrently the queries to replicas.
 local function answer_of(self, conn, parts, ours, now)
     local lag <const> = self.by_name.replication_lag
     local questions <const> = lag and not lag.out and lag.signal:questions(now) or {}
@@ -205,7 +206,7 @@ local function answer_of(self, conn, parts, ours, now)
     return task.all(questions)[1]
 end
 
----Why a signal of ours cannot be read from this answer.
+---Why a built-in signal cannot be read from this answer.
 ---@return dbrun.batch.Unread?
 local function refused(self, state, answer)
     for _, part in ipairs(parts_of(self, state)) do
@@ -279,9 +280,9 @@ local function look_for_critical(self, now, found)
     end
 end
 
----One look at everything: one statement, two behind a new connection.
+---Reads all signals: with one statement, or two on a new connection.
 ---@param conn table a leased connection, in no transaction
----Raises what concerns the connection, and an error of kind `cancelled`.
+---Raises errors of the connection, and an error of kind `cancelled`.
 function Health:sample(conn)
     if self.conn ~= conn or self.stale then know(self, conn) end
     local ours <const>, pids <const>, now <const> = self.pids(), {}, self.clock()
@@ -298,7 +299,7 @@ end
 
 ---The first look, before there is a chunk.
 ---@param conn table a leased connection, in no transaction
----Raises an error of kind `usage` for a signal that was asked for and cannot be read, and what concerns the connection.
+---Raises an error of kind `usage` for a requested signal that cannot be read, and errors of the connection.
 function Health:start(conn)
     self.starting, self.conn = true, nil
     local _ <close> = setmetatable({}, { __close = function() self.starting = false end })
@@ -312,7 +313,7 @@ end
 
 -- ---- what it means ----
 
----Why there is no new chunk now; nil: go on.
+---Why no new chunk may begin now; nil: go on.
 ---@return string? text "standby b is 12 s behind, limit 5"
 ---@return string? name of the signal
 function Health:verdict()
@@ -322,7 +323,7 @@ function Health:verdict()
     return nil
 end
 
----Is something above three quarters of its limit? Nothing grows then.
+---Whether a value is above three quarters of its limit, so that chunks must not grow.
 ---@return boolean
 function Health:near()
     for _, state in ipairs(self.states) do
@@ -331,7 +332,7 @@ function Health:near()
     return false
 end
 
----Why the job must be stopped: seen twice, five seconds apart.
+---Why the job must be paused: a critical value seen twice, five seconds apart.
 ---@return string? text
 ---@return string? name of the signal
 function Health:critical()
@@ -341,28 +342,28 @@ function Health:critical()
     return nil
 end
 
----Sessions that have waited too long for a chunk of ours, the longest first.
----@return { pid: integer, waited: number, text: string }[] pid: our server process, whose chunk is to end
+---Sessions that have waited too long for a chunk of this process, the longest first.
+---@return { pid: integer, waited: number, text: string }[] pid: the server process whose chunk must end
 function Health:blocking()
     local blocked <const> = self.by_name.blocked
     return blocked and self.working and blocked.signal.list or {}
 end
 
----Seconds until the next look is due: a second, less when a session that waits for us will have waited too long before.
+---Seconds until the next look: one second, or less if a blocked session will have waited too long before.
 ---@return number
 function Health:next_look()
     local blocked <const> = self.by_name.blocked
     return blocked and self.working and math.min(EVERY, blocked.signal:next_look(blocked.limit) or EVERY) or EVERY
 end
 
----The time of our own claim and commit.
+---Records the time of a chunk's claim and commit.
 ---@param seconds number
 function Health:took(seconds)
     local latency <const> = self.by_name.latency
     if latency then latency.signal:took(seconds) end
 end
 
----Should the worker that asks vacuum the table before its next chunk? Yes to one, once a minute at most.
+---Whether the calling worker should vacuum the table before its next chunk: true for one worker, at most once a minute.
 ---@return boolean
 function Health:wants_vacuum()
     local dead <const> = self.by_name.dead

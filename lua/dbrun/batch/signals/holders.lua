@@ -1,11 +1,11 @@
---- What keeps the database from cleaning dead rows: the oldest transaction of a session with a snapshot or a number,
---- the oldest prepared transaction, and the snapshots of standbys, which come with a WAL sender or are kept by a slot.
+--- What prevents the removal of dead rows: the oldest session with a snapshot or a transaction id, the oldest prepared
+--- transaction, and snapshots of standbys, through a WAL sender or a slot.
 local ask <const> = require "dbrun.batch.signals.ask"
 local words <const> = require "dbrun.batch.signals.words"
 
 local M = {}
 
---- A vacuum's own snapshot holds back nobody.
+--- The snapshot of a vacuum does not count.
 ---@type dbrun.batch.Part
 M.PART = {
     name = "holders",
@@ -54,7 +54,7 @@ local TEXTS <const> = {
     slot = function(row) return ("the snapshot that slot %s keeps"):format(words.name(row.name)) end,
 }
 
----The oldest of them. Of a snapshot without a time, that of a standby, it counts how long we have seen it.
+---The oldest of them. A standby's snapshot has no time; its age counts from when it was first seen.
 ---@param rows table[] the column `holders`
 ---@param now number monotonic
 ---@return number seconds

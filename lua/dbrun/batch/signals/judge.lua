@@ -1,18 +1,18 @@
---- What a value means, for each signal alike: above the limit the job waits, below three quarters of it the job goes
---- on. Critical is what was above its own limit twice, five seconds apart and not once below it between.
+--- Judges a value, in the same way for each signal: above the limit the job waits, below three quarters of it the job
+--- goes on. A value is critical when it stays above its critical limit for five seconds.
 
 local M = {}
 
-local BACK <const> = 0.75 -- of the limit: there it goes on; and from there on it is near
-local APART <const> = 5 -- seconds between the two looks that make it critical
+local BACK <const> = 0.75 -- of the limit: below it the job goes on, above it the value is near
+local APART <const> = 5 -- seconds that a value must stay above its critical limit
 
----What a signal has seen at one look.
+---A signal's reading at one look.
 ---@class dbrun.batch.Reading
 ---@field value? number compared with the limits; nil: nothing to compare
 ---@field text? string the value in words: "standby b is 12 s behind"
----@field wait? string why to wait, whatever the value is
----@field critical? string why this is critical, whatever the value is
----@field near? boolean close to a limit that is not one of waiting
+---@field wait? string why to wait, independent of the value
+---@field critical? string why this is critical, independent of the value
+---@field near? boolean close to a limit other than the one for waiting
 ---@field unread? dbrun.batch.Unread why it, or a part of it, cannot be read
 
 ---@class dbrun.batch.Judge
@@ -37,7 +37,7 @@ local function waits(was, found, limit)
     return value > limit
 end
 
----Why it waits; between both limits also when it goes on.
+---The reason to wait; kept between the two limits.
 local function told(found, limit, show)
     if found.wait then return found.wait end
     local text <const> = ("%s, limit %s"):format(found.text, show(limit))
@@ -53,7 +53,7 @@ function Judge:look(found, limit, show)
     self.near = self.waiting or found.near or (found.value and limit and found.value > BACK * limit) or false
 end
 
----Behind the looks of all signals: only then is it known whether the job waits.
+---Called after all signals were read, because it depends on whether the job waits.
 ---@param found dbrun.batch.Reading
 ---@param limit? number
 ---@param show? fun(limit: number): string

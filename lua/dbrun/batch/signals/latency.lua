@@ -1,13 +1,13 @@
---- Our own claim and commit against their usual time. Needs no right, and sees what no other signal does: a disk, a
---- network or a synchronous standby that became slow.
+--- Compares the job's own claim and commit with their usual time. It needs no right, and detects what no other signal
+--- does: a disk, a network or a synchronous standby that became slow.
 local Latency = { name = "latency", kind = "times", default = 10, critical = true, parts = {} }
 Latency.__index = Latency
 
 local IN_ROW <const> = 3
-local ENOUGH <const> = 10 -- times before there is a usual one
+local ENOUGH <const> = 10 -- measurements before there is a usual time
 local FLOOR <const> = 0.005 -- seconds: a usual time below it counts as this one
-local WEIGHT <const> = 1 / 32 -- of the newest in the average, once there are many
-local CAP <const> = 2 -- so many times the usual one is the most that counts in the average
+local WEIGHT <const> = 1 / 32 -- weight of the newest time in the average, once there are many
+local CAP <const> = 2 -- longer times count in the average as this multiple of the usual one
 local PAUSE <const>, LONGEST_PAUSE <const> = 5, 60 -- seconds until the next try
 
 function Latency.new()
@@ -23,8 +23,8 @@ function Latency:took(seconds)
     if #self.last > IN_ROW then table.remove(self.last, 1) end
 end
 
---- While the job waits nothing is measured. So a wait ends by itself: the next chunk is the try, and when it is slow
---- again, the wait is twice as long.
+--- While the job waits nothing is measured, so a wait ends by itself: the next chunk is a trial, and if it is slow
+--- again, the next wait is twice as long.
 local function try_again(self, now, waiting)
     self.since = waiting and (self.since or now) or nil
     if waiting and now - self.since >= self.pause then

@@ -1,5 +1,5 @@
---- The limits of signals: what may be written for one, as a value of a job's file or as the text of `dbrun batch set`,
---- and how it is shown.
+--- The limits of signals: their allowed values in a job's file and in the text of `dbrun batch set`, and how they are
+--- shown.
 local cli_types <const> = require "dbrun.cli.types"
 local words <const> = require "dbrun.batch.signals.words"
 
@@ -9,7 +9,7 @@ local types <const> = cli_types.types
 
 ---@class dbrun.batch.LimitKind
 ---@field words string what a limit must be
----@field read fun(value: any): any the limit; nil: it is none
+---@field read fun(value: any): any the limit; nil: not valid
 ---@field show fun(limit: any): string
 
 local function at_least_zero(v)

@@ -1,5 +1,5 @@
---- The age of the oldest snapshot or prepared transaction in the database that is not ours: as long as it lasts, what
---- chunks leave dead cannot be cleaned.
+--- The age of the oldest snapshot or prepared transaction in the database that is not the job's: while it lasts, dead
+--- rows of chunks cannot be removed.
 local holders <const> = require "dbrun.batch.signals.holders"
 local words <const> = require "dbrun.batch.signals.words"
 

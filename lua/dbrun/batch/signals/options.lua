@@ -1,4 +1,4 @@
---- What `throttle` and `critical` may say: signals by their names, a limit each; functions by any other name.
+--- The allowed content of `throttle` and `critical`: a limit for each signal by its name; functions by any other name.
 local args <const> = require "dbrun.args"
 local errors <const> = require "dbrun.error"
 local limits <const> = require "dbrun.batch.signals.limits"
@@ -15,14 +15,14 @@ local SIGNALS <const> = {
     (require "dbrun.batch.signals.oldest_transaction"),
 }
 
---- Of `throttle`, but no signal: may `dead` vacuum?
+--- A key of `throttle` that is not a signal: whether `dead` may vacuum.
 local VACUUM <const> = "vacuum"
 
 ---@type table<string, dbrun.batch.Signal>
 M.BY_NAME = {}
 ---@type string[] in the order in which they are told
 M.ORDER = {}
----@type table<string, number> the limits of those that are on by default
+---@type table<string, number> the limits of the signals that are on by default
 M.DEFAULTS = {}
 
 local names <const> = { throttle = { VACUUM }, critical = {} }
@@ -51,7 +51,7 @@ local function raise_unknown(fn, which, name)
         or ("a signal of your own is a function; the others: %s"):format(table.concat(names[which], ", ")))
 end
 
---- The limit of one of our signals: a value of its kind, or false.
+--- The limit of a built-in signal: a value of its kind, or false.
 local function limit_of(fn, which, name, value)
     local signal <const> = M.BY_NAME[name]
     local known <const> = which == "critical" and signal and signal.critical or which == "throttle" and signal
@@ -67,7 +67,7 @@ local function limit_of(fn, which, name, value)
     return limit
 end
 
----The limits that a table says, checked: values of their kinds, false, functions.
+---The checked limits of a table: values of their kinds, false, functions.
 ---@param fn string the function as scripts call it, for errors
 ---@param which "throttle"|"critical"
 ---@param given? table

@@ -16,7 +16,7 @@ local PATIENCE <const> = 2 -- seconds for an answer
 ---@param fn fun(ctx: dbrun.batch.SignalContext): string?
 ---@param ctx dbrun.batch.SignalContext
 ---@return string? text why to wait
----Raises an error of kind `cancelled`. Any other one of the function is why to wait.
+---Raises an error of kind `cancelled`. Any other error of the function is a reason to wait.
 function M.call(fn, ctx)
     local ok <const>, found <const> = pcall(task.timeout, PATIENCE, exit_guard.call,
         ("the signal '%s'"):format(ctx.name), fn, ctx)

@@ -1,4 +1,4 @@
---- Standbys that only they themselves can see (`replicas =`): each is asked for what it has replayed.
+--- Standbys that the primary does not show (`replicas =`): each is asked what it has replayed.
 local errors <const> = require "dbrun.error"
 local catalog <const> = require "dbrun.db.catalog"
 local task <const> = require "dbrun.task"
@@ -6,8 +6,8 @@ local words <const> = require "dbrun.batch.signals.words"
 
 local M = {}
 
-local GONE <const> = 60 -- seconds for which one that does not answer still counts
-local AGAIN <const> = 30 -- seconds after which one that was left out is asked again
+local GONE <const> = 60 -- seconds for which an unreachable standby still counts
+local AGAIN <const> = 30 -- seconds after which an ignored standby is asked again
 local PATIENCE <const> = 0.5 -- seconds for an answer
 
 local REPLAYED <const> = catalog.sql [[
@@ -18,7 +18,7 @@ select case when {pg_is_in_recovery}()
 ---@field name string
 ---@field engine table
 ---@field replayed? integer
----@field problem? string why it gave no answer
+---@field problem? string why it did not answer
 ---@field silent? number since when
 ---@field out? boolean it is left out
 ---@field asked? number
@@ -54,7 +54,7 @@ local function ask(replica)
     end
 end
 
----What asks each of them, to be run side by side.
+---The functions that ask each of them, to be run concurrently.
 ---@param now number monotonic
 ---@return function[]
 function Replicas:questions(now)
@@ -68,7 +68,7 @@ function Replicas:questions(now)
     return list
 end
 
----One that cannot be read, behind the first look.
+---A standby that cannot be read, after the first look.
 ---@return string? text
 function Replicas:problem()
     for _, replica in ipairs(self.list) do

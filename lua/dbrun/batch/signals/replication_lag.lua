@@ -1,4 +1,4 @@
---- How far the standbys are behind: by our own list of WAL positions (wal.lua) against what each has replayed.
+--- How far the standbys are behind: the recorded WAL positions (wal.lua) compared with what each has replayed.
 local ask <const> = require "dbrun.batch.signals.ask"
 local replicas <const> = require "dbrun.batch.signals.replicas"
 local standbys <const> = require "dbrun.batch.signals.standbys"
@@ -6,8 +6,8 @@ local standbys <const> = require "dbrun.batch.signals.standbys"
 local Lag = { name = "replication_lag", kind = "seconds", default = 5, critical = true }
 Lag.__index = Lag
 
---- A base backup and what receives WAL without replaying it (pg_receivewal) are no standbys. A state of NULL is what a
---- role sees that may not look.
+--- A base backup, and a receiver that does not replay WAL (pg_receivewal), are not standbys. A role without the right
+--- sees the state as NULL.
 Lag.parts = { {
     name = "senders",
     sql = ask.rows [[
@@ -27,7 +27,7 @@ function Lag:questions(now) return self.replicas:questions(now) end
 
 function Lag:restart() self.standbys:restart() end
 
---- Those that the role may see, and the number of the others.
+--- The standbys that the role may see, and the number of the others.
 local function seen(senders)
     local rows <const>, hidden = {}, 0
     for _, row in ipairs(senders) do

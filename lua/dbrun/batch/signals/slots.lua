@@ -1,5 +1,5 @@
---- WAL that replication slots keep: of those that keep more than at the start. A slot whose WAL is about to be removed,
---- or is, is critical: its standby must be made anew.
+--- WAL that replication slots hold, for slots that hold more than at the start. A slot whose WAL is removed, or about
+--- to be, is critical: its standby would have to be rebuilt.
 local ask <const> = require "dbrun.batch.signals.ask"
 local words <const> = require "dbrun.batch.signals.words"
 

@@ -1,12 +1,12 @@
---- The standbys that are connected, and those that were at the start and are gone.
+--- The connected standbys, and those that were connected at the start and are gone.
 local words <const> = require "dbrun.batch.signals.words"
 
 local M = {}
 
-local GONE <const> = 60 -- seconds for which one that is gone still counts
+local GONE <const> = 60 -- seconds for which a standby that is gone still counts
 
 ---@class dbrun.batch.Standby
----@field key string what it is known by when it comes back: its name and address
+---@field key string identifies it when it comes back: its name and address
 ---@field pid integer of its WAL sender
 ---@field name string
 ---@field replayed? integer
@@ -28,14 +28,14 @@ local function key_of(row)
     return ("%s\0%s"):format(row.name or "", row.address or "")
 end
 
---- "b"; where nobody gave it a name, its address.
+--- "b"; its address if it has no name.
 local function name_of(row)
     local name <const>, address <const> = row.name or "", row.address
     if name ~= "" and name ~= "walreceiver" then return words.name(name) end
     return address and ("at " .. words.name(address)) or ("of WAL sender %d"):format(row.pid)
 end
 
---- Which row goes on with which standby: that of the same sender, else one that came with its name and address.
+--- Matches rows to known standbys: by the same WAL sender, else by name and address.
 local function match(list, rows)
     local row_of <const>, taken <const> = {}, {}
     for _, same_sender in ipairs { true, false } do

@@ -1,16 +1,16 @@
---- Where the server's WAL was, and when, by its own clock: one entry a second. How far a standby is behind is read
---- from this list, for the server's own figure (replay_lag) is NULL when a standby is idle and stays as it was when a
---- standby falls silent.
+--- The positions of the server's WAL, by its own clock: one entry per second. The lag of a standby is read from this
+--- list, because the server's own figure (replay_lag) is NULL for an idle standby and stays unchanged when a standby
+--- falls silent.
 
 local M = {}
 
-local APART <const> = 0.5 -- seconds: what is closer to the last entry than this is no entry
-local MOST <const> = 1200 -- entries; of the older half every other one goes then
+local APART <const> = 0.5 -- seconds: the least distance of two entries
+local MOST <const> = 1200 -- entries; beyond that, every other one of the older half is dropped
 
 ---@class dbrun.batch.Wal
 ---@field places integer[] bytes of WAL, growing
 ---@field clocks number[] seconds of the server's clock, growing
----@field place? integer where it is now
+---@field place? integer the present position
 ---@field clock? number
 local Wal = {}
 local meta <const> = { __index = Wal, __name = "dbrun.batch.Wal" }
@@ -36,7 +36,7 @@ end
 ---@param place integer
 ---@param clock number
 function Wal:add(place, clock)
-    -- A clock that was set back, or another server: what was noted does not fit any more.
+    -- The clock was set back, or it is another server: the recorded entries are no longer valid.
     if self.place and (place < self.place or clock < self.clock) then self:clear() end
     local n <const> = #self.clocks
     if n == 0 or clock - self.clocks[n] >= APART then
@@ -56,8 +56,8 @@ local function last_at(places, place)
     return low
 end
 
----For how long what comes behind this position has been written. Nothing that came behind the last look but one counts:
----the standby may be getting it now.
+---How long ago the WAL after this position was written. WAL that was written after the last look but one does not
+---count, because the standby may be receiving it now.
 ---@param place integer that a standby has replayed
 ---@return number seconds
 ---@return boolean at_least it is older than the list
@@ -72,7 +72,7 @@ function Wal:behind(place)
     return self.clock - (clocks[i] + share * (clocks[i + 1] - clocks[i])), false
 end
 
----Bytes a second in the last seconds; nil as long as nothing can be said.
+---Bytes per second in the last seconds; nil while it is unknown.
 ---@param seconds number
 ---@return number?
 function Wal:rate(seconds)

@@ -1,5 +1,5 @@
---- WAL that waits to be archived: bytes of the segments with a .ready file. Where archiving is off there is nothing to
---- see, and no right is needed.
+--- WAL that waits to be archived: bytes of the segments with a .ready file. If archiving is off, nothing is read, and
+--- no right is needed.
 local words <const> = require "dbrun.batch.signals.words"
 
 local Archive = { name = "wal_archive", kind = "bytes", critical = true }

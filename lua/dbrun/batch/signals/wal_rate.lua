@@ -1,4 +1,4 @@
---- Bytes of WAL that the server writes in a second, whoever writes them: the average of five seconds.
+--- Bytes of WAL that the server writes per second, by all sessions: the average of five seconds.
 local words <const> = require "dbrun.batch.signals.words"
 
 local Rate = { name = "wal_rate", kind = "bytes", critical = true, parts = {}, needs_wal = true }

@@ -1,4 +1,4 @@
---- What signals say to people: spans of time, sizes, sessions. Short, and on one line.
+--- Texts of signals for people: spans of time, sizes, sessions. Short, and on one line.
 local shown <const> = require "dbrun.dry.shown"
 local sizes <const> = require "dbrun.prompt.describe.sizes"
 
@@ -11,7 +11,7 @@ local LONGEST <const>, LONGEST_TEXT <const> = 60, 200 -- bytes of a name and of 
 ---@return string
 function M.name(text) return shown.cut(text, LONGEST) end
 
----A text from outside (a message, what a job's own signal says), as name().
+---A text from outside (a message, or the text of a job's own signal), treated like name().
 ---@param text string
 ---@return string
 function M.text(text) return shown.cut(text, LONGEST_TEXT) end
@@ -33,7 +33,7 @@ end
 ---@return string
 function M.bytes(n) return sizes.pretty(math.floor(n)) end
 
----A session: "pid 812 (crm)"; by its role where it has not said what it is.
+---A session: "pid 812 (crm)"; with its role if it has no application_name.
 ---@param pid integer
 ---@param application? string
 ---@param role? string

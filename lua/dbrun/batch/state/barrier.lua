@@ -1,6 +1,6 @@
---- Transactions that are open now, to be waited for later: what they write comes behind the last key that was read.
---- They are known by their virtual ids, as CREATE INDEX CONCURRENTLY knows them: a transaction that has written nothing
---- yet has no number. Those that are prepared for two-phase commit are known by their names.
+--- Transactions that are open now, to wait for later, because their rows can appear after the table was read. They are
+--- identified by virtual ids, as in CREATE INDEX CONCURRENTLY, because a transaction that has written nothing has no
+--- transaction id. Prepared transactions are identified by their names.
 local catalog = require "dbrun.db.catalog"
 local settings = require "dbrun.batch.state.settings"
 
@@ -40,7 +40,7 @@ function M.read(conn, name)
     return conn:value(READ, settings.application_name(name))
 end
 
----One that is still open.
+---A transaction that is still open.
 ---@param conn table
 ---@param barrier? table
 ---@return string? who nil when all have ended

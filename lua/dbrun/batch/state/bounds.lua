@@ -1,5 +1,5 @@
---- Bounds of chunks, asked where the walked table is: in the database of the state, or in another one. Keys are written
---- as text under settings of ours, which the next statement of the transaction does not see.
+--- Bounds of chunks, read where the walked table is: in the database of the state, or in another one. Keys are written
+--- as text under fixed settings, which the next statement of the transaction does not see.
 local catalog = require "dbrun.db.catalog"
 local define = require "dbrun.batch.define"
 
@@ -8,7 +8,8 @@ local M = {}
 ---@class dbrun.batch.Bounds
 ---@field walk dbrun.batch.Walk
 ---@field apart boolean the table is not in the database of the state
----@field alone boolean the step is a statement of its own: the table is apart, or what reads it cannot write the state
+---@field alone boolean the step is a separate statement: the table is in another database, or a query on it cannot
+---write the state
 local Bounds = {}
 Bounds.__index = Bounds
 
@@ -23,7 +24,7 @@ function M.new(walk, values, source)
     return self
 end
 
----SQL that puts settings in force until the end of the transaction, and what they were before.
+---SQL that applies settings until the end of the transaction, and returns the values before.
 local function settings(pins)
     local list <const> = {}
     for i, pin in ipairs(pins) do
@@ -40,7 +41,7 @@ function Bounds:pin()
     return self.pin_sql
 end
 
----Columns with the present values of the settings that Bounds:pin changes; "" when it changes none.
+---Columns with the current values of the settings that Bounds:pin changes; "" when it changes none.
 ---@return string
 function Bounds:present()
     if not self:pin() then return "" end
@@ -67,7 +68,7 @@ function Bounds:unpin(row)
     return self.unpin_sql, values
 end
 
----All values of a statement: those of the job, and these.
+---All values of a statement: the job's and these.
 ---@param values table
 ---@return table
 function Bounds:with(values)
@@ -83,10 +84,10 @@ function Bounds:with(values)
     return all
 end
 
---- Up to so many keys take less time than it takes to plan a step that does not keep them.
+--- Up to this number of keys, keeping them is faster than planning a step that does not.
 local FEW <const> = 500
 
----Which of the steps this is.
+---Selects the kind of step.
 ---@param open boolean without a lower bound
 ---@param by_where boolean
 ---@param size integer rows, or keys, that it counts
@@ -125,14 +126,14 @@ local function ask(self, tx, sql, values, how)
     end)
 end
 
----The next bound, as a statement of its own.
+---The next bound, by a separate statement.
 ---@param tx table
 ---@param after? string[]
 ---@param upto string[]
 ---@param size integer
 ---@param look integer
 ---@param by_where boolean
----@return {bound: string[], fits: integer, looked: integer, final: boolean}? nil when nothing lies there
+---@return {bound: string[], fits: integer, looked: integer, final: boolean}? nil when there are no keys
 function Bounds:step(tx, after, upto, size, look, by_where)
     if self.walk.sql == false then return self.walk:next_bound(after, size, upto) end
     return ask(self, tx, self:step_sql(after == nil, by_where, size),
@@ -150,7 +151,7 @@ function Bounds:cut(tx, after, upto, keys)
     return ask(self, tx, self.walk:cut(after == nil), { after = after, upto = upto, keys = keys })
 end
 
----Does a key still lie within a range, and is not its end?
+---Whether a key is still within a range and not its end.
 ---@param tx table
 ---@param middle string[]
 ---@param after string[]

@@ -1,5 +1,5 @@
---- The two statements of a chunk: the claim, which locks the range's row and reads where it stands, and the mark, which
---- finds the next chunk's bound and moves the position. Each is one round trip with BEGIN or COMMIT.
+--- The two statements of a chunk: the claim, which locks the range's row and reads its position, and the mark, which
+--- finds the next chunk's bound and moves the position. Each is one round trip, including BEGIN or COMMIT.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local parts = require "dbrun.batch.state.sql"
@@ -9,11 +9,11 @@ local transaction = require "dbrun.db.transaction"
 
 local M = {}
 
----Chunks after which a range's row is closed and the rest gets a new row: a row's versions stay few however old the
----oldest snapshot is.
+---Chunks after which a range's row is closed and the rest gets a new row, so that a row has few versions even if a
+---snapshot is old.
 M.CHUNKS = 100
 
----Said, because a role may have default_transaction_read_only.
+---Stated, because a role may have default_transaction_read_only.
 local WRITES <const> = { isolation = "read committed", read_only = false }
 
 local CLAIM <const> = [[
@@ -30,7 +30,7 @@ local CLAIMED <const> = [[
 ---@field started string
 ---@field backend integer process of the server
 
---- Settings of a chunk that Citus takes along to the nodes of the rows, when they are said by SET LOCAL.
+--- Settings of a chunk that Citus passes on to the nodes when they are set by SET LOCAL.
 local TAKEN_ALONG <const> = { lock_timeout = true, idle_in_transaction_session_timeout = true }
 
 ---@return string[] list none: the table is not one of Citus
@@ -45,8 +45,8 @@ local function for_nodes(store, settings)
     return list
 end
 
----The text of a claim. The settings are written out: that tells that most of them change no statement's meaning, so
----what the connection has prepared stays.
+---The SQL of a claim. The names of the settings are literals, so dbrun sees that most of them do not change the meaning
+---of statements, and keeps the prepared statements.
 local function claim_sql(store, settings)
     store.claims = store.claims or setmetatable({}, { __mode = "k" })
     local sql = store.claims[settings]
@@ -83,7 +83,8 @@ function M.claim(conn, store, id, settings, begun)
     return results[2][1]
 end
 
----What the mark finds behind a position: `nothing` ends the range, no row that fits passes the stretch without a chunk.
+---What the mark finds after a position: `nothing` ends the range; without a matching row the stretch is passed without
+---a chunk.
 local FOUND <const> = [[
 (select coalesce(step.final and step.fits {=} 0, true) as nothing, step.bound, coalesce(step.fits, 0) as fits,
         coalesce(step.looked, 0) as looked, %s as keys from (select true) as always left join step on true) found]]
@@ -92,7 +93,7 @@ local GIVEN <const> = [[
 (select :_nothing::boolean as nothing, :_bound::text[] as bound, :_fits::bigint as fits,
         :_step_looked::bigint as looked, null::text as keys) found]]
 
---- Materialized: else each mention of a column of it would be planned as all that it is made of.
+--- Materialized: otherwise each use of one of its columns would be planned as its whole expression.
 local MOVED <const> = [[
 moved as materialized (
     select case when nothing then :upto::text[] when fits {=} 0 then bound else :after::text[] end as position,
@@ -121,7 +122,7 @@ update %s r set position = m.position, next = %s, last = %s, state = case when %
   from moved m where r.id {=} :_id
 returning r.state, r.position, r.next, r.last, m.fits, m.looked, m.nothing, m.keys]]
 
----The text of a mark. It is parsed and planned for each chunk, so it has no more than that one needs.
+---The SQL of a mark. It is parsed and planned for each chunk, so it has only the parts that this chunk needs.
 local function sql_of(store, mark, open, close)
     store.marks = store.marks or {}
     local has_waited <const>, has_note <const> = next(mark.waited or {}) ~= nil, mark.note ~= nil
@@ -131,7 +132,7 @@ local function sql_of(store, mark, open, close)
         local ranges <const> = store.place.ranges
         local waited <const> = has_waited and parts.by_name("r.waited", ":_waited::jsonb", "sum") or "null"
         local note <const> = has_note and parts.by_name("r.note", ":_note::jsonb", "max") or "null"
-        -- What the walk wrote is the user's SQL, too: its names are not to be taken for ours.
+        -- The walk's SQL contains the user's: its names must not be taken for dbrun's.
         local step <const> = store.bounds.alone and ""
             or "step as materialized (" .. store.bounds:step_sql(open, mark.by_where, mark.step_size) .. "),\n"
         store.marks[key] = "with " .. step
@@ -147,12 +148,12 @@ end
 ---@field claim dbrun.batch.Claim
 ---@field done boolean a chunk was done: the position moves to its end
 ---@field rows integer
----@field looked integer keys that the step before it has passed to find the chunk
+---@field looked integer keys that the previous step has read to find the chunk
 ---@field seconds number the chunk took so far
 ---@field size integer rows of the next chunk
 ---@field step_size integer rows, or keys, that the step counts
 ---@field look integer keys that the step reads at most
----@field by_where boolean the step counts rows that fit, not keys
+---@field by_where boolean the step counts matching rows, not keys
 ---@field waited? table<string, number> seconds by reason since the last mark
 ---@field note? table<string, number>
 ---@field chain boolean the next chunk's transaction is begun at once
@@ -164,7 +165,7 @@ end
 ---@field fits integer
 ---@field looked integer
 ---@field nothing boolean
----@field keys? string those that fit, where they are few
+---@field keys? string the matching keys, if they are few
 
 ---Moves the position, finds the next bound and commits. One round trip; two for a
 ---table that is in another database, or spread over nodes by Citus.

@@ -1,11 +1,11 @@
---- What a process reads and writes of its job beside the chunks, once a second, on its control connection.
+--- What a process reads and writes about its job outside the chunks, once a second, on its control connection.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local parts = require "dbrun.batch.state.sql"
 
 local M = {}
 
----Said, because a role may have default_transaction_read_only.
+---Stated, because a role may have default_transaction_read_only.
 local WRITES <const> = { isolation = "read committed", read_only = false }
 
 local READ <const> = [[
@@ -32,7 +32,7 @@ with free as materialized (select id from %s where job {=} $1 and owner {=} any 
                               for no key update skip locked)
 update %s r set waiting = $2 from free where r.id {=} free.id]]
 
----Writes what the workers of this process wait for into their ranges, for `status`. It never waits for a chunk.
+---Writes the wait reasons of this process's workers into their ranges, for `status`. It never waits for a chunk.
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@param why? string nil: they go on
@@ -47,7 +47,7 @@ end
 
 local KEEPS <const> = "update %s set keeps = $2 where name {=} $1 and keeps is null"
 
----Notes whether `where` still holds for rows after `run`: then a second pass would do them again.
+---Records whether `where` still holds for rows after `run`, in which case a second pass would do them again.
 ---@param conn table in the transaction of the chunk
 ---@param store dbrun.batch.Store
 ---@param keeps boolean
@@ -57,7 +57,7 @@ end
 
 local FOUND <const> = "update %s set found = $2 where name {=} $1"
 
----Notes how many rows the last look found.
+---Records how many rows the last check found.
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@param found integer

@@ -1,4 +1,4 @@
---- Counts rows that fit, in steps, so that no transaction and no snapshot lasts.
+--- Counts matching rows in steps, so that no transaction or snapshot lasts long.
 local task = require "dbrun.task"
 
 local M = {}
@@ -9,10 +9,10 @@ local READ_ONLY <const> = { isolation = "read committed", read_only = true }
 ---@field look integer keys that a step reads
 ---@field duty number share of the time that it works
 ---@field most? integer ends when it has found so many
----@field between? fun() called between two steps; may wait
----@field ends? fun(): boolean asked between two steps: is it to end before?
+---@field between? fun() called between two steps; can wait
+---@field ends? fun(): boolean called between two steps: whether to end early
 
----Rows of a stretch that fit `where`; without one, all.
+---Rows of a stretch that match `where`; without one, all.
 ---@param conn table
 ---@param bounds dbrun.batch.Bounds
 ---@param stretch {first?: string[], last: string[]}

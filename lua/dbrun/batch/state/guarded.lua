@@ -1,5 +1,5 @@
---- The work of a job within the transaction of a chunk: it may not end the transaction, leave a statement in flight or
---- hide that one failed, and it has a time limit of its own, because a function may send several statements.
+--- Runs the work of a job in the transaction of a chunk: it must not end the transaction, leave a statement in flight
+--- or hide that one failed, and it has its own time limit, because a function can send several statements.
 local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -7,7 +7,7 @@ local task = require "dbrun.task"
 
 local M = {}
 
----Beyond `timeout`, so that a single statement ends by the server's own limit, which says so.
+---Longer than `timeout`, so that a single statement is ended by the server's own limit, with its own message.
 local GRACE <const> = 0.25
 
 local ROWS <const> = args.whole(0)
@@ -43,7 +43,7 @@ end
 ---@param chunk table
 ---@return integer rows
 ---@return table? note
----Raises what the work and the server raise; the guard is on then.
+---Raises errors of the work and of the server; the guard is then still on.
 function M.run(conn, timeout, work, chunk)
     conn:guard(true)
     local rows <const>, note <const> = task.timeout(timeout + GRACE, work, conn, chunk)

@@ -1,5 +1,5 @@
---- Who is in the way of a chunk whose wait for a lock was given up: the oldest transaction, not one of ours, that holds
---- a lock for writing on the walked table. Which row it holds is not known.
+--- The probable holder after a chunk has given up waiting for a lock: the oldest transaction, other than the job's,
+--- that holds a write lock on the walked table. Which row it has locked is unknown.
 local catalog = require "dbrun.db.catalog"
 
 local M = {}

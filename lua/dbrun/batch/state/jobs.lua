@@ -1,4 +1,4 @@
---- The rows of jobs, as people see and steer them: found by name, paused, set, cancelled, forgotten.
+--- The rows of jobs, as people see and control them: found by name, paused, set, cancelled, forgotten.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -27,7 +27,7 @@ local M = {}
 ---@field file_values table<string, any>
 ---@field estimate? integer rows by statistics, or counted, at the start
 ---@field found? integer rows that the last look found
----@field keeps? boolean `where` still holds for rows that are done
+---@field keeps? boolean `where` still holds for finished rows
 ---@field events table[]
 
 local COLUMNS <const> = "name, kind, source, definition, hash, identity, state, reason, pass, started, pass_started, "
@@ -53,7 +53,7 @@ function M.list(conn)
     return conn:query(("select %s from %s order by started, name"):format(COLUMNS, place.jobs))
 end
 
----Raises an error of kind `usage` for a name that no job has, with names that are near.
+---Raises an error of kind `usage` for a name that no job has, with similar names.
 ---@param conn table
 ---@param name string
 function M.unknown(conn, name)
@@ -112,7 +112,7 @@ function M.event(conn, name, what, text, place)
     update(conn, place or schema.place(conn), name, what, text, "events = EVENTS")
 end
 
----Steers jobs; an unknown name raises, and so does a job whose state does not allow it.
+---Changes the state of jobs; raises for an unknown name, and for a job whose state does not allow it.
 local function steer(conn, name, what, text, assignments, states, done, values)
     local place <const> = schema.place(conn)
     if not place.exists then
@@ -130,7 +130,7 @@ local function steer(conn, name, what, text, assignments, states, done, values)
     return names
 end
 
----Pauses a job, or all that run. Workers finish the chunk under way and wait.
+---Pauses a job, or all running ones. Workers finish the current chunk and wait.
 ---@param conn table
 ---@param name? string nil: all
 ---@param reason? string
@@ -155,7 +155,7 @@ function M.resume(conn, name)
         name and { "paused", "stopped" } or { "paused" }, "resumed")
 end
 
----Ends a job for good; its workers end after the chunk under way.
+---Ends a job for good; its workers end after the current chunk.
 ---@param conn table
 ---@param name string
 ---@return string[] names
@@ -165,7 +165,7 @@ function M.cancel(conn, name)
         { "running", "paused", "stopped" }, "cancelled")
 end
 
----Sets a value that workers read with their next claim, or takes it back (text = nil).
+---Sets a value that workers read with their next claim, or unsets it (text = nil).
 ---@param conn table
 ---@param name string
 ---@param key string
@@ -189,7 +189,7 @@ function M.retry(conn, name)
     if not row then M.unknown(conn, name) end
     local n
     conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
-        -- The pass of this moment: a range of an earlier one would be given to nobody.
+        -- The present pass, because a range of an earlier pass would never be taken.
         local pass <const> = tx:value(catalog.sql(
             ("select pass from %s where name {=} $1 for no key update"):format(place.jobs)), name)
         n = tx:query(catalog.sql(([[
@@ -206,7 +206,7 @@ function M.retry(conn, name)
     return n
 end
 
----Forgets a job: its rows of both tables go. The work it did stays.
+---Forgets a job: removes its rows from both tables. The finished work stays.
 ---@param conn table
 ---@param name string
 function M.forget(conn, name)
@@ -218,8 +218,9 @@ function M.forget(conn, name)
             "dbrun batch cancel " .. name .. " ends it")
     end
     conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
-        -- The job first: nothing is given out any more. What a chunk or a split that is waited for leaves as a new row
-        -- is seen by the next DELETE; a range that stayed would be worked on beside those of the next job of that name.
+        -- Deletes the job first, so that no range is given out any more. The next DELETE also sees new rows from a
+        -- chunk or a split that it had to wait for; a range that stayed would be processed by the next job of that
+        -- name.
         local gone <const> = tx:query(catalog.sql(
             ("delete from %s where name {=} $1 and state {<>} 'running'"):format(place.jobs)), name).affected
         if gone == 0 then
@@ -255,7 +256,7 @@ select coalesce({sum}(chunks), 0)::bigint as chunks, coalesce({sum}(rows), 0)::b
              from %s x, {jsonb_each_text}(x.waited) w where x.job {=} $1 group by w.key) s) as waited
   from %s where job {=} $1]]
 
----What all ranges of a job add up to: chunks, rows, looked (keys, in the present pass), retried, worked, waited
+---The totals of all ranges of a job: chunks, rows, looked (keys, in the present pass), retried, worked, waited
 ---(seconds by reason), and the numbers of failed and open ranges.
 ---@param conn table
 ---@param name string
@@ -273,7 +274,7 @@ select {count}(*) from %s where job {=} $1 and state {=} 'open' and id {<>} all 
     select {array_agg}(id) from (select id from %s where job {=} $1 and state {=} 'open' for no key update skip locked)
         free), '{}'))]]
 
----The number of chunks under way at this moment, on all machines: rows of ranges that a worker holds locked.
+---The number of chunks that run now, on all machines: rows of ranges that a worker has locked.
 ---@param conn table
 ---@param name string
 ---@return integer

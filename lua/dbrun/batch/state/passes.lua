@@ -1,6 +1,6 @@
---- The end of a pass: what comes next when a job has no open range. With `where` the table is walked again, after every
---- transaction that was open at the start of the pass has ended: what came behind the frontier is found then. A job
---- that follows a growing key goes on from the old end.
+--- The end of a pass: what comes next when a job has no open range. With `where` the table is walked again, after all
+--- transactions that were open at the start of the pass have ended, to find rows that appeared before the position. A
+--- job that follows a growing key goes on from the old end.
 local bound = require "dbrun.batch.walk.bound"
 local barriers = require "dbrun.batch.state.barrier"
 local catalog = require "dbrun.db.catalog"
@@ -29,7 +29,7 @@ local function failed(tx, store)
         .. store.bounds:order "last", store.name)
 end
 
----A stretch of the table, cut where the walk says so.
+---Adds ranges for a stretch of the table, cut where the walk says so.
 ---@param tx table
 ---@param bounds dbrun.batch.Bounds
 ---@param first? string[]
@@ -48,7 +48,7 @@ function M.cut(tx, bounds, first, last, list)
     return list
 end
 
----The stretches between failed ranges, which are not tried again by themselves.
+---The stretches between failed ranges, which are not retried automatically.
 ---@param tx table
 ---@param store dbrun.batch.Store
 ---@param last string[] the end
@@ -87,7 +87,7 @@ local function next_pass(tx, store, job)
     return "again"
 end
 
----A job that follows: the last key counts only when every transaction that was open as it was read has ended.
+---For a job that follows: the last key is valid only when all transactions that were open when it was read have ended.
 local function follow(tx, store, job)
     local db <const> = require "dbrun.db"
     local barrier <const> = job.barrier

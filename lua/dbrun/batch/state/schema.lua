@@ -12,7 +12,7 @@ local M = {}
 ---@field schema string quoted
 ---@field jobs string quoted name of dbrun_batch_jobs, with its schema
 ---@field ranges string quoted name of dbrun_batch_ranges, with its schema
----@field exists boolean are the tables there?
+---@field exists boolean whether the tables exist
 
 local LOCATE <const> = catalog.sql [[
 select coalesce(n.nspname::{text}, {current_schema}()::{text}) as schema, n.nspname is not null as has
@@ -136,7 +136,7 @@ create table %s (
 create index on %s (job);
 ]]
 
----The SQL that makes the tables, for a role that may: it is run once in a database.
+---The SQL that makes the tables, to run once per database as a role that may.
 ---@param place dbrun.batch.Place
 ---@return string
 function M.sql(place)

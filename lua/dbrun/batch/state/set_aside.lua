@@ -1,4 +1,4 @@
---- Chunks that cannot be done: set aside as failed rows of their own, which never block what comes behind, or halved.
+--- Chunks that cannot be done: they are halved, or stored as separate failed ranges, which do not block later chunks.
 local catalog = require "dbrun.db.catalog"
 local parts = require "dbrun.batch.state.sql"
 
@@ -14,7 +14,7 @@ update %s set position = next, next = null, taken = 0, owner = case when :releas
        moved = {clock_timestamp}(), state = case when next {=} last then 'done' else state end
  where id {=} :id]]
 
----Sets the chunk (position, next] of a range aside. The caller holds the range's row locked.
+---Stores the chunk (position, next] of a range as failed. The caller holds the lock on the range's row.
 ---@param tx table
 ---@param store dbrun.batch.Store
 ---@param range dbrun.batch.Range
@@ -32,7 +32,8 @@ end
 local HOLD <const> = "select position, next, last, " .. parts.PATIENT .. [[ from %s
  where id {=} :id and owner {=} :me and state {=} 'open' and next {=} :next::text[] for no key update]]
 
----Locks a range whose chunk has failed, and gives fn its present bounds; nothing when it has changed hands meanwhile.
+---Locks a range whose chunk has failed, and passes its present bounds to fn; nil when another worker has taken the
+---range.
 local function held(conn, store, range, fn)
     return conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
         local now <const> = tx:one(catalog.sql(HOLD:format(store.place.ranges)),
@@ -41,7 +42,7 @@ local function held(conn, store, range, fn)
     end)
 end
 
----Sets aside a chunk that failed.
+---Stores a failed chunk.
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@param range dbrun.batch.Range as its chunk was claimed
@@ -56,11 +57,11 @@ end
 local HALVE <const> = "update %s set next = :middle::text[], retried = retried {+} 1 where id {=} :id"
 local RETRIED <const> = "update %s set retried = retried {+} 1 where id {=} :id"
 
----Halves a chunk that failed. What is cut off comes with the next chunk.
+---Halves a failed chunk. The rest comes with the next chunk.
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@param range dbrun.batch.Range as its chunk was claimed
----@param keys integer keys to read at most while the middle is looked for
+---@param keys integer keys to read at most to find the middle
 ---@return "halved"|"single"|nil how "single": the chunk has one key; nil when another worker has the range
 function M.halve(conn, store, range, keys)
     return held(conn, store, range, function(tx, now)

@@ -1,9 +1,9 @@
---- What the transaction of a chunk runs with, whatever the role's own settings are.
+--- The settings of a chunk's transaction, which override the role's own.
 local catalog = require "dbrun.db.catalog"
 
 local M = {}
 
----What the sessions of a job's workers are called; without a number, what all of them begin with.
+---The application_name of a job's workers; without a number, their common prefix.
 ---@param name string of the job
 ---@param number? integer of the worker
 ---@return string
@@ -11,7 +11,7 @@ function M.application_name(name, number)
     return ("dbrun batch %s #%s"):format(name, number or ""):sub(1, 63)
 end
 
----Seconds beyond `timeout` after which the server ends a transaction whose worker says nothing.
+---Seconds beyond `timeout` after which the server ends an idle transaction of a worker.
 local SILENCE <const> = 5
 
 local INTERVAL <const> = catalog.sql "select {set_config}('client_connection_check_interval', '5s', true)"
@@ -23,7 +23,7 @@ local DEADLOCK <const> = catalog.sql
 ---@field client_connection_check_interval? boolean the server has it, on its system
 ---@field deadlock_timeout number seconds
 
----Settings that a server may not have.
+---Settings that some servers do not have.
 ---@param conn table in no transaction
 ---@return dbrun.batch.Optional
 function M.optional(conn)
@@ -46,12 +46,12 @@ local function ms(seconds) return math.max(1, math.floor(seconds * 1000 + 0.5)) 
 function M.of(definition, values, number, optional)
     local list <const> = {
         { "statement_timeout", ms(values.timeout) },
-        -- Below deadlock_timeout: the batch gives way, not the application.
+        -- Below deadlock_timeout, so that the batch gives way, not the application.
         { "lock_timeout", ms(math.min(values.lock_timeout, 0.9 * optional.deadlock_timeout)) },
         { "idle_in_transaction_session_timeout", ms(values.timeout + SILENCE) },
         { "tcp_user_timeout", ms(values.timeout + SILENCE) },
         { "plan_cache_mode", "force_custom_plan" },
-        { "jit", false }, -- each chunk is planned anew, and to compile a plan takes longer than a chunk
+        { "jit", false }, -- each chunk is planned again, and JIT compilation takes longer than a chunk
         { "synchronous_commit", "on" },
         { "application_name", M.application_name(definition.name, number) },
     }

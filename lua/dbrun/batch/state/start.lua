@@ -1,4 +1,4 @@
---- The start of a job: its row and its first range; or its resumption, when it is there already and has not changed.
+--- Starts a job, with its row and first range; or resumes it, if it exists and has not changed.
 local barriers = require "dbrun.batch.state.barrier"
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
@@ -12,7 +12,7 @@ local M = {}
 ---@field name string
 ---@field kind string
 ---@field source string
----@field texts table what the hash covers
+---@field texts table the definition that the hash covers
 ---@field hash string
 ---@field identity table
 ---@field file_values table
@@ -37,7 +37,7 @@ local function create(tx, place, start)
     local json <const> = require("dbrun.db").json
     local empty <const> = not start.last and not start.follow
     local barrier <const>, last = barriers.read(tx, start.name), start.last
-    if start.follow then barrier.last, last = last, nil end -- it counts when all that are open now have ended
+    if start.follow then barrier.last, last = last, nil end -- valid when all transactions open now have ended
     local made <const> = tx:value(catalog.sql(INSERT:format(place.jobs, jobs.with_event "'[]'::jsonb")), {
         name = start.name, kind = start.kind, source = start.source, texts = json(start.texts), hash = start.hash,
         identity = json(start.identity), last = last or core.null, barrier = json(barrier),
@@ -50,7 +50,7 @@ local function create(tx, place, start)
     return made ~= nil
 end
 
----What differs between the definition that the job was started with and the present one.
+---The differences between the definition that the job was started with and the present one.
 local function changed(before, now)
     local list <const> = {}
     for key, text in pairs(now) do
@@ -89,7 +89,7 @@ update %s set state = 'running', reason = null, file_values = :file_values::json
 local function resume(tx, place, start)
     local row <const> = tx:one(catalog.sql(("select * from %s where name {=} $1 for no key update"):format(place.jobs)),
         start.name)
-    if not row then return nil end -- forgotten in this moment
+    if not row then return nil end -- forgotten at this moment
     check_same(row, start)
     local json <const> = require("dbrun.db").json
     if row.hash ~= start.hash then
@@ -108,13 +108,13 @@ local function resume(tx, place, start)
     return row
 end
 
----Starts the job, or goes on with it.
+---Starts or resumes the job.
 ---@param conn table a leased connection
 ---@param place dbrun.batch.Place
 ---@param start dbrun.batch.Start
 ---@return dbrun.batch.JobRow row
 ---@return boolean resumed it was there already
----Raises an error of kind `usage` when the job is another one than before.
+---Raises an error of kind `usage` when the definition has changed.
 function M.open(conn, place, start)
     for _ = 1, 5 do
         local made, row = false, nil

@@ -1,6 +1,6 @@
---- Giving out ranges. One head range holds the whole rest of a table. A worker that asks for work gets a range that
---- nobody works on; where there is none, it splits one: the owner keeps about a hundred chunks, the new worker takes
---- the rest, or half of what is left. The job's row is locked for the short moment in which a free range is chosen.
+--- Assigns ranges to workers. One head range holds the whole rest of a table. A worker that asks for work gets a free
+--- range; if there is none, it splits one: the owner keeps about a hundred chunks, the new worker takes the rest, or
+--- half of what is left. The job's row is locked for the short time in which a free range is chosen.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -13,9 +13,9 @@ local M = {}
 ---@field id integer
 ---@field pass integer
 ---@field position? string[] nil: the open start of the table
----@field next? string[] upper bound of the chunk under way
+---@field next? string[] upper bound of the current chunk
 ---@field last string[]
----@field taken integer how often its worker was lost in the present chunk
+---@field taken integer how often a worker was lost in the current chunk
 ---@field chunks integer
 ---@field size? integer rows of a chunk, as the last worker had it
 ---@field lost? boolean its last worker did not give it back
@@ -25,16 +25,17 @@ local M = {}
 ---@field name string of the job
 ---@field bounds dbrun.batch.Bounds
 ---@field me string owner: "host:pid/worker.token"
----@field started? string when the job was started: another of its name is not this one
----@field trouble? {range: integer, message: string} what last took a connection away from a worker of this process
----@field set_aside? fun(range: dbrun.batch.Range, why: table, failed: integer) told of what take and again set aside
+---@field started? string when the job was started: distinguishes it from another job of its name
+---@field trouble? {range: integer, message: string} the last error that cost a worker of this process its connection
+---@field set_aside? fun(range: dbrun.batch.Range, why: table, failed: integer) called for chunks that take and again
+---have stored as failed
 
----How often a chunk is begun again after its worker was lost.
+---How often a chunk is retried after its worker was lost.
 local MOST_TAKEN <const> = 5
 ---Keys that a split reads at most.
 local MOST_KEYS <const> = 400000
 
----Said, because a role may have default_transaction_read_only.
+---Stated, because a role may have default_transaction_read_only.
 local WRITES <const> = { isolation = "read committed", read_only = false }
 
 local LOCK <const> = "select state, reason, pass, last, barrier, keeps, " .. parts.PATIENT
@@ -119,10 +120,10 @@ local function texts_of(store)
     return store.take_sql
 end
 
----Sets the chunk aside that ended its workers.
+---Stores the chunk that killed its workers as failed.
 ---@return table aside for tell
 local function give_up(tx, store, range)
-    local last <const> = store.trouble -- what a worker of this process met there
+    local last <const> = store.trouble -- the error that a worker of this process got there
     local why <const> = {
         message = ("its worker ended %d times%s"):format(MOST_TAKEN, last and last.range == range.id
             and ", the last time with: " .. last.message or ""),
@@ -131,7 +132,7 @@ local function give_up(tx, store, range)
     return { range, why, set_aside.in_transaction(tx, store, range, why, true) }
 end
 
----Tells what was set aside, when it is committed.
+---Reports a stored chunk after the commit.
 local function tell(store, list)
     for _, aside in ipairs(store.set_aside and list or {}) do store.set_aside(table.unpack(aside)) end
 end
@@ -182,7 +183,7 @@ local function keys_of(range)
     return math.min(2 * 100 * per_chunk, MOST_KEYS)
 end
 
----Takes what lies behind `middle`, if the range's owner has not come there meanwhile.
+---Takes the part after `middle`, if the range's owner has not reached it meanwhile.
 local function split_one(tx, store, id, middle)
     local sql <const> = texts_of(store)
     tx:query(catalog.sql("select {set_config}('lock_timeout', '2s', true), " .. parts.PATIENT))
@@ -196,8 +197,8 @@ local function split_one(tx, store, id, middle)
     })
 end
 
----Splits a range of another worker and takes its rear part. Where to cut is found without a lock, as it may read many
----keys; then it waits for the chunk that the range's owner is in.
+---Splits another worker's range and takes the second part. The cut is found without a lock, because that can read many
+---keys; then it waits for the owner's current chunk.
 ---@param conn table a leased connection
 ---@param store dbrun.batch.Store
 ---@param job table as given by take
@@ -221,8 +222,8 @@ function M.split(conn, store, job)
     end
 end
 
----A worker goes on with its range after its connection was lost in a chunk: that is noted first, so that one row that
----ends the server cannot do so for ever. Waits for the server's old process, which may hold the row.
+---Resumes a range after its worker lost the connection in a chunk. The loss is recorded first, so that a row that
+---crashes the server cannot do so for ever. Waits for the old server process, which may still hold the row.
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@param claim dbrun.batch.Range as the lost chunk was claimed
@@ -245,7 +246,7 @@ function M.again(conn, store, claim)
     return again, ended or false
 end
 
----Has the worker the range still? While its row is locked, the claim does not tell.
+---Whether the worker still has the range. While its row is locked, the claim cannot tell.
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@param id integer
@@ -254,7 +255,7 @@ function M.holds(conn, store, id)
     return conn:one(texts_of(store).holds, id, store.me) ~= nil
 end
 
----Gives a range back: another worker may take it, at once or after a pause.
+---Releases a range: another worker may take it, at once or after a pause.
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@param id integer

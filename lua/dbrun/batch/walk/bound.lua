@@ -1,7 +1,7 @@
 --- Bounds and keys as values: compared, and shown to people.
 local M = {}
 
----Are these the same bound? nil is the open start.
+---Whether two bounds are the same; nil is the open start.
 ---@param a? string[]
 ---@param b? string[]
 ---@return boolean

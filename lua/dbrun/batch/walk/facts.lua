@@ -1,4 +1,4 @@
---- What the catalogs say of the table that is walked: the relation, its columns, its indexes. Nothing is judged here.
+--- Catalog facts about the walked table: the relation, its columns, its indexes. Nothing is judged here.
 local catalog <const> = require "dbrun.db.catalog"
 
 local M = {}
@@ -14,7 +14,7 @@ select c.oid, c.relkind::{text} as kind, c.relpersistence::{text} as persistence
 from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace
 where c.oid {=} {to_regclass}($1::{text})::{oid}]]
 
---- Rows by the statistics and the size of today, as the planner estimates: of the table and of all below it.
+--- The rows of the table and all its children, estimated from the statistics and the present size, as the planner does.
 local ESTIMATE <const> = catalog.sql [[
 with recursive t(oid) as (select $1::{oid} union all
     select h.inhrelid from t join {pg_inherits} h on h.inhparent {=} t.oid)
@@ -101,7 +101,7 @@ function M.relation(conn, name)
     return catalog.rows(conn, RELATION, { oid = "number", kind = "string" }, name)[1]
 end
 
---- Of a distributed table: its rows are in tables of other nodes.
+--- For a distributed table: its rows are in tables of other nodes.
 local SHARDS <const> = catalog.sql [[
 select {sum}(r.result::{float8}) filter (where r.success and r.result::{float8} {>} 0::{float8}) as rows
 from pg_catalog.run_command_on_shards($1::{oid}::{regclass},
@@ -136,7 +136,7 @@ function M.indexes(conn, oid)
     return list
 end
 
----The version of the collation that a database has by itself; nil where the server does not tell.
+---The version of the database's default collation; nil if the server does not tell.
 ---@return string? version
 function M.database_version(conn)
     local major <const> = tonumber((conn.parameters.server_version or ""):match "^%d+")
@@ -151,14 +151,14 @@ function M.operator(conn, signature)
     return conn:value(OPERATOR, signature)
 end
 
----@return {compressed: boolean, dimension: string}? hypertable nil: it is none; dimension: its first, time
+---@return {compressed: boolean, dimension: string}? hypertable nil: not a hypertable; dimension: its first one, time
 function M.hypertable(conn, relation)
     if not relation.has_timescale then return nil end
     return conn:one(HYPERTABLE, relation.schema, relation.name)
 end
 
----@return {node: integer, shards: integer, column?: string}? citus nil: it is no table of Citus; column: that it is
----distributed by
+---@return {node: integer, shards: integer, column?: string}? citus nil: not a table of Citus; column: its distribution
+---column
 function M.citus(conn, oid) return conn:one(CITUS, oid) end
 
 return M

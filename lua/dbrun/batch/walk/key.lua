@@ -1,5 +1,5 @@
---- Which index a table is walked by. What cannot be one is refused with what helps. A constraint that is deferrable
---- counts as unique: what a step sees is committed.
+--- Chooses the index by which a table is walked. An unsuitable key is refused with the remedy. A deferrable constraint
+--- counts as unique, because a step sees only committed rows.
 local errors <const> = require "dbrun.error"
 local nearest <const> = require "dbrun.nearest"
 
@@ -32,12 +32,12 @@ local function names_of(index, by_number, count)
     return names
 end
 
----Has the index's column the operator class that its type has by itself, so that the type's operators mean its order?
+---Whether the index's column has the default operator class of its type, so that the type's operators have its order.
 local function is_usual(entry, column)
     return entry.is_default and (entry.input == column.base or not column.has_class)
 end
 
----Why an index does not keep rows in an order that can be walked; nil when it does.
+---Why an index does not have an order that can be walked; nil when it does.
 ---@param index table
 ---@param by_number table<integer, table>
 ---@param count integer columns of the key
@@ -63,7 +63,7 @@ local function fault_of(index, by_number, count)
     return nil
 end
 
----Does a valid unique index exist whose columns are all among those of the key?
+---Whether a valid unique index exists whose columns are all in the key.
 local function is_unique_by(indexes, by_number, key)
     local among = {}
     for _, name in ipairs(key) do among[name] = true end
@@ -200,12 +200,12 @@ local function check_nulls(definition, relation, entries)
     end
 end
 
----The columns of the key, in its order, with what the index says of each.
+---The columns of the key, in its order, with the index's facts about each.
 ---@param definition dbrun.batch.Definition
----@param relation table `shown` is its name as it was given, `written` that with its schema
+---@param relation table `shown` is its name as given, `written` the name with its schema
 ---@param columns table[]
 ---@param indexes table[]
----@return table[] entries each has `column`, `entry` and `nulls_first`, as it is read in ascending order
+---@return table[] entries each has `column`, `entry` and `nulls_first`, for ascending order
 ---@return table index
 ---Raises an error of kind `usage`.
 function M.of(definition, relation, columns, indexes)

@@ -1,6 +1,6 @@
---- The leaves of a table: partitions, or chunks of a hypertable. Where the key begins with the partition key, ranges
---- are cut at the leaves' last keys, so that each statement of the job concerns few of them. Which leaves there were at
---- the start is known, so that it can be said which are gone.
+--- The leaves of a table: partitions, or chunks of a hypertable. If the key begins with the partition key, ranges are
+--- cut at the leaves' last keys, so that each statement of the job reads few leaves. The leaves at the start are
+--- recorded, so that lost ones can be reported.
 local catalog <const> = require "dbrun.db.catalog"
 local steps <const> = require "dbrun.batch.walk.step"
 
@@ -28,7 +28,7 @@ function M.of(conn, oid)
     return catalog.rows(conn, LEAVES, { name = "string", kind = "string" }, oid)
 end
 
---- More parts than that make no statement quicker that anyone would notice.
+--- More parts than this make no noticeable difference.
 local MOST_CUTS <const> = 500
 
 ---A query for the keys at which a range is cut, with `:after` and `:upto`: rows with `bound`.
@@ -45,7 +45,7 @@ function M.cuts(walk, leaves, open)
     return #names > 0 and steps.cuts(walk, names, open) or nil
 end
 
----What a job's identity keeps of the leaves: their oids and names, of so many at most.
+---The leaves in a job's identity: their oids and names, up to a limit.
 local MOST_KEPT <const> = 2000
 
 ---@param leaves dbrun.batch.Leaf[]
@@ -60,7 +60,7 @@ function M.kept(leaves)
     return kept
 end
 
----Which leaves are gone since they were kept.
+---The recorded leaves that are gone.
 ---@param conn table
 ---@param oid integer the table
 ---@param kept? {oids: integer[], names: string[]}

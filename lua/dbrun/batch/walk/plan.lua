@@ -1,10 +1,10 @@
---- Does a statement reach the walked table through the key's index? If not, each chunk would read all of it.
+--- Checks that a statement reaches the walked table through the key's index. If not, each chunk would read all of it.
 local catalog <const> = require "dbrun.db.catalog"
 local json <const> = require "dbrun.json"
 
 local M = {}
 
---- A table of so few pages is read in a few milliseconds in any way.
+--- A table with at most this number of pages is read in a few milliseconds by any plan.
 local FEW_PAGES <const> = 256
 
 --- The table with its partitions, and the indexes of these that begin with the key's first column.
@@ -47,7 +47,7 @@ local function has_condition(node, indexes)
     return indexes[node["Index Name"]] ~= nil and node["Index Cond"] ~= nil
 end
 
----@return string? text the first scan that does not go by the key; nil: all do, or together they read little
+---@return string? text the first scan that does not use the key; nil: all do, or together they read little
 ---@return number? rows of the tables that are read so; nil: not known
 local function judge(plan, walk, tables, indexes)
     local scans, aliased = {}, {}
@@ -68,7 +68,7 @@ local function judge(plan, walk, tables, indexes)
             local by <const> = node["Index Name"] and (" using %s"):format(node["Index Name"]) or ""
             first = first or ("%s%s on %s"):format(node["Node Type"], by, node["Relation Name"])
             local read <const> = tables[key_of(node.Schema or walk.schema, node["Relation Name"])]
-            -- The whole table: what its statistics have not seen yet counts too.
+            -- The whole table, including rows that its statistics do not know yet.
             pages = pages + (#walk.leaves == 0 and math.max(read.pages, walk.pages) or read.pages)
             rows = rows and read.rows >= 0 and rows + read.rows or nil
         end
@@ -82,7 +82,7 @@ end
 ---@param sql string
 ---@param named table<string, any>
 ---@return string? text nil: it reaches the table through the key's index, or reads little; else why not, and the plan
----@return number? rows that the tables have which it reads otherwise; nil: not known
+---@return number? rows of the tables that it reads otherwise; nil: unknown
 function M.ok(conn, walk, sql, named)
     local tables <const>, indexes <const>, pages <const> = ours_of(conn, walk)
     if math.max(pages, walk.pages) <= FEW_PAGES then return nil end

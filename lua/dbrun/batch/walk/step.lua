@@ -1,5 +1,5 @@
---- The SQL that walks: conditions on the key, the next bound, the last key, where to cut a range. It is for sessions
---- with any search_path. Bounds are texts, `:after` and `:upto`, and each is read as the type of its column.
+--- The SQL of a walk: conditions on the key, the next bound, the last key, where to cut a range. It works with any
+--- search_path. Bounds are texts, `:after` and `:upto`, and each is read as the type of its column.
 local M = {}
 
 -- ---- pieces ----
@@ -26,7 +26,8 @@ local function bound(walk, name)
     end)
 end
 
----The values of the row of a WITH query. Each is a query of its own, which is done once and then known to the index.
+---The values of the row of a WITH query. Each is a separate subquery, which runs once, so that an index scan can use
+---it.
 local function of(walk, query)
     return map(walk.key, function(_, i) return ("(select k%d from %s)"):format(i, query) end)
 end
@@ -43,8 +44,8 @@ local function filled(walk)
     return parts
 end
 
---- The planner leaves out leaves by conditions on their partition key alone, and only when these are constants: not by
---- the comparison of rows, and not by a text that is read as a time, which depends on a setting.
+--- The planner prunes leaves only by conditions on their partition key, and only if these are constants: not by
+--- comparing rows, and not by a text that is cast to a time, because that depends on a setting.
 local function prune(walk, parts, open)
     if not walk.ordered then return end
     local column <const>, cast <const> = columns(walk)[1], walk.key[1].cast
@@ -89,7 +90,7 @@ local function text_of(walk, prefix)
     end)))
 end
 
--- ---- what the walk has ----
+-- ---- queries of the walk ----
 
 ---The condition of a chunk.
 ---@param walk dbrun.batch.Walk
@@ -99,7 +100,7 @@ function M.condition(walk, open)
     return range(walk, lower_of(walk, open), open)
 end
 
----The key, or its first column, is one of those that a step has found.
+---The condition that the key, or its first column, is among those that a step has found.
 ---@param walk dbrun.batch.Walk
 ---@return string sql
 function M.found(walk)
@@ -116,7 +117,7 @@ function M.last(walk)
         where ~= "" and "where " .. where or "", order(walk, true))
 end
 
----How many rows the walk leaves out because their key has a NULL.
+---The number of rows that the walk leaves out because their key has a NULL.
 ---@param walk dbrun.batch.Walk
 ---@return string? sql nil: none can
 function M.nulls(walk)
@@ -128,8 +129,8 @@ function M.nulls(walk)
     return ("select pg_catalog.count(*) as rows %s where %s"):format(from(walk), table.concat(parts, " or "))
 end
 
---- The end of a step: the row of `hit`, or, when the range ended before, what `$other` gives. Whether there is a key is
---- asked in the order of the key: EXISTS alone may be planned as a scan of the table.
+--- The end of a step: the row of `hit`, or, when the range ended before, the row of `$other`. The query for a further
+--- key is ordered by the key, because a plain EXISTS may be planned as a scan of the table.
 local STEP <const> = [[
 with $hit,
 rest as materialized (select coalesce((select true $from where $behind $order limit 1), false) as more)
@@ -156,8 +157,8 @@ local function finish(walk, open, template, values)
     return fill(template, values)
 end
 
---- The same with one mention of the table, whose keys are kept: for a few keys, which take less time than to plan more
---- mentions, and for a table with leaves, or one that is spread over nodes, of which each mention costs a plan of all.
+--- The same with one mention of the table, whose keys are kept: for a few keys, where planning more mentions would take
+--- longer, and for a table with leaves or on several nodes, where each mention plans all of them.
 local KEYS_ONCE <const> = [[
 with e as materialized ($key $from where $range $order limit $wanted operator(pg_catalog.+) 1),
 hit as materialized (select e.* from e offset $wanted operator(pg_catalog.-) 1 limit 1),
@@ -167,7 +168,7 @@ select case when total.n operator(pg_catalog.>) $wanted then (select $text from 
     least(total.n, $wanted) as looked, total.n operator(pg_catalog.<=) $wanted as final
 from total where total.n operator(pg_catalog.>) 0]]
 
----By keys alone.
+---Counting keys only.
 local function by_keys(walk, open, few)
     return finish(walk, open, (walk.once or few) and KEYS_ONCE or STEP, {
         hit = "hit as materialized ($key $from where $range $order offset $wanted operator(pg_catalog.-) 1 limit 1)",
@@ -178,16 +179,16 @@ local function by_keys(walk, open, few)
     })
 end
 
---- Most keys do not fit, and to number them would cost more than to read them. So a sample of those that do not fit
---- is taken, 512 on average from as many as may be looked at, and the step ends with the 410th (the chance that more
---- keys than allowed were read is below one in a million). Up to 512 keys, all are taken. Whether a key lies behind the
---- last that fits, the next step says.
---- CASE ... <> 0: the planner takes it for true, and so believes that few keys will be read, which is so.
---- `keys`: where few fit they are told, so that the chunk need not read all the others once more to find them.
+--- Most keys do not match, and numbering them would cost more than reading them. So the step samples keys that do not
+--- match, on average 512 of the most that it may read, and ends with the 410th (the chance that it has read more keys
+--- than allowed is below one in a million). Up to 512 keys, all are taken. The next step finds out whether a key
+--- follows the last matching one. CASE ... <> 0: the planner assumes that it is true, and so expects to read few keys,
+--- which is correct. `keys`: if few match, they are returned, so that the chunk does not have to read all the others
+--- again.
 local SAMPLE <const>, ENOUGH <const> = 512, 410
 local MOST_FOUND <const> = 10000
 
----One key in so many fits, or fewer: then a step by `where` tells which.
+---If one key in this number or fewer matches, a step by `where` returns the matching keys.
 M.SPARSE = 50
 
 local BY_WHERE <const> = [[
@@ -208,7 +209,7 @@ select s.bound, s.fits, s.looked, s.final, $found as keys from (
     select cast(:upto as pg_catalog.text[]), coalesce(pg_catalog.max(n.f), 0), $looked_all, true, null from n
 ) s limit 1]]
 
---- `n` is read no further than it was read before.
+--- `n` is not read further than before.
 local FOUND <const> = [[
 case when s.fits operator(pg_catalog.>) 0 and s.fits operator(pg_catalog.*) $sparse operator(pg_catalog.<=) s.looked
     and s.fits operator(pg_catalog.<=) $most_found then (
@@ -218,7 +219,7 @@ case when s.fits operator(pg_catalog.>) 0 and s.fits operator(pg_catalog.*) $spa
 local SHARE <const> = ("(%d.0::pg_catalog.float8 operator(pg_catalog./) cast(cast(:look as pg_catalog.int8)"
     .. " as pg_catalog.float8))"):format(SAMPLE)
 
----Keys that were looked at, as the sample tells.
+---The number of keys read, estimated from the sample.
 local function looked(fits, marks)
     return ("cast(%s operator(pg_catalog.+) (cast(%s as pg_catalog.float8) operator(pg_catalog./) least(%s, 1)) "
         .. "as pg_catalog.int8)"):format(fits, marks, SHARE)
@@ -241,13 +242,13 @@ end
 ---@param walk dbrun.batch.Walk
 ---@param open boolean
 ---@param where? string nil: by keys alone
----@param few? boolean a few keys are wanted; counts when it is by keys alone
+---@param few? boolean only a few keys are wanted; used only when counting keys
 ---@return string sql
 function M.step(walk, open, where, few)
     return where and by_where(walk, open, where) or by_keys(walk, open, few)
 end
 
----Does `:middle` lie between `:after` and `:upto`, and is none of them?
+---Whether `:middle` is strictly between `:after` and `:upto`.
 ---@param walk dbrun.batch.Walk
 ---@return string sql
 function M.between(walk)
@@ -274,7 +275,7 @@ cut as (select total.n as keys,
 select cut.bound, cut.middle, cut.keys from cut
 where cut.keys operator(pg_catalog.>) 1 and cut.middle operator(pg_catalog.<>) cut.bound]]
 
---- The same for a table that is mentioned once; it reads no more than so many keys.
+--- The same for a table that is mentioned once; it reads at most this number of keys.
 local CUT_ONCE <const>, MOST_KEYS <const> = [[
 with e as materialized ($key $from where $range $order limit least($keys, $most)),
 n as materialized (select e.*, pg_catalog.row_number() over () as i, pg_catalog.count(*) over () as n from e)
@@ -298,8 +299,8 @@ function M.cut(walk, open)
     })
 end
 
----The last keys of leaves, in the order of the key and within a range: there it is cut so that each part is in few of
----them.
+---The last keys of leaves, in the order of the key and within a range: cutting there makes parts that are in few
+---leaves.
 ---@param walk dbrun.batch.Walk
 ---@param leaves string[] quoted, with their schemas
 ---@param open boolean

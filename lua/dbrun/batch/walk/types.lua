@@ -1,17 +1,17 @@
---- How values of a key are written as text, and what scripts see of them.
+--- How values of a key are written as text, and how scripts see them.
 local db_params <const> = require "dbrun.db.params"
 
 local M = {}
 
---- Their text depends on no setting. Types that are not named here are written with all settings pinned: they may
---- have others in them, and those of extensions are not known.
+--- Types whose text depends on no setting. Other types are written with all settings pinned, because they may contain
+--- others, and types of extensions are unknown.
 local PLAIN <const> = {}
 for name in ([[int2 int4 int8 oid numeric text varchar bpchar name uuid bool char citext inet cidr macaddr macaddr8
     pg_lsn xid8 bit varbit jsonb time]]):gmatch "%S+" do
     PLAIN[name] = true
 end
 
---- Names that a search_path changes, and numbers under them.
+--- Types whose text is a name that depends on search_path, or a number for such a name.
 local REGISTERED <const> = {}
 for name in ([[regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure
     regrole regtype]]):gmatch "%S+" do
@@ -25,7 +25,7 @@ local PINS <const> = {
 
 local function quote(name) return db_params.ident { name } end
 
----The settings that must be in force where a key is written as text.
+---The settings that must be in force when a key is written as text.
 ---@param columns table[]
 ---@return string[][] pins none when no type depends on them
 function M.pins(columns)
@@ -39,8 +39,8 @@ function M.pins(columns)
     return {}
 end
 
----The type that a bound is read as: never a domain, whose checks say nothing of order, and with no length, which
----would cut.
+---The type that a bound is cast to: never a domain, whose checks are irrelevant for the order, and without a length,
+---which would truncate.
 ---@param column table
 ---@return string sql
 function M.cast(column)
@@ -48,7 +48,8 @@ function M.cast(column)
     return quote(column.base_schema) .. "." .. quote(column.base_name)
 end
 
----Can SQL compare the column with a list of values? An array of arrays is none.
+---Whether SQL can compare the column with a list of values; not if it is an array, because there are no arrays of
+---arrays.
 ---@param column table
 ---@return boolean
 function M.has_lists(column)

@@ -1,5 +1,5 @@
---- What a job is refused for before its first chunk: dangers of its statement, and a plan that would read much more
---- than a chunk's rows.
+--- The checks before a job's first chunk: dangers of its statement, and a plan that would read much more than a chunk's
+--- rows.
 local define <const> = require "dbrun.batch.define"
 local errors <const> = require "dbrun.error"
 local look <const> = require "dbrun.batch.look"
@@ -15,7 +15,7 @@ end
 
 local function check_plan(run, conn, walk, last)
     local definition <const> = run.definition
-    -- The job's row, which will say when it was started, is not there yet, and where may ask for :started.
+    -- The job's row, which will have the start time, does not exist yet, but `where` may use :started.
     local started <const> = conn:value({ text = true }, "select pg_catalog.clock_timestamp()")
     run.store.bounds.values = define.named(definition, { started = started })
     local step <const> = conn:transaction({ read_only = true }, function(tx)
@@ -44,7 +44,7 @@ end
 ---@param conn table a leased connection
 ---@param walk dbrun.batch.Walk
 ---@param last? string[] the last key
----Raises an error of kind `usage` that says how to mend it.
+---Raises an error of kind `usage` with the remedy.
 function M.first(run, conn, walk, last)
     if walk.sql == false or run.store.bounds.apart then return end
     check_place(run, conn, walk)

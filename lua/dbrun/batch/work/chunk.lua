@@ -1,6 +1,6 @@
 --- One chunk: a READ COMMITTED transaction that locks the range's row, does the work between two bounds, and moves the
---- position. Three round trips for one statement, one commit. A commit behind which the next chunk follows at once
---- begins that one's transaction, too: its claim is a statement alone then, which the server has prepared.
+--- position. Three round trips for one statement, one commit. If the next chunk follows at once, the commit also begins
+--- its transaction; its claim is then a single statement, which is prepared.
 local bound = require "dbrun.batch.walk.bound"
 local control = require "dbrun.batch.state.control"
 local chunks = require "dbrun.batch.state.chunk"
@@ -11,19 +11,19 @@ local task = require "dbrun.task"
 local M = {}
 
 ---@class dbrun.batch.Chunk
----@field first any the key behind which it begins; nil at the start of the table
+---@field first any the key after which it begins; nil at the start of the table
 ---@field last any its last key
 ---@field number integer of the chunk, counted by this process
----@field attempt integer 1, and one more for each time it was begun again
+---@field attempt integer 1, and one more for each retry
 ---@field id string the same for the same bounds: a key for calls that may be repeated
 ---@field started string the job's start, on the server's clock
 ---@field package after? string[]
 ---@field package upto string[]
 ---@field package open boolean
----@field package found? string the keys in it that fit
+---@field package found? string the keys in it that match
 
 ---@class dbrun.batch.Outcome
----@field what "done"|"stepped"|"locked"|"lost"|"state"|"full" full: other workers do what is left of the run's limit
+---@field what "done"|"stepped"|"locked"|"lost"|"state"|"full" full: other workers do the rest of the run's limit
 ---@field ended? boolean the range has nothing more
 ---@field rows? integer
 ---@field seconds? number
@@ -37,11 +37,11 @@ local function id_of(worker, claim)
         claim.position and table.concat(claim.position, "\1") or "", table.concat(claim.next, "\1"))
 end
 
---- So many seconds what a step has found stays true enough: rows that fit since then are for the next pass, as those
---- are behind the frontier.
+--- Seconds for which the result of a step is used: rows that match since then are left to the next pass, like those
+--- before the position.
 local FRESH <const> = 5
 
----The keys of the chunk that fit, when the step before it was this worker's, told them, and was made just now.
+---The matching keys of the chunk, if this worker's own recent step has returned them.
 local function found_in(worker, claim)
     local found <const> = worker.found
     if not found or found.id ~= claim.id or task.now() - found.at > FRESH then return nil end
@@ -60,7 +60,7 @@ end
 
 local STILL <const> = "select pg_catalog.count(*) from %s as %s where %s"
 
----Does `where` still hold for rows of the chunk, which were just done? Asked once in a job, and noted in its row.
+---Whether `where` still holds for the chunk's rows after `run`. Checked once per job, and recorded in its row.
 ---@return boolean? keeps nil: it was not asked
 local function ask_keeps(worker, conn, chunk, rows)
     local run <const> = worker.run
@@ -70,8 +70,8 @@ local function ask_keeps(worker, conn, chunk, rows)
         STILL:format(walk.relation, walk.alias, define.condition(worker.definition, walk, chunk.open, true,
             chunk.found ~= nil)),
         worker.store.bounds:with { after = chunk.after, upto = chunk.upto, _keys = chunk.found })
-    -- Rows that fit before and still do: those that run has changed, or those that it has left. Others may have changed
-    -- some meanwhile.
+    -- Rows that matched before and still do: those that `run` has changed, or left unchanged. Other sessions may have
+    -- changed some meanwhile.
     local fitted <const> = worker.fits
     local keeps
     if fitted then keeps = still > fitted - rows / 2 else keeps = still >= rows end
@@ -79,23 +79,23 @@ local function ask_keeps(worker, conn, chunk, rows)
     return keeps
 end
 
----So many rows in a stretch are worth a chunk that is not counted before.
+---From this number of rows on, a stretch is done as a chunk without counting first.
 local SOME <const> = 10
 
----What the step counts: rows that fit, or keys alone while most rows fit.
+---What the step counts: matching rows, or only keys while most rows match.
 local function step_of(worker, size)
     if not worker.definition.where then return size, false end
     local share <const> = worker.share
     if share and share >= 0.5 then return math.ceil(size / share), false end
-    -- Few fit: the step tells their keys, and then they alone are read by the chunk.
+    -- Few rows match: the step returns their keys, and the chunk reads only these.
     if share and share <= (worker.store.bounds.walk.sparse or 0) then return size, true end
-    -- A stretch of `look` keys has fewer rows than a chunk takes, but some: to count them takes as long as to do them.
+    -- A stretch of `look` keys has fewer rows than a chunk, but some: counting them takes as long as doing them.
     local look <const> = worker.size.look
     if share and share * look >= SOME and share * look < size then return look, false end
     return size, true
 end
 
---- Does the next chunk follow at once, so far as it is known? A transaction of Citus has its own way to begin.
+--- Whether the next chunk will follow at once, as far as is known. Transactions of Citus begin separately.
 local function goes_on(worker)
     local values <const> = worker.values
     return values.duty >= 1 and not values.rate and not worker.definition.after and not worker.store.bounds.walk.citus
@@ -135,7 +135,7 @@ local function do_chunk(worker, conn, claim, began)
     local seconds <const> = task.now() - began
     local wanted <const> = worker.wanted or worker.size.rows
     worker.size:done(rows, wanted, seconds + (worker.tail or 0), worker.run:may_grow())
-    if worker.keys then worker.share = math.min(1, rows / worker.keys) end -- few: the next step counts rows that fit
+    if worker.keys then worker.share = math.min(1, rows / worker.keys) end -- few: the next step counts matching rows
     local keys <const> = math.max(rows, worker.passed or 0)
     worker.committing = { claim = claim, chunk = chunk, rows = rows }
     local row <const> = mark(worker, conn, claim, { rows = rows, keys = keys, seconds = seconds, note = note })
@@ -147,8 +147,8 @@ local function do_chunk(worker, conn, claim, began)
     }
 end
 
----Does the next chunk of the worker's range. Raises what the work or the server raised; the connection is in a failed
----or open transaction then.
+---Does the next chunk of the worker's range. Raises errors of the work or the server; the connection is then in a
+---failed or open transaction.
 ---@param worker dbrun.batch.Worker
 ---@return dbrun.batch.Outcome
 function M.run(worker)

@@ -1,4 +1,4 @@
---- What watches over the workers of a run: once a second, on one connection. And how a run ends.
+--- Supervises the workers of a run, once a second, on one connection; and ends a run.
 local classify = require "dbrun.batch.work.classify"
 local define = require "dbrun.batch.define"
 local errors = require "dbrun.error"
@@ -8,7 +8,7 @@ local task = require "dbrun.task"
 
 local M = {}
 
----Seconds that a chunk has when the run is to end.
+---Seconds that a chunk gets to finish when the run ends.
 local GRACE <const> = 1
 
 ---Ends a worker's chunk: it rolls back, is halved and tried again.
@@ -42,13 +42,13 @@ local function owners(run)
     return list
 end
 
----Writes a change of what is waited for into the ranges, for `status`: of the reason, not of its number of seconds.
+---Writes a changed wait reason into the ranges, for `status`, but not a changed number of seconds in it.
 local function show_wait(run, conn)
     local _, why <const>, reason <const> = run:hold()
     if reason == run.shown then return end
     local ranges = 0
     for _, worker in ipairs(run.workers) do ranges = ranges + (worker.range and 1 or 0) end
-    -- Those of chunks under way are written by a later look.
+    -- Those of running chunks are written by a later look.
     if state.waiting(conn, run.store, why, owners(run)) >= ranges then run.shown = reason end
 end
 
@@ -71,7 +71,7 @@ local function look(run, conn)
     show_wait(run, conn)
 end
 
----Looks once a second, and more often while a session waits for a chunk of ours, until it is cancelled.
+---Looks once a second, and more often while a session waits for a chunk of this process, until it is cancelled.
 ---@param run dbrun.batch.Run
 function M.loop(run)
     local conn
@@ -93,7 +93,7 @@ function M.loop(run)
     end
 end
 
----Ctrl-C and SIGTERM: no new chunk; the one under way is cancelled when it has not ended after a second.
+---Ctrl-C and SIGTERM: no new chunk begins; the current one is cancelled if it has not ended after a second.
 ---@param run dbrun.batch.Run
 ---@return table closing
 function M.signals(run)
@@ -119,7 +119,7 @@ function M.stop(run, e)
     state.halt(conn, run.store, "stopped", text)
 end
 
----How far the job is, from keys that were looked at; nil when nobody knows.
+---The progress of the job by the keys that were read; nil when it is unknown.
 local function share(run, totals)
     local total <const> = run.row.estimate
     if run.over == "done" then return 1 end

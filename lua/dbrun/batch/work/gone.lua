@@ -1,10 +1,10 @@
---- What is said at the end of a job about partitions, or chunks of a hypertable, that were detached or dropped while it
---- ran: what the job had not reached there is not done.
+--- The message at the end of a job about partitions, or chunks of a hypertable, that were detached or dropped while it
+--- ran: rows there that the job had not reached are not done.
 local jobs = require "dbrun.batch.state.jobs"
 
 local M = {}
 
-local MOST <const> = 5 -- names that are said
+local MOST <const> = 5 -- names in the message
 
 ---@param list {name: string, exists: boolean}[]
 ---@param walk dbrun.batch.Walk
@@ -20,7 +20,7 @@ local function text_of(list, walk)
         #list, one and word or word .. "s", walk.shown, one and "is" or "are", table.concat(names, ", "))
 end
 
----Says which are gone, and notes it in the job's log.
+---Reports which are gone, and records it in the job's log.
 ---@param run dbrun.batch.Run
 function M.tell(run)
     local walk <const> = run.store.bounds.walk
@@ -33,7 +33,7 @@ function M.tell(run)
     run:tell("message", { text = text })
     local row <const> = jobs.find(conn, run.store.name, run.store.place)
     for _, event in ipairs(row and row.events or {}) do
-        if event.what == "partitions" and event.text == text then return end -- another process noted it
+        if event.what == "partitions" and event.text == text then return end -- another process has recorded it
     end
     if row then jobs.event(conn, row.name, "partitions", text, run.store.place) end
 end

@@ -1,4 +1,4 @@
---- The last look of a job with `where`: how many rows still fit when all passes are over. They came behind.
+--- The last check of a job with `where`: how many rows still match after all passes. They appeared before the position.
 local control = require "dbrun.batch.state.control"
 local counting = require "dbrun.batch.state.count"
 local passes = require "dbrun.batch.state.passes"
@@ -6,10 +6,10 @@ local task = require "dbrun.task"
 
 local M = {}
 
----The look ends when it has found so many.
+---The check ends when it has found this number.
 M.MOST = 1000
 
----Counts, and notes the number in the job's row.
+---Counts, and records the number in the job's row.
 ---@param run dbrun.batch.Run
 ---@return integer? found M.MOST or more means: at least so many; nil: the run had to end before
 function M.run(run)

@@ -1,4 +1,4 @@
---- The start of a run: connections, tables, the walk, what it yields to, and the row of the job.
+--- The start of a run: connections, tables, the walk, the signals, and the row of the job.
 local bounds = require "dbrun.batch.state.bounds"
 local checks = require "dbrun.batch.work.checks"
 local catalog = require "dbrun.db.catalog"
@@ -26,7 +26,7 @@ local function engine_of(given, workers, name)
     }, true
 end
 
----The hours in force, read.
+---The hours in force, parsed.
 ---@param values table
 ---@return table?
 function M.hours(values)
@@ -48,7 +48,7 @@ local function check_server(conn)
     end
 end
 
----The keys that are to be looked at: by statistics, or counted. Without `where`, because progress is counted in keys.
+---The number of keys to read: by statistics, or counted. Without `where`, because progress is counted in keys.
 local function estimate(conn, walk, opts)
     if not opts.count or walk.sql == false then return walk.estimate end
     return conn:value(("select pg_catalog.count(*) from %s as %s"):format(walk.relation, walk.alias))
@@ -71,8 +71,8 @@ end
 
 local NOTES <const> = "select note from %s where job {=} $1 and note is not null"
 
----The work of a worker, which keeps what it needs from one chunk to the next: a kind its file, or what it knows of
----columns. So each worker has its own.
+---The work function of a worker. It keeps state from one chunk to the next (a file, or facts about columns), so each
+---worker has its own.
 local function work_of(run, walk, engine)
     local definition <const> = run.definition
     local notes <const> = catalog.sql(NOTES:format(run.store.place.ranges))
@@ -88,14 +88,14 @@ local function work_of(run, walk, engine)
     return function() return define.compile(definition, walk, env) end
 end
 
----The table that is walked, where it is.
+---Opens the walked table, in the database where it is.
 local function open_walk(conn, definition)
     if not definition.source_engine then return walks.open(conn, definition) end
     local source <close> = definition.source_engine:acquire()
     return walks.open(source, definition)
 end
 
----A job whose source is no table is over: what it walked is dropped, and there is nothing to open.
+---When a job with a source has ended, its table of keys is dropped, and there is nothing to open.
 local function is_over(run, conn, place)
     local row <const> = run.definition.source and jobs.find(conn, run.definition.name, place)
     if not row or row.state ~= "done" and row.state ~= "cancelled" then return false end
@@ -103,7 +103,7 @@ local function is_over(run, conn, place)
     return true
 end
 
----The job is done: what a kind or a source has made for it goes.
+---The job is done: removes what a kind or a source has made for it.
 ---@param run dbrun.batch.Run
 function M.finish(run)
     local definition <const> = run.definition
@@ -145,7 +145,7 @@ function M.open(run, opts)
     return closing
 end
 
---- Containers of one name have the same numbers of processes: the name of a worker needs something more.
+--- Containers with one host name have the same pids, so the name of a worker needs a token.
 local TOKEN <const> = catalog.sql [[
 select {left}({md5}({concat}({random}(), {clock_timestamp}(), {pg_backend_pid}())), 6)]]
 
@@ -188,7 +188,7 @@ function M.prepare(run, opts, engine)
         adopt = opts.adopt,
     })
     run.row, run.state, run.reason, run.keeps = row, row.state, row.reason, row.keeps
-    if definition.source_engine then run.keeps = true end -- a copy leaves what it reads as it is
+    if definition.source_engine then run.keeps = true end -- a copy does not change the table that it reads
     run.store.started = row.started
     run.store.bounds.values = define.named(definition, { started = row.started })
     run.work_of = work_of(run, walk, engine)

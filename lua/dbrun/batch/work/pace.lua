@@ -1,4 +1,4 @@
---- Rests: work for a share of the time (duty), and at most so many rows a second (rate). Knows no database.
+--- Pauses: for a share of the time (duty), and for a maximum number of rows per second (rate). Uses no database.
 local M = {}
 
 ---@class dbrun.batch.Pace
@@ -11,7 +11,7 @@ function M.new(now)
     return setmetatable({ free = now }, Pace)
 end
 
----A chunk was done: when the next one may begin.
+---Records a finished chunk; returns when the next one may begin.
 ---@param now number
 ---@param seconds number the chunk took
 ---@param rows integer
@@ -21,7 +21,7 @@ end
 function Pace:rest(now, seconds, rows, duty, rate)
     local rest = seconds * (1 / duty - 1)
     if rate then
-        -- The time that the rows should have taken counts from when the last ones should have been done.
+        -- The time that the rows should take counts from when the previous ones should have been done.
         self.free = math.max(self.free, now - seconds - 1) + rows / rate
         rest = math.max(rest, self.free - now)
     end

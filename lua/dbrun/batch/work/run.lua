@@ -21,7 +21,7 @@ local M = {}
 ---@field adopt? boolean takes a changed definition
 ---@field reconnect? number seconds to try to connect again (300)
 ---@field count? boolean counts the rows at the start
----@field force? boolean does what is refused as dangerous
+---@field force? boolean runs a job that would be refused as dangerous
 ---@field target? string the database's name, for a protected one
 ---@field on? fun(event: table) what happens, for people
 ---@field signals? boolean Ctrl-C and SIGTERM end the run with its chunk
@@ -31,7 +31,7 @@ local M = {}
 ---@field store dbrun.batch.Store without `me`
 ---@field engine dbrun.Engine
 ---@field me string "host:pid"
----@field token string tells it from another process with the same host and pid
+---@field token string distinguishes it from another process with the same host and pid
 ---@field values table<string, any> in force
 ---@field state? string of the job, as it was last seen
 ---@field reason? string
@@ -40,7 +40,7 @@ local M = {}
 local Run = {}
 Run.__index = Run
 
----Tells who watches.
+---Passes an event to the listener.
 function Run:tell(what, event)
     event.what = what
     if self.on then self.on(event) end
@@ -52,7 +52,7 @@ function Run:next_number()
     return self.numbers
 end
 
----The values that were set, when they are others than before.
+---Applies the values that were set, if they have changed.
 ---@param set_text string JSON
 function Run:configure(set_text)
     if set_text == self.set_text then return end
@@ -66,7 +66,7 @@ function Run:configure(set_text)
     end
 end
 
----Rows that are left of the run's limit for a worker: the others have taken theirs when their chunk began.
+---The rows of the run's limit that are left for a worker; others took theirs when their chunks began.
 ---@param worker dbrun.batch.Worker
 ---@return number
 function Run:room(worker)
@@ -78,8 +78,8 @@ function Run:room(worker)
     return room
 end
 
----Rows that a chunk of a worker may have: no more than are left of the limit, and as many as the rate gives it in ten
----seconds: a worker that rests for longer is taken for one that is lost.
+---The rows that a worker's chunk can have: at most the rest of the limit, and what the rate allows in ten seconds,
+---because a worker that pauses for longer counts as lost.
 ---@param rows integer
 ---@param worker dbrun.batch.Worker
 ---@return integer
@@ -90,7 +90,7 @@ function Run:allowed(rows, worker)
     return math.max(1, most)
 end
 
----Would the worker's next chunk go beyond the limit?
+---Whether the worker's next chunk would exceed the limit.
 ---@param worker dbrun.batch.Worker
 ---@return boolean
 function Run:too_big(worker)
@@ -103,7 +103,7 @@ function Run:may_grow()
     return not self.health:near()
 end
 
----The part of the rate that a worker has, of all that work on the job now.
+---A worker's share of the rate, among all workers that are active now.
 ---@return integer
 function Run:share_of_rate()
     local own = 0
@@ -111,7 +111,7 @@ function Run:share_of_rate()
     return math.max(1, self.all_workers or #self.workers, own)
 end
 
----Sleeps, but no longer than until the run is to end.
+---Sleeps, but not beyond the end of the run.
 ---@param seconds number
 function Run:sleep(seconds)
     local until_ <const> = task.now() + seconds
@@ -126,7 +126,7 @@ function Run:is_over()
     return self.stopping ~= nil or self.failure ~= nil or self.over ~= nil
 end
 
----Is a worker to end, or to wait?
+---Whether a worker must end or wait.
 ---@return boolean ends
 ---@return string? why said to people
 ---@return string? reason under which the time is counted
@@ -146,8 +146,8 @@ function Run:hold()
     return false
 end
 
----A worker waits: said when the reason has changed. A text that has changed alone (12 s behind, 13 s behind) is `still`
----the same wait.
+---A worker waits: reported when the reason has changed. If only the text has changed (12 s behind, 13 s behind), it is
+---`still` the same wait.
 function Run:waits(worker, text, reason)
     local still <const> = self.said_reason == reason
     if still and self.said == text then return end
@@ -190,7 +190,7 @@ function Run:did(worker, outcome)
     end
 end
 
----A worker tries again.
+---A worker retries.
 ---@param worker dbrun.batch.Worker
 ---@param e any
 ---@param pause? number seconds
@@ -205,7 +205,7 @@ function Run:retries(worker, e, pause, how, holder)
     })
 end
 
----A chunk was set aside.
+---A chunk was stored as failed.
 function Run:set_aside(worker, claim, why)
     self.failed = self.failed + 1
     local walk <const> = self.store.bounds.walk
@@ -232,7 +232,7 @@ function Run:settings(values, number)
     return settings.of(self.definition, values, number, self.optional)
 end
 
----The last look, which a signal cancels as it does a chunk.
+---The last check, which a Unix signal cancels like a chunk.
 local function look_last(run)
     local found
     local group <close> = task.group()
@@ -265,7 +265,7 @@ end
 local function start(run, opts)
     for i = 1, opts.workers or 1 do run.workers[i] = workers.new(run, i) end -- may raise: before anything runs
     local group <close> = task.group()
-    -- The connection that has opened the job is the first worker's: its server process knows the tables by now.
+    -- The first worker gets the connection that opened the job: its server process has the tables in its caches.
     for _, worker in ipairs(run.workers) do group:spawn(worker.loop, worker) end
     local watching <const> = task.spawn(control.loop, run)
     run.group = group
@@ -291,11 +291,11 @@ function M.only_start(definition, opts)
     return run.state
 end
 
----Runs a job until it is done, or the run is to end.
+---Runs a job until it is done, or the run ends.
 ---@param definition dbrun.batch.Definition
 ---@param opts? dbrun.batch.RunOptions
 ---@return table event "end": {state, rows, chunks, failed, seconds, found, share, why}
----Raises what ended it.
+---Raises the error that ended it.
 function M.start(definition, opts)
     opts = opts or {}
     if core.options and core.options.dry_run then

@@ -1,15 +1,15 @@
---- How many rows a chunk takes, and how many keys are looked at to find them: both follow the time that they take.
---- Knows neither a database nor a clock.
+--- The number of rows in a chunk, and of keys to read to find them: both adapt to the time that they take. Uses no
+--- database and no clock.
 local M = {}
 
----Share of the newest chunk in the average of the time for a row.
+---Weight of the newest chunk in the average time per row.
 local WEIGHT <const> = 0.3
----A chunk is full when it has this share of the rows that were wanted.
+---A chunk is full when it has this share of the requested rows.
 local FULL <const> = 0.9
 
 ---@class dbrun.batch.Size
 ---@field rows integer of the next chunk
----@field look integer keys to look at
+---@field look integer keys to read
 ---@field limits {min: integer, max: integer, look: integer, target: number}
 local Size = {}
 Size.__index = Size
@@ -23,7 +23,7 @@ function M.new(limits, from)
     return self
 end
 
----The size for another range: rows as its last worker had them. What is known about the time of looking stays.
+---The size for another range: the rows of its last worker. The known time for reading keys stays.
 ---@param from? integer
 ---@return dbrun.batch.Size
 function Size:other(from)
@@ -68,7 +68,7 @@ local function follow(self, seconds, may_grow)
     elseif ideal < self.rows / 1.1 then
         self.rows = self:within(math.max(ideal, self.rows / 1.2))
     elseif self.fast >= 3 and may_grow then
-        local more <const> = math.max(self.rows * 1.2, self.rows + 1) -- a fifth of one row is none
+        local more <const> = math.max(self.rows * 1.2, self.rows + 1) -- a fifth of one row is 0
         self.rows = self:within(math.max(self.rows, math.min(ideal, more)))
     end
 end
@@ -77,7 +77,7 @@ end
 ---@param rows integer that it changed
 ---@param wanted integer rows that it was to have
 ---@param seconds number from its first lock to its commit
----@param may_grow boolean nothing that the job yields to is near its limit
+---@param may_grow boolean no signal is near its limit
 function Size:done(rows, wanted, seconds, may_grow)
     if self.before then return recover(self) end
     local counted <const> = math.max(1, rows)
@@ -93,7 +93,7 @@ function Size:done(rows, wanted, seconds, may_grow)
     if full or seconds > 2 * self.limits.target then follow(self, seconds, may_grow) end
 end
 
----A step was made: looking for the next bound has its own time.
+---Records a step: the search for the next bound has its own time.
 ---@param seconds number
 function Size:stepped(seconds)
     local target <const> = self.limits.target
@@ -104,21 +104,21 @@ function Size:stepped(seconds)
     end
 end
 
----Others were in the way, or a row is bad: half of it is tried, down to one row. The size comes back with success.
+---Other sessions were in the way, or a row is bad: tries half, down to one row. The size recovers with success.
 function Size:conflict()
     self.before = self.before or self.rows
     self.rows = math.max(1, self.rows // 2)
     self.fast = 0
 end
 
----The chunk took too long and was cancelled: half of it is tried, down to one row, and the size stays there.
+---The chunk took too long and was cancelled: tries half, down to one row, and keeps that size.
 function Size:too_long()
     self.before, self.per_row, self.fast = nil, nil, 0
     self.rows = math.max(1, self.rows // 2)
     self.floor = self.rows < self.limits.min and self.rows or nil
 end
 
----After a wait the work begins at half.
+---After a wait the size begins at half.
 function Size:waited()
     self.rows = self:within(self.rows / 2)
     self.fast = 0

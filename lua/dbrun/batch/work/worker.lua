@@ -1,4 +1,4 @@
---- A worker: takes a range, does its chunks one after the other, and deals with what fails. It has one connection.
+--- A worker: takes a range, does its chunks one after the other, and handles failures. It has one connection.
 local bound = require "dbrun.batch.walk.bound"
 local chunk = require "dbrun.batch.work.chunk"
 local classify = require "dbrun.batch.work.classify"
@@ -24,10 +24,10 @@ local M = {}
 ---@field size dbrun.batch.Size
 ---@field conn? table
 ---@field range? dbrun.batch.Range
----@field claim? dbrun.batch.Claim of the chunk under way
----@field backend? integer the server's process, while a chunk is under way
----@field wanted? integer rows that the next chunk is to have
----@field share? number of the keys of the last step whose rows fit
+---@field claim? dbrun.batch.Claim of the current chunk
+---@field backend? integer the server's process, while a chunk runs
+---@field wanted? integer rows requested for the next chunk
+---@field share? number of the keys of the last step whose rows match
 ---@field begun boolean the transaction of the next chunk is open, and has done nothing
 local Worker = {}
 Worker.__index = Worker
@@ -47,7 +47,7 @@ function M.new(run, number)
     return self
 end
 
----A chunk was set aside: said, and too many stop the job.
+---Reports a chunk that was stored as failed; too many stop the job.
 ---@param range dbrun.batch.Range with the bounds of the chunk
 ---@param why table
 ---@param failed integer failed ranges of the job
@@ -72,7 +72,7 @@ function Worker:settings()
     return self.list
 end
 
----How often the chunk with these bounds has failed before.
+---The number of earlier failures of the chunk with these bounds.
 function Worker:failures(claim)
     local failed <const> = self.failed
     if failed and failed.id == claim.id and bound.same(failed.position, claim.position) then
@@ -101,7 +101,7 @@ local function disconnect(worker)
     if conn then pcall(conn.release, conn) end
 end
 
----Ends the transaction that was begun for a chunk which does not follow.
+---Ends the transaction that was begun for a chunk that does not follow.
 local function end_begun(worker)
     if not worker.begun then return end
     worker.begun = false
@@ -111,7 +111,7 @@ local function end_begun(worker)
     if classify.of(e) == "cancelled" then error(e, 0) end
 end
 
----Waits, and remembers for what; no transaction is open meanwhile.
+---Waits, and records the reason; no transaction is open meanwhile.
 function Worker:wait(reason, seconds, text)
     end_begun(self)
     local began <const> = task.now()
@@ -126,7 +126,7 @@ local function connect(worker)
     if not worker.conn then worker.conn = worker.run.engine:acquire() end
 end
 
----Gives the range back.
+---Releases the range.
 local function leave(worker, seconds)
     local range <const> = worker.range
     worker.range, worker.claim = nil, nil
@@ -136,7 +136,7 @@ local function leave(worker, seconds)
     end
 end
 
----The range of a lost connection: was its last chunk committed after all?
+---Checks after a lost connection whether the range's last chunk was committed.
 local function recover(worker)
     local lost <const> = worker.lost
     connect(worker)
@@ -152,7 +152,7 @@ local function recover(worker)
     end
 end
 
----What the last step found says nothing about another range's next chunk.
+---Forgets the last step's result, which is not valid for another range.
 local function forget_step(worker)
     worker.wanted, worker.keys, worker.passed, worker.fits = nil, nil, nil, nil
 end
@@ -193,7 +193,7 @@ local function get_range(worker)
     return true
 end
 
----Did the search for the next chunk fail, and not the chunk? What fails at COMMIT is the chunk's.
+---Whether the search for the next chunk failed, and not the chunk. An error at COMMIT is the chunk's.
 local function in_step(worker, e)
     return worker.marking and not (e.statement or ""):find "^commit"
 end
@@ -215,7 +215,7 @@ local function in_chunk_of(worker, e)
     return e
 end
 
----Half of the chunk, after a pause in which other ranges go first.
+---Retries half of the chunk, after a pause in which other ranges come first.
 local function conflict(worker, e)
     local run <const> = worker.run
     local claim <const> = worker.claim
@@ -223,7 +223,7 @@ local function conflict(worker, e)
     if classify.is_too_long(e) then worker.size:too_long() else worker.size:conflict() end
     local pause <const> = math.min(5, 0.1 * 2 ^ math.min(n, 6)) * (0.5 + 0.5 * math.random())
     connect(worker)
-    if worker.marking then worker.size:stepped(2 * worker.values.timeout) end -- it is the step that is slow
+    if worker.marking then worker.size:stepped(2 * worker.values.timeout) end -- the step is slow
     local how <const> = claim.next and set_aside.halve(worker.conn, worker.store, claim, worker.values.look)
     local holder <const> = e.sqlstate == "55P03" and holders.of(worker.conn, worker.store.bounds.walk.oid) or nil
     if e.sqlstate == "53400" and how == "single" then -- it will not fit later, either
@@ -233,11 +233,11 @@ local function conflict(worker, e)
     end
     run:retries(worker, e, pause, how, holder)
     if how then leave(worker, pause) end
-    worker.range, worker.left = nil, claim.id -- its size is halved, and stays so when it is taken again
+    worker.range, worker.left = nil, claim.id -- its size is halved, and stays halved when it is taken again
     worker:wait("conflict", math.min(pause, 0.1))
 end
 
----The row's fault: the job stops, or the chunk is set aside, or halved until the row is alone.
+---An error in the data: the job stops, or the chunk is stored as failed, or halved until the row is alone.
 local function bad_row(worker, e)
     local run <const> = worker.run
     local claim <const> = worker.claim
@@ -260,17 +260,17 @@ local function bad_row(worker, e)
     if failed then worker:set_aside(claim, why, failed) end -- else another worker has the range now
 end
 
---- How often a search for a chunk may lose its connection.
+--- How often a search for a chunk can lose its connection.
 local MOST_SEARCHES <const> = 5
 
----A chunk that ends the server is set aside in the end; a search that does so has nothing to be set aside.
+---A chunk that crashes the server is finally stored as failed; a search that does so has no chunk to store.
 local function ends_search(worker)
     if not worker.marking or worker.claim.next then return false end
     worker.searches = (worker.searches or 0) + 1
     return worker.searches >= MOST_SEARCHES
 end
 
----The server is gone, or not the one that may be written: connects again until the time for it is over.
+---The server is gone, or not writable: reconnects until the time for that is over.
 local function reconnect(worker, e)
     local run <const> = worker.run
     local now <const> = task.now()
@@ -288,7 +288,7 @@ local function reconnect(worker, e)
     worker:wait("connection", math.min(2, 0.1 * 2 ^ math.min(worker.tries, 5)) * (0.5 + 0.5 * math.random()))
 end
 
---- Conflicts in a row outside of a chunk, of which the last is said.
+--- Consecutive conflicts outside a chunk, after which they are reported.
 local SAID <const> = 20
 
 local function handle(worker, e)
@@ -313,13 +313,13 @@ local function handle(worker, e)
     worker.run:fail(worker, in_chunk and in_chunk_of(worker, e) or e)
 end
 
----Deals with an error; the connection that this needs may be lost, too.
+---Handles an error; the connection that it needs may be lost too.
 local function deal(worker, e)
     local ok <const>, another <const> = pcall(handle, worker, e)
     if not ok then handle(worker, another) end
 end
 
----After a chunk: rests as duty and rate say.
+---After a chunk: pauses as duty and rate say.
 local function rest(worker, outcome)
     local values <const> = worker.values
     if values.duty >= 1 and not values.rate then return end
@@ -339,11 +339,11 @@ local function vacuum(worker)
     worker.waited.vacuum = (worker.waited.vacuum or 0) + task.now() - began
 end
 
---- Claims in a row that found the range's row locked, or gone, after which it is asked which.
+--- Consecutive claims that found the range's row locked or gone, after which a query finds out which.
 local LOCKED <const> = 5
 
----The row of the range is locked: by a worker that splits it, or one that has taken it. Or it is gone: another worker
----took it while this one was away for long, ended it, and it was merged.
+---The row of the range is locked, by a worker that splits it or has taken it; or it is gone, because another worker
+---took it while this one was away, finished it, and it was merged.
 local function locked(worker)
     worker.locked = (worker.locked or 0) + 1
     if worker.locked % LOCKED == 0 and not take.holds(worker.conn, worker.store, worker.range.id) then
@@ -412,7 +412,7 @@ local function work(worker)
     end
 end
 
----Works until the job ends, or the run. What it has taken it gives back; where that fails, others take it 15 s later.
+---Works until the job or the run ends. Releases its range at the end; if that fails, others take the range 15 s later.
 function Worker:loop()
     local ok <const>, e <const> = pcall(work, self)
     task.shield(function()
