@@ -1,5 +1,5 @@
---- The first lines of the prompt: which server, database and role. A server that does not answer at once is not waited
---- for.
+--- The first lines of the prompt: server, database and role. The prompt does not wait for a server that does not answer
+--- at once.
 local config = require "dbrun.config"
 local core = require "dbrun.core"
 local db = require "dbrun.db"
@@ -9,13 +9,13 @@ local task = require "dbrun.task"
 
 local M = {}
 
---- Seconds for the server to say who it is.
+--- Seconds to wait for the server's answer.
 local PATIENCE <const> = 0.5
 
---- The same where databases are protected.
+--- The same if there are protected databases.
 local LONG_PATIENCE <const> = 10
 
----Is a server configured? Else the prompt is Lua's until the first SQL.
+---Whether a server is configured. If not, the prompt is Lua's until the first SQL.
 ---@return boolean
 function M.is_configured()
     for _, key in ipairs { "PGHOST", "PGDATABASE", "PGSERVICE", "PGHOSTADDR", "PGPORT", "PGUSER" } do
@@ -35,12 +35,13 @@ local function ask(patience)
     return where, not ok and not core.options.target, not ok and core.options.target and e or nil
 end
 
---- Are databases protected? Then it must be known which one this is, before anything can change it.
+--- Whether there are protected databases. Then the prompt must know which database this is before anything can change
+---   it.
 local function may_be_protected()
     return (config.DBRUN_PROTECTED or ""):find "%S" ~= nil
 end
 
---- What is known about the server, in the line's words.
+--- The known facts about the server, as text.
 local function known(where, protected, wrong)
     if protected or wrong then core.options.read_only = true end
     local marks = where
@@ -50,8 +51,8 @@ local function known(where, protected, wrong)
     return marks
 end
 
----The line about the server. On a protected database that was not named, or where --target names another one, all that
----is opened later is read-only; also where that could not be found out.
+---The line about the server. If the database is protected and was not named, or --target names another one, or neither
+---could be determined, all later connections are read-only.
 ---@return string
 function M.server()
     if not M.is_configured() then

@@ -3,7 +3,7 @@
 ---
 ---     return { ["dt"] = { usage = "\\dt [PATTERN]", summary = "tables", run = function(session, argument) ... end } }
 ---
---- What a command gets of the session (dbrun.prompt.session):
+--- The parts of the session (dbrun.prompt.session) that a command can use:
 ---
 ---     session:conn()          the prompt's own connection, opened when there is none; may raise (kind `connect`)
 ---     session:run(sql)        runs a statement and shows what came of it, as if it had been typed; false: it failed
@@ -26,8 +26,8 @@ local M = {}
 ---@class dbrun.prompt.Command
 ---@field usage string "\\dt [PATTERN]"
 ---@field summary string one line, for \?
----@field run fun(session: dbrun.prompt.Session, argument: string, name: string) argument: what stands behind the name,
----without blanks around it; name: as it was typed
+---@field run fun(session: dbrun.prompt.Session, argument: string, name: string) argument: the text after the name,
+---trimmed; name: as it was typed
 ---@field hidden? boolean another name of a command that \? lists already
 
 --- In the order of \?.
@@ -38,7 +38,7 @@ local PARTS <const> = {
     function() return require "dbrun.prompt.redis_command" end,
 }
 
---- What else \? says.
+--- Further lines of \?.
 local NOTES <const> = [[
 
 

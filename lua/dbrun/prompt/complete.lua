@@ -1,4 +1,4 @@
---- Completion at the prompt: what may stand at the point of a line. It never waits: names of the database come from
+--- Completion at the prompt: the candidates at the cursor. It never waits: names of the database come from
 --- dbrun.prompt.database_names, which reads them in the background, and no function of a script is called.
 local files <const> = require "dbrun.prompt.complete.files"
 local lua_names <const> = require "dbrun.prompt.complete.lua_names"
@@ -9,7 +9,7 @@ local M = {}
 
 ---@class dbrun.prompt.CompleteContext
 ---@field before? string the earlier lines of the statement, with their line feeds
----@field language? "sql"|"lua" of these lines, or of the line; nil: the line's first word says it
+---@field language? "sql"|"lua" of these lines, or of the line; nil: the line's first word decides
 ---@field names? table dbrun.prompt.DatabaseNames:get()
 ---@field globals? table _G
 ---@field prompt_names? table<string, any> names of the prompt that are no globals, with their values; a
@@ -19,7 +19,7 @@ local M = {}
 ---@field topics? string[] of the manual
 ---@field most? integer candidates at most (500)
 
---- What `\d` and its like take, where the context does not say it.
+--- The arguments of `\d` and similar commands, if the context does not give them.
 ---@type table<string, string>
 M.ARGUMENTS = {
     d = "relation", dt = "table", dv = "view", dm = "materialized", di = "index", ds = "sequence", df = "function",
@@ -32,7 +32,7 @@ for _, word in ipairs(words.STATEMENTS) do
     STATEMENT[word] = word ~= "do" and word ~= "end" and word ~= "table" or nil
 end
 
---- SQL or Lua, where the caller does not say it; nil while the first word is typed.
+--- SQL or Lua, if the caller does not say; nil while the first word is being typed.
 local function language_of(text)
     local first <const>, rest <const> = text:match "^%s*(%a+)(.*)$"
     if not first then return "lua" end
@@ -73,14 +73,14 @@ local function add_command(text, context, out)
     return #text + 1
 end
 
---- SQL in a string of Lua.
+--- SQL inside a Lua string.
 local function inner_sql(text, context)
     local found = {}
     local start <const> = sql.add(text, "", context, found)
     return start, STATEMENT[text:match("%a+"):lower()] and found or {}
 end
 
----What may replace the text from `start` to the point.
+---The candidates that can replace the text from `start` to the cursor.
 ---@param line string the line as it stands
 ---@param point integer how many bytes of it stand before the cursor
 ---@param context? dbrun.prompt.CompleteContext

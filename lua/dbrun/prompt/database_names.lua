@@ -1,5 +1,5 @@
---- The names of a database for completion: read in a task of its own, on a connection of the pool, and kept. Who asks
---- gets what is there; a server that does not answer leaves the list as it is, without a word.
+--- The names of a database for completion: read by a background task, on a connection of the pool, and cached. get()
+--- returns the present list at once; if the server does not answer, the list stays as it is, silently.
 ---
 ---     local names = require "dbrun.prompt.database_names".new(function() return db.async end)
 ---     names:stale()                    -- read them, at the start and after DDL
@@ -13,7 +13,7 @@ local M = {}
 --- Relations and functions that are read at most: the search_path's own first.
 local MOST <const> = 5000
 
---- Seconds for one reading, and seconds after which asking for the names reads them again: other programs make tables,
+--- Seconds for one read, and the age in seconds at which get() starts another one, because other programs make tables
 --- too.
 local TIMEOUT <const>, AGE <const> = 20, 120
 
@@ -70,7 +70,7 @@ local META <const> = {
     __index = Names, __name = "dbrun.prompt.DatabaseNames", __close = function(self) self:close() end,
 }
 
---- Reads until nobody has asked anew meanwhile.
+--- Reads again as long as stale() was called meanwhile.
 local function work(self)
     repeat
         self.wanted = false
@@ -85,33 +85,32 @@ local function work(self)
     self.running = nil
 end
 
----Says that the names have changed, or may have: they are read again in the background, unless that has begun; then
----once more behind it. Returns at once.
+---Marks the names as changed: they are read again in the background, after a read that is in progress. Returns at once.
 function Names:stale()
     if self.closed then return end
     self.wanted = true
     if not self.running then self.running = task.spawn(work, self) end
 end
 
----The names that are known now: tables and lists that may be empty.
+---The names that are known now: tables and lists, which can be empty.
 ---@return { relations?: table[], by_name?: table<string, table[]>, functions?: table[], schemas?: string[] }
 function Names:get()
     if self.at and task.now() - self.at > AGE then self:stale() end
     return self.found
 end
 
----Waits until no reading is under way; for who wants to be sure.
+---Waits until no read is in progress.
 function Names:settle()
     if self.running then self.running:join() end
 end
 
----Ends the reading that is under way.
+---Ends the read in progress.
 function Names:close()
     self.closed = true
     if self.running then self.running:cancel() end
 end
 
----@param engine fun(): dbrun.Engine called in the background task: its errors are silent, too
+---@param engine fun(): dbrun.Engine called in the background task: its errors are also silent
 ---@return dbrun.prompt.DatabaseNames
 function M.new(engine)
     return setmetatable({ engine = engine, found = {} }, META)

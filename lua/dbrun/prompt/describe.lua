@@ -1,10 +1,10 @@
---- `\d` and the lists: what is in the database, from its catalogs.
+--- `\d` and the lists: descriptions of the database from its catalogs.
 ---
 ---     describe.run(conn, "d", "notes")       -- blocks for dbrun.prompt.blocks
 ---
 --- One statement finds what the pattern means, one describes it. The statements name everything in pg_catalog, take the
---- pattern as a parameter, and need no privilege. Relations that another session locks exclusively are named with that
---- session, instead of waiting for it.
+--- pattern as a parameter, and need no privilege. If another session locks a relation exclusively, that session is
+--- named instead of waiting for it.
 local errors <const> = require "dbrun.error"
 local facts <const> = require "dbrun.prompt.describe.facts"
 local find <const> = require "dbrun.prompt.describe.find"
@@ -15,10 +15,10 @@ local tty <const> = require "dbrun.tty"
 
 local M = {}
 
----Relations that are described at most; of more than that a pattern gives the list.
+---The most relations that are described; for more than that a pattern gives the list.
 local MOST <const> = 50
 
----The command's name without `S` (the server's own, too) and `+` (more columns), and those.
+---The command's name without the suffixes `S` (system objects) and `+` (more columns), and these suffixes.
 ---@param command string without the backslash: "d", "dt+", "dS"
 ---@return string name
 ---@return boolean system
@@ -110,7 +110,7 @@ local function blocks_of(conn, name, argument, opts)
     return blocks
 end
 
----What the command shows.
+---The blocks that a command shows.
 ---@param conn dbrun.Connection
 ---@param command string without the backslash: "d", "dt", "dt+", "df", "sf", ...
 ---@param argument? string patterns as they were typed
@@ -127,7 +127,7 @@ function M.run(conn, command, argument)
     end
     local opts <const> = { system = system, more = more }
     if state ~= "open" then return blocks_of(conn, name, argument or "", opts) end
-    -- In a savepoint: an error here, of a malformed pattern for example, is none of the user's transaction.
+    -- In a savepoint, so that an error here, such as a malformed pattern, does not fail the user's transaction.
     return conn:transaction(function() return blocks_of(conn, name, argument or "", opts) end)
 end
 

@@ -1,5 +1,5 @@
---- What was typed, kept from one run to the next: ~/.local/state/dbrun/history, or what DBRUN_HISTORY names; an empty
---- DBRUN_HISTORY switches it off. Nothing with a secret is kept.
+--- The history of the input: in ~/.local/state/dbrun/history, or the file that DBRUN_HISTORY names; an empty
+--- DBRUN_HISTORY switches it off. Lines with a secret are not kept.
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 
@@ -21,19 +21,19 @@ end
 local function encode(text) return (text:gsub("\\", "\\\\"):gsub("\n", "\\n")) end
 local function decode(line) return (line:gsub("\\(.)", function(c) return c == "n" and "\n" or c end)) end
 
----Has a command of Redis a password: AUTH, ACL SETUSER, CONFIG SET requirepass, MIGRATE ... AUTH2?
+---Whether a Redis command contains a password: AUTH, ACL SETUSER, CONFIG SET requirepass, MIGRATE ... AUTH2.
 local function is_login(text)
     local command <const> = (text:match "^%s*\\redis%s+(.*)$" or ""):upper()
     return command:find("AUTH", 1, true) ~= nil or command:find("SETUSER", 1, true) ~= nil
         or command:find("PASS", 1, true) ~= nil
 end
 
----Would a part of it be masked in a message?
+---Whether a message would mask a part of it.
 local function has_secret(text)
     return is_login(text) or errors.new { kind = "usage", message = text }.message ~= text
 end
 
---- The file, made if need be.
+--- The file, which is made if needed.
 local function create(path)
     if fs.exists(path) then return end
     fs.mkdir_p(path:match "^(.*)/[^/]*$" or ".", tonumber("700", 8))

@@ -1,4 +1,4 @@
---- Lua values as the prompt shows them: tables by what is in them, bounded, with a mark where one contains itself.
+--- Lua values as the prompt shows them: tables with their content, bounded, with a mark where one contains itself.
 local core = require "dbrun.core"
 local reserved = require "dbrun.reserved"
 

@@ -1,5 +1,5 @@
---- The variables of what is typed: the globals, and behind them the names of the prompt. No globals are made, and a
---- script's own global of such a name wins.
+--- The variables of the input: the globals, then the names of the prompt. The prompt makes no globals, and a script's
+--- own global of such a name takes precedence.
 local M = {}
 
 local MODULES <const> = {
@@ -10,12 +10,12 @@ local MODULES <const> = {
     config = function() return require "dbrun.config" end,
 }
 
---- What Tab knows of the names without opening a connection.
+--- The names for Tab, without opening a connection.
 ---@type table<string, function|string>
 M.KINDS = { r = "redis client", conn = "connection" }
 for name, module in pairs(MODULES) do M.KINDS[name] = module end
 
----Makes the table that is _ENV of what is typed.
+---Makes the table that is _ENV of the input.
 ---@param session dbrun.prompt.Session
 ---@return table
 function M.new(session)
@@ -38,7 +38,7 @@ function M.new(session)
     })
 end
 
----Compiles what was typed: as an expression if it is one.
+---Compiles the input: as an expression if it is one.
 ---@param text string
 ---@param env table
 ---@return function|nil chunk

@@ -1,7 +1,7 @@
 --- Patterns for names, as psql has them: `notes`, `not*`, `public.*`, `"Quoted.Name"`, `a|b`, `shop.public.notes`.
 ---
---- Letters outside of double quotes are taken in lower case, `*` is any text, `?` any character, a dot ends a schema's
---- name. Other regular expressions work, too. Within quotes every character stands for itself.
+--- Letters outside double quotes are converted to lower case, `*` is any text, `?` any character, a dot ends a schema's
+--- name. Other regular expressions work too. Within quotes every character is literal.
 local errors <const> = require "dbrun.error"
 
 local M = {}
@@ -47,7 +47,7 @@ local function parts_of(text)
     return parts, quoted
 end
 
---- The regular expression of a whole name; nil for one that fits each.
+--- The regular expression of a whole name; nil for one that matches every name.
 local function whole(part)
     if not part or part[1] == ".*" then return nil end
     return "^(" .. part[1] .. ")$"
@@ -79,8 +79,7 @@ function M.read(text)
     }
 end
 
----The patterns of a command's argument: texts separated by blanks that stand outside of quotes. A `;` at the end is
----dropped, as psql does.
+---The patterns of a command's argument: texts separated by blanks outside quotes. A final `;` is dropped, as in psql.
 ---@param argument string
 ---@return string[]
 function M.split(argument)

@@ -1,4 +1,5 @@
---- What the prompt knows: its own connection, opened at the first SQL and kept until the end, and how things are shown.
+--- The state of the prompt: its own connection, opened at the first SQL and kept until the end, and the display
+---   options.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local inspect = require "dbrun.prompt.inspect"
@@ -25,7 +26,7 @@ local M = {}
 local Session <const> = {}
 Session.__index = Session
 
----The database's name in the configuration; nil where it does not tell.
+---The database's name in the configuration; nil if it is not given there.
 local function configured()
     local ok <const>, url <const> = pcall(function() return require "dbrun.config".async_database_url end)
     if not ok or not url or url == "" then return os.getenv "PGDATABASE" end
@@ -58,7 +59,7 @@ function Session:write(text)
         self.output:write(text)
         self.output:flush()
     else
-        task.shield(pager.show, text) -- Ctrl-C is the pager's while it runs
+        task.shield(pager.show, text) -- Ctrl-C belongs to the pager while it runs
     end
 end
 
@@ -110,13 +111,13 @@ end
 
 local STATE <const> = { open = "*", failed = "!" }
 
----Looks what became of the transaction.
+---Reads the state of the transaction.
 function Session:look()
     local ok, state = pcall(function() return self.opened and self.opened.conn:in_transaction() end)
     self.state = ok and state and STATE[state] or nil
 end
 
----Tells that the connection is gone, and what went with it.
+---Reports that the connection is lost, and what was lost with it.
 local function lose(self)
     local open <const> = self.state
     pcall(self.opened.close, self.opened)
@@ -187,7 +188,7 @@ function Session:settle()
     if self.opened then self.opened.conn:drained() end
 end
 
---- A statement has made the session of a protected database writable: the session ends there.
+--- A statement has made the session of a protected database writable: ends the session.
 local function check(self)
     local ok <const>, e <const> = pcall(self.opened.check, self.opened)
     if ok then return end

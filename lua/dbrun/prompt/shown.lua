@@ -8,13 +8,13 @@ local M = {}
 --- an UPDATE ... RETURNING would be undone.
 M.KEPT = 1000
 
---- psql says so behind the rows that it has.
+--- psql reports it after the rows that it has.
 local COUNTS <const> = {
     INSERT = "INSERT 0", UPDATE = "UPDATE", DELETE = "DELETE", MERGE = "MERGE", SELECT = "SELECT", COPY = "COPY",
     FETCH = "FETCH", MOVE = "MOVE",
 }
 
---- A kept row answers to its positions, and to the names of its columns; of two with one name it is the first.
+--- A kept row has its values by position and by column name; of two columns with one name, the first.
 local function row_class(columns)
     local place <const>, names <const> = {}, {}
     for i, column in ipairs(columns) do
@@ -57,7 +57,7 @@ function M.printer(session)
             count = count + 1
             if count <= M.KEPT then kept[count] = setmetatable(row, nil) end
         end
-        session.answered = task.now() -- a pager may be looked at for long
+        session.answered = task.now() -- the user may read in a pager for a long time
         local options <const> = session:options()
         options.columns, options.text = columns, true
         local lines <const> = tables.lines(kept, options)

@@ -1,4 +1,4 @@
---- The Tab key: what all candidates have in common is typed; a second Tab lists them. Nothing here waits.
+--- The Tab key inserts the common prefix of all candidates; a second Tab lists them. Nothing here waits.
 local commands = require "dbrun.prompt.commands"
 local complete = require "dbrun.prompt.complete"
 local database_names = require "dbrun.prompt.database_names"
@@ -9,13 +9,13 @@ local words = require "dbrun.prompt.words"
 
 local M = {}
 
---- Statements after which other names exist. COMMIT and ROLLBACK make what was done before them visible, or undo it.
+--- Statements that change the existing names. COMMIT and ROLLBACK make earlier changes visible, or undo them.
 local CHANGES <const> = {
     create = true, alter = true, drop = true, commit = true, rollback = true, ["end"] = true, import = true,
     ["do"] = true, call = true,
 }
 
----Does the statement change which names exist, or may it?
+---Whether the statement changes, or may change, the existing names.
 ---@param sql string without comments before it
 ---@return boolean
 function M.is_change(sql)
@@ -23,7 +23,7 @@ function M.is_change(sql)
     return CHANGES[first] or first == "select" and sql:lower():find "%f[%w]into%f[%W]" ~= nil
 end
 
---- The longest text with which all begin, whole characters of it.
+--- The longest common prefix, in whole characters.
 local function common(list)
     local prefix = list[1]
     for i = 2, #list do
@@ -61,7 +61,7 @@ function M.listing(list, width, height)
     return table.concat(lines, "\n") .. "\n"
 end
 
---- A candidate is typed as keys are: what would be a key of its own, such as an escape in a file's name, is not
+--- A candidate is inserted as keystrokes, so one with a control character, such as an escape in a file's name, is not
 --- offered.
 local function typeable(list)
     local kept <const> = {}
@@ -89,7 +89,7 @@ local function is_value(name)
     return rawget(_G, name) ~= nil
 end
 
---- A word of SQL, or a command, is over: a blank comes next.
+--- An SQL word, or a command, is complete: a blank comes next.
 local function is_over(line, language, text)
     if text:find "[./(:'\"]$" then return false end
     return language == "sql" or (language == nil and words.kind(line, is_value) ~= "lua")
@@ -103,7 +103,7 @@ local function command_names()
     return list
 end
 
---- The manual's topics; read once, at the first Tab behind \help.
+--- The manual's topics; read once, at the first Tab after \help.
 local function topics(self)
     if not self.topics then
         self.topics = {}
@@ -139,7 +139,7 @@ function Tab:press(line, point)
     return 0
 end
 
----Reads the names of the database anew, in the background.
+---Reads the names of the database again, in the background.
 function Tab:refresh() self.known:stale() end
 
 ---Ends the reading of names.

@@ -10,7 +10,7 @@ local function last(session, name)
     return session.last_sql
 end
 
---- As psql, it repeats whatever the statement is. It ends with Ctrl-C, or when the statement fails.
+--- As in psql, it repeats any statement. It ends with Ctrl-C, or when the statement fails.
 local function watch(session, argument)
     local seconds <const> = argument == "" and 2 or tonumber(argument)
     if not seconds or seconds ~= seconds or seconds < 0.1 or seconds > 86400 then
@@ -27,7 +27,7 @@ end
 
 local ROLLED_BACK <const> = {}
 
---- Runs the statement, and keeps nothing of it: in a savepoint where a transaction is open, which goes on.
+--- Runs the statement and rolls it back: in an open transaction by a savepoint, so that the transaction goes on.
 local function analyze(conn, sql, values)
     local result
     local _, problem <const> = pcall(conn.transaction, conn, function(tx)
@@ -65,7 +65,7 @@ local function psql(_, argument)
     if parsed then
         env.PGPASSWORD, parsed.password, parsed.params.sslpassword = parsed.password, nil, nil
     end
-    -- Ctrl-C is psql's while it runs.
+    -- Ctrl-C belongs to psql while it runs.
     task.shield(function()
         process.run { program, parsed and "--dbname=" .. url.build_postgres(parsed) or nil, env = env,
             stdin_from = "inherit", stdout = "inherit", stderr = "inherit" }
@@ -77,7 +77,7 @@ local function help(_, argument)
         core.options.program, "help", stdin_from = "inherit", stdout = "inherit", stderr = "inherit",
     }
     for word in argument:gmatch "%S+" do command[#command + 1] = word end
-    task.shield(process.run, command) -- Ctrl-C is the pager's while it runs; what is not found, it says itself
+    task.shield(process.run, command) -- Ctrl-C belongs to the pager while it runs; help reports unknown topics itself
 end
 
 return {

@@ -1,10 +1,10 @@
---- Is what was typed SQL, Lua, or a command of the prompt? Its first word tells, and not whether it compiles: `begin`,
---- `select` alone in its line, `values (1)` and `select 'x'` all compile as Lua.
+--- Decides whether the input is SQL, Lua, or a command of the prompt, by its first word. Whether it compiles does not
+--- matter: `begin`, `select` alone in its line, `values (1)` and `select 'x'` all compile as Lua.
 local scan <const> = require "dbrun.core".sql.scan
 
 local M = {}
 
---- Each begins a statement of PostgreSQL. END and LOAD are Lua's, DO and TABLE are looked at more closely.
+--- First words of PostgreSQL's statements. END and LOAD are Lua's, DO and TABLE are examined further.
 local WORDS <const> = {}
 for word in ([[ABORT ALTER ANALYZE BEGIN CALL CHECKPOINT CLOSE CLUSTER COMMENT COMMIT COPY CREATE DEALLOCATE DECLARE
     DELETE DISCARD DROP EXECUTE EXPLAIN FETCH GRANT IMPORT INSERT LISTEN LOCK MERGE MOVE NOTIFY PREPARE REASSIGN REFRESH
@@ -13,12 +13,12 @@ for word in ([[ABORT ALTER ANALYZE BEGIN CALL CHECKPOINT CLOSE CLUSTER COMMENT C
     WORDS[word:lower()] = true
 end
 
---- What may stand first inside of brackets: (select 1) union (select 2).
+--- Words that can be first inside brackets: (select 1) union (select 2).
 local IN_BRACKETS <const> = { select = true, values = true, with = true, table = true }
 
 local NAME <const> = "^[%a_\x80-\xff][%w_\x80-\xff]*"
 
----Where the next piece that is neither blank nor comment begins, in SQL's eyes.
+---Where the next piece that is neither a blank nor an SQL comment begins.
 local function skip(text, at)
     for _, kind, from in scan, text, at do
         if kind ~= "blank" and kind ~= "comment" then return from end
@@ -30,7 +30,7 @@ local function compiles(text)
     return load("return " .. text, "=", "t", {}) ~= nil or load(text, "=", "t", {}) ~= nil
 end
 
----Does a semicolon end it? Comments may stand behind it.
+---Whether a semicolon ends it, perhaps followed by comments.
 local function is_ended(text)
     local last
     for behind, kind, from in scan, text, 1 do
@@ -39,7 +39,7 @@ local function is_ended(text)
     return last == ";"
 end
 
----What stands behind a word makes it a name of Lua: an assignment, a field, a method, an element, a call.
+---What follows a word makes it a Lua name: an assignment, a field, a method, an element, a call.
 local function is_lua_behind(text, at)
     local rest <const> = text:sub(at)
     if rest:find "^[=~,%[{]" then return true end
@@ -70,7 +70,7 @@ local function is_do(text, at)
     return behind > #text or text:find("^[%a_\x80-\xff'\"]", behind) ~= nil
 end
 
----Is the text from `at` on SQL by its first word? `whole` is what compiles or does not.
+---Whether the text from `at` on is SQL by its first word. `whole` is the text to compile.
 local function is_sql(text, at, is_value, whole, words)
     local word <const> = text:match(NAME, at)
     if not word then return false end
@@ -82,7 +82,7 @@ local function is_sql(text, at, is_value, whole, words)
     return not is_call(text, behind, word, is_value, whole)
 end
 
----(select 1) union (select 2): Lua has nothing that begins so, unless it compiles.
+---(select 1) union (select 2) is SQL, unless it compiles as Lua.
 local function is_bracketed(text, at, is_value)
     local inner = at
     while text:find("^%(", inner) do inner = skip(text, inner + 1) end
@@ -91,7 +91,7 @@ local function is_bracketed(text, at, is_value)
     return not text:find("^%)", behind) and (is_ended(text) or not compiles(text))
 end
 
----Tells what a text is: the first line of something new, or several lines of it.
+---Classifies a text: the first line of new input, or several lines of it.
 ---@param text string
 ---@param is_value? fun(name: string): boolean does the name have a value in Lua? Default: the global of that name
 ---@return "sql"|"lua"|"command"

@@ -18,7 +18,7 @@ local task <const> = require "dbrun.task"
 local M = {}
 
 local SHORTEST_WAIT <const>, LONGEST_WAIT <const> = 20, 50 -- ms that one WAIT can take before other writes are checked
-local SHORTEST_PAUSE <const>, LONGEST_PAUSE <const> = 0.003, 0.05 -- seconds from a WAIT that only asks replicas, to INFO
+local SHORTEST_PAUSE <const>, LONGEST_PAUSE <const> = 0.003, 0.05 -- seconds from such a WAIT to INFO
 local MORE_THAN_ANY <const> = 2147483647 -- replicas
 local PATIENCE <const> = 0.1 -- seconds that the server can be late
 local MOST_WAKES <const> = 4

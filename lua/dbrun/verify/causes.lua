@@ -1,5 +1,5 @@
---- Causes that a server or a library names in its message, and the remedy of each. dbrun.verify.diagnose asks here
---- first; what no rule knows gets the remedies of its layer.
+--- Causes that the message of a server or a library names, and the remedy for each. dbrun.verify.diagnose asks here
+--- first; an error that no rule knows gets the remedies of its layer.
 local M = {}
 
 ---@class dbrun.verify.Cause
@@ -16,13 +16,13 @@ local function of(server, key, otherwise) return server[key] and ident(server[ke
 local POOL <const> = "lower DB_POOL_SIZE, DB_MAX_OVERFLOW or SYNC_POOL_SIZE"
 local SEEK <const> = "select * from pg_hba_file_rules   (the first that fits decides; then: select pg_reload_conf())"
 
----What to do about a setting that the server refuses when a session begins.
+---The remedy for a setting that the server refuses when a session begins.
 local function setting(_, server, name)
     return { ("correct '%s' in `options` of DATABASE_URL, or in PGOPTIONS"):format(name),
         ("or, if the role has it: alter role %s reset %s;"):format(of(server, "user", "current_user"), name) }
 end
 
----The line that would let a client in; what the URL leaves out stands in the server's own message.
+---The pg_hba.conf line that would admit a client; parts that the URL leaves out come from the server's message.
 local function hba_line(message, server, kind)
     local host = message:match 'host "([^"]+)"'
     local where = host and host ~= "[local]" and ("%s%s"):format(host, host:find ":" and "/128" or "/32")
@@ -35,7 +35,7 @@ local function hba_line(message, server, kind)
         ident(server.user or message:match 'user "([^"]+)"' or "all"), where)
 end
 
----What an object of SQL needs, by the words that the server uses for it.
+---The privilege that an SQL object needs, by the server's words for its kind.
 local GRANTS <const> = {
     database = "grant connect on database %s to %s;", schema = "grant usage on schema %s to %s;",
     table = "grant select on table %s to %s;", view = "grant select on table %s to %s;",

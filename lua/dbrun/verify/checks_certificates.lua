@@ -1,4 +1,4 @@
---- Certificates of encrypted connections that end soon. Skipped without encryption.
+--- Certificates of encrypted connections that expire soon. Skipped without encryption.
 local findings <const> = require "dbrun.verify.findings"
 local limits <const> = require "dbrun.verify.limits"
 

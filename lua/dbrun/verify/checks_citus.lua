@@ -1,5 +1,5 @@
---- Citus: do the nodes reach each other, have they the same version, is a prepared transaction left on one, and how
---- are the shards spread; and how expected tables are distributed.
+--- Citus: checks that the nodes reach each other, have the same version and no prepared transaction left, how the
+--- shards are spread, and how expected tables are distributed.
 local catalog <const> = require "dbrun.db.catalog"
 local cli <const> = require "dbrun.command_line"
 local errors <const> = require "dbrun.error"
@@ -13,9 +13,9 @@ local M = {}
 
 -- ---- questions that go to other nodes ----
 
-local MOST <const> = 3 -- seconds that a question to the other nodes may take
+local MOST <const> = 3 -- seconds that a query to the other nodes can take
 
----Asks on a connection whose statement ends in time: a node that does not answer would hold it for 30 s.
+---Queries with a statement timeout, because a node that does not answer would block for 30 s.
 ---@return table[]? rows
 ---@return dbrun.Error? problem
 local function ask(ctx, sql, ...)
@@ -37,7 +37,7 @@ select {to_jsonb}(n) as node from pg_catalog.pg_dist_node n order by groupid, no
 
 local HEALTH <const> = "select * from pg_catalog.citus_check_cluster_node_health()"
 
----What each worker says of itself. The text is run there as a statement of its own.
+---What each worker reports about itself. The text is run there as a separate statement.
 local STATE <const> = catalog.sql [[
 select nodename as host, nodeport as port, success, result
   from pg_catalog.run_command_on_workers($q$
@@ -64,7 +64,7 @@ local function judge_nodes(found, nodes)
     end
 end
 
----Nodes that others do not reach, each told once.
+---Nodes that others do not reach, each reported once.
 ---@return table<string, boolean> gone
 ---@return { from: string, to: string }[] broken single connections that fail, between nodes that answer
 local function judge_health(found, ctx)
@@ -197,7 +197,7 @@ select (select {count}(*)::int from p where partmethod {<>} 'n') as shards,
                            select from p where p.logicalrelid {=} r.logicalrelid and p.groupid {=} n.groupid)))
            as unreplicated]]
 
----Bytes of distributed tables for each node that is to have shards, and how many shards have no size for this role.
+---Bytes of distributed tables for each node that should have shards, and how many shards have no size for this role.
 local SIZES <const> = catalog.sql [[
 select n.nodename as host, n.nodeport as port,
        coalesce({sum}(s.shard_size), 0)::{float8} as bytes,
@@ -208,7 +208,7 @@ select n.nodename as host, n.nodeport as port,
  where n.noderole {=} 'primary' and n.isactive and n.shouldhaveshards
  group by 1, 2 order by 3 desc]]
 
-local FEW <const> = 1 << 20 -- bytes on the fullest node below which the balance means nothing
+local FEW <const> = 1 << 20 -- bytes on the fullest node below which the balance is not judged
 
 local function judge_balance(found, ctx)
     local rows, problem = ask(ctx, SIZES)
@@ -285,7 +285,7 @@ end
 
 local function literal(text) return "'" .. text:gsub("'", "''") .. "'" end
 
----The call that makes of a table what is expected. What is one of Citus' tables already must become a local one first.
+---The call that makes the expected kind of table. A table of Citus must become a local one first.
 local function remedy(name, row, make, ...)
     local args <const> = { literal(name) }
     for i, value in ipairs { ... } do args[i + 1] = literal(value) end

@@ -1,4 +1,4 @@
---- Is the configuration complete and well-formed?
+--- Whether the configuration is complete and well-formed.
 local errors = require "dbrun.error"
 
 local M = {}

@@ -53,7 +53,7 @@ local function details(ctx)
     return ctx.details
 end
 
----The work of a check over the tables that have `key`: `compare` returns what is missing in one, as lines.
+---The work of a check over the tables that have `key`: `compare` returns what a table lacks, as lines.
 ---@return fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string
 local function table_check(key, compare, remedy)
     return function(ctx)
@@ -104,13 +104,13 @@ M.columns = table_check("columns", compare_columns, "alter the table in a migrat
 
 -- ---- indexes ----
 
----An expression without what the server adds when it writes it: "lower((name)::text)" is lower(name).
+---An expression without the server's additions: "lower((name)::text)" is lower(name).
 local function bare(text)
     text = text:lower():gsub("::[%a_ ]+%f[^%a_ ]", ""):gsub('[%s()"]+', "")
     return text
 end
 
----Has the index these columns, and is it unique where that is wanted? Its condition (nil: it holds all rows).
+---Whether the index has these columns, and is unique if required; and its condition (nil: it has all rows).
 local function covers(index, unique, columns)
     if unique and not index[2]:find "^CREATE UNIQUE" then return false end
     local of, rest = index[2]:match "USING [%w_]+ (%b())(.*)$"
@@ -126,8 +126,8 @@ local function index_parts(wanted)
     return columns, word ~= "", condition
 end
 
----What is wrong with an expected index; nil when it is there. One with a condition holds only some of the rows, so it
----is not the one without.
+---What is wrong with an expected index; nil when it exists. An index with a condition has only some of the rows, so it
+---does not match one without.
 local function missing_index(row, wanted)
     local columns, unique, condition = index_parts(wanted)
     local but = ""

@@ -1,5 +1,5 @@
---- A URL with several hosts, as for a primary and its standbys: which of them answers, and what are the others? Skipped
---- for a single host.
+--- A URL with several hosts, as for a primary and its standbys: which of them answers, and the state of the others.
+--- Skipped for a single host.
 local catalog <const> = require "dbrun.db.catalog"
 local cli <const> = require "dbrun.command_line"
 local errors <const> = require "dbrun.error"
@@ -11,7 +11,7 @@ local M = {}
 
 local MOST <const> = 2 -- seconds for each host
 
----`start` tells one server from another, whatever is between it and this program.
+---`start` distinguishes servers, even behind a proxy.
 local WHO <const> = catalog.sql [[
 select {pg_is_in_recovery}() as standby, {pg_postmaster_start_time}()::{text} as start,
        (select system_identifier::{text} from {pg_control_system}()) as system,
@@ -20,7 +20,7 @@ select {pg_is_in_recovery}() as standby, {pg_postmaster_start_time}()::{text} as
        case when {pg_is_in_recovery}() then (select pid from {pg_stat_get_wal_receiver}()) is not null end
            as receiving]]
 
----The same where a service does not offer all of it.
+---The same for a service that does not offer all of it.
 local ROLE <const> = catalog.sql [[
 select {pg_is_in_recovery}() as standby, {pg_postmaster_start_time}()::{text} as start]]
 
@@ -39,7 +39,7 @@ local function split(text)
     return list
 end
 
----The hosts, as libpq has them: `hostaddr` beside or in place of the names, and PGHOST, PGHOSTADDR and PGPORT where the
+---The hosts, as libpq sees them: `hostaddr` beside or in place of the names, and PGHOST, PGHOSTADDR and PGPORT if the
 ---URL has none.
 ---@return { host: string?, address: string?, port: integer? }[]
 local function hosts_of(parsed)
@@ -64,7 +64,7 @@ local function hosts_of(parsed)
     return list
 end
 
----The URL with one of its hosts, whatever role that has.
+---The URL with only one of its hosts, for any server role.
 local function url_of(parsed, server)
     local one, params = {}, {}
     for name, value in pairs(parsed) do one[name] = value end
@@ -95,7 +95,7 @@ local function name_of(server)
     return ("%s:%s"):format(server.host or server.address or "local socket", tostring(server.port or 5432))
 end
 
----When the server started that the connection of the other checks has reached; nil when none was.
+---The start time of the server that the other checks' connection has reached; nil when none was.
 local function answering(ctx)
     if not ctx.conn then return nil end
     local ok, row = pcall(who, ctx.conn)
@@ -115,7 +115,7 @@ local function judge_standby(found, ctx, name, row)
     end
 end
 
----All of them together: one primary, one cluster, and a URL that finds the primary.
+---Judges all members together: one primary, one cluster, and a URL that finds the primary.
 local function judge_all(found, ctx, parsed, primaries, standbys, systems)
     if #primaries > 1 then
         found.add("FAIL", "several members take writes: " .. table.concat(primaries, ", "),

@@ -1,4 +1,4 @@
---- PostgreSQL: does the server answer on both engines, and do several connections work at the same time?
+--- PostgreSQL: whether the server answers on both engines, and several connections work at the same time.
 local catalog = require "dbrun.db.catalog"
 local cli = require "dbrun.command_line"
 local errors = require "dbrun.error"
@@ -26,7 +26,7 @@ end
 
 local function engine() return require("dbrun.db").async end
 
----How many connections the pool may have.
+---The largest size of the pool.
 local function room(config)
     local size, overflow = config.DB_POOL_SIZE, config.DB_MAX_OVERFLOW
     return (size == 0 or overflow < 0) and math.huge or size + overflow
@@ -50,10 +50,10 @@ local function first_connection()
     return engine():acquire()
 end
 
-local MARGIN <const> = 0.05 -- seconds before the deadline at which it is told what a server said
+local MARGIN <const> = 0.05 -- seconds before the deadline at which the server's words are reported
 
----What the server says instead of taking a connection, as one does that is starting: a pool waits for its end, which is
----right for a program. Nil when it says nothing.
+---What the server says instead of accepting a connection, for example that it is starting: a pool waits for the end of
+---such a state, which is right for a program but not here. Nil when it says nothing.
 local function said(url)
     local probe <const> = require("dbrun.db").engine { url = url, mode = "async", size = 1, overflow = 0,
         connect_timeout = 0.5 }
@@ -62,9 +62,9 @@ local function said(url)
     return not ok and errors.is(e) and e.sqlstate and e or nil
 end
 
-local SOON <const> = 0.5 -- seconds that a connection may take before the reason is looked for
+local SOON <const> = 0.5 -- seconds to wait for a connection before looking for the reason
 
----Takes a connection. When none comes soon, it looks beside that for the reason, and raises this at the deadline.
+---Takes a connection. When none comes soon, it looks for the reason in parallel, and raises it at the deadline.
 local function connection_or_reason(ctx)
     local reason
     local group <close> = task.group()
@@ -112,7 +112,7 @@ local NOT_OFFERED <const> = { ["42501"] = true, ["42883"] = true, ["0A000"] = tr
 -- Seconds that the statements take. On a busy machine short ones may not overlap: then longer ones are tried.
 local NAPS <const> = { 0.002, 0.03, 0.3 }
 
----The greatest number of overlapping spans: how many statements the server ran at the same time.
+---The greatest number of overlapping spans: the number of statements that the server ran at the same time.
 ---@param spans { began: number, ended: number }[]
 ---@return integer
 function M.overlap(spans)
@@ -162,8 +162,8 @@ end
 
 local PATIENCE <const> = 4 -- seconds, at most a third of the time for all checks
 
----The same, but nil when not all connections were served in time. Those that were given out are closed then, so that
----the other checks do not wait for them.
+---The same, but nil when not all connections were served in time. The served ones are then closed, so that the other
+---checks do not wait for them.
 local function meet_in_time(ctx, n)
     local limit = math.min(PATIENCE, math.max(0.1, (ctx.deadline - task.now()) / 3))
     local ok, spans, at_once = pcall(task.timeout, limit, meet_until_together, n)
@@ -173,7 +173,7 @@ local function meet_in_time(ctx, n)
     return nil
 end
 
----Connections that are opened, and whose statements then wait: as behind a pooler with a small pool.
+---Connections that open, but whose statements wait, as behind a pooler with a small pool.
 local function unserved(ctx, n)
     if not ctx.conn then return nil end -- nothing answers: the error of the connection says so
     ctx.unserved = true
@@ -194,7 +194,7 @@ local function distinct(spans)
     return pids
 end
 
----Not each server has the functions with which this is tried, or lets this role call them.
+---Some servers lack the functions for this test, or do not let this role call them.
 local function refused(e)
     if not errors.is(e) or not NOT_OFFERED[e.sqlstate] or e.kind == "connect" then error(e, 0) end
     return { status = "SKIP", text = ("not offered here: %s"):format(e.message) }
@@ -249,8 +249,8 @@ local function same_server(ctx)
     return ctx.config.sync_database_url == ctx.config.async_database_url
 end
 
----The sync engine blocks all other checks while it waits. So if its server is another one, that is tried on an async
----connection first, under the common deadline.
+---The sync engine blocks all other checks while it waits. So if it has another server, an async connection tests that
+---server first, under the common deadline.
 local function ask_first(ctx)
     local db = require "dbrun.db"
     local probe = db.engine { url = ctx.config.sync_database_url, mode = "async", size = 1, overflow = 0 }
@@ -279,7 +279,7 @@ M.sync = {
     rather_after = { "redis.round_trip" }, -- it blocks, so it comes last
     service = sync_service,
     run = function(ctx)
-        if ctx.unserved and same_server(ctx) then -- it would wait for a connection, and all other checks for it
+        if ctx.unserved and same_server(ctx) then -- it would wait for a connection, and block all other checks
             return { status = "SKIP", text = "needs postgres.concurrency", blocked_by = "postgres.concurrency" }
         end
         if not same_server(ctx) then ask_first(ctx) end

@@ -1,4 +1,4 @@
---- Redis: does it answer, and does a key keep its value and lifetime?
+--- Redis: whether it answers, and a key keeps its value and lifetime.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local redis_server = require "dbrun.verify.redis_server"
@@ -16,7 +16,7 @@ end
 
 local function client() return require("dbrun.redis").get() end
 
----The lines of INFO by their names. Some twenty of its two hundred are asked for, so each is looked for then.
+---The lines of INFO by their names. About twenty of its two hundred are used, so each is searched when it is needed.
 ---@param text string
 ---@return table<string, string>
 function M.info(text)
@@ -50,11 +50,11 @@ end
 
 -- ---- a server that does not answer at once ----
 
-local QUICK <const> = 1 -- seconds that an answer may take before the reason is looked for
-local MARGIN <const> = 0.05 -- seconds before the deadline at which it is told what a server said
+local QUICK <const> = 1 -- seconds to wait for an answer before looking for the reason
+local MARGIN <const> = 0.05 -- seconds before the deadline at which the server's words are reported
 local PROBE <const> = 0.5 -- seconds for each look
 
----The error of a PING on a connection of its own; nil when it was answered.
+---The error of a PING on a separate connection; nil when it was answered.
 local function ping(url, opts)
     opts = opts or {}
     opts.url, opts.connect_timeout, opts.command_timeout = url, opts.connect_timeout or PROBE, 4 * PROBE
@@ -66,7 +66,7 @@ local function ping(url, opts)
     return e
 end
 
----States that last until somebody acts. A connect waits for their end, which is right for a program, not here.
+---States that last until a person acts. A connect waits for their end, which is right for a program, but not here.
 local STATES <const> = {
     MASTERDOWN = { "a replica without its master answers nothing",
         "start its master, or: redis-cli replicaof no one   (replica-serve-stale-data is `no`)" },
@@ -79,14 +79,14 @@ local function look_for_tls(server)
     if server.tls or not server.host then return end
     local host, port = bracketed(server.host), server.port or 6379
     local e = ping(("rediss://%s:%d"):format(host, port), { verify = false, connect_timeout = 4 * PROBE })
-    -- An alert about a certificate is TLS, too: the server wants one of the client.
+    -- An alert about a certificate is TLS too: the server requires a client certificate.
     if e and not (e.code or e.message:find "NOAUTH" or e.message:find "alert.*certificate") then return end
     errors.raise { kind = "connect", context = "TLS",
         hint = "write rediss:// instead of redis://; the certificate's authority: ?ssl_ca_certs=FILE",
         message = ("the server at %s:%d speaks TLS, and closes connections without it"):format(host, port) }
 end
 
----Raises the reason why a server does not answer, where it can be found.
+---Raises the reason why a server does not answer, if it can be found.
 ---@return dbrun.Error? said what it answers instead, which may end by itself (LOADING)
 local function look(url, server)
     local e = ping(url)
@@ -108,7 +108,7 @@ local function look(url, server)
     end
 end
 
----Asks; when no answer comes soon, looks for the reason before it asks again for the rest of the time.
+---Queries the server; when no answer comes soon, looks for the reason before it queries again for the rest of the time.
 local function ask_or_look(ctx)
     local left = math.max(ctx.deadline - task.now(), 0)
     local ok, found = pcall(task.timeout, math.min(QUICK, left / 3), ask, client())

@@ -23,8 +23,8 @@ local function differs(text, cause, ...)
     return { status = "INCOMPLETE", text = text, cause = cause, remedy = { ... } }
 end
 
----A check of a part of INFO; skipped when the user may not run INFO, which the check `redis` tells, unless something is
----expected that then cannot be seen.
+---A check of a part of INFO. If the user may not run INFO, which the check `redis` reports, it is skipped, unless an
+---expectation depends on it.
 ---@param key? string of the expectation
 local function check(name, about, run, key)
     add(name, about, function(ctx)
@@ -57,7 +57,7 @@ end, "redis")
 
 -- ---- rights ----
 
----A harmless call of each: NOPERM means that the right is missing, any other reply that it is there.
+---A harmless call of each command: NOPERM means that the right is missing, any other reply that it exists.
 local HARMLESS <const> = {
     PUBLISH = { "dbrun:verify", "" }, EVAL = { "return 1", "0" }, SCAN = { "0", "COUNT", "1" }, INFO = { "server" },
     KEYS = { "dbrun:verify:none" }, DBSIZE = {}, EXISTS = { "dbrun:verify:none" }, GET = { "dbrun:verify:none" },
@@ -81,7 +81,7 @@ local function refused(r, names)
     return list
 end
 
----Those that write nothing: all that a program with --read-only may call.
+---Commands that write nothing: all that a program with --read-only may call.
 local READS <const> = {
     SCAN = true, INFO = true, KEYS = true, DBSIZE = true, EXISTS = true, GET = true, XLEN = true, LLEN = true,
     HLEN = true, SCARD = true, ZCARD = true,
@@ -139,7 +139,7 @@ check("memory", "there is room below maxmemory", function(ctx, info)
     }
 end)
 
-local LOOK <const> = 0.25 -- seconds between two looks at what is evicted
+local LOOK <const> = 0.25 -- seconds between two readings of the evicted keys
 
 ---Keys evicted per second.
 local function eviction_rate(ctx, before)
@@ -147,7 +147,7 @@ local function eviction_rate(ctx, before)
     task.sleep(math.min(LOOK, math.max(0, ctx.deadline - began) / 2))
     local text = require("dbrun.redis").get():info "stats"
     local after = tonumber(tostring(text):match "evicted_keys:(%d+)") or before
-    -- The first look was a moment before this check began.
+    -- The first reading was a moment before this check began.
     return math.max(0, after - before) / math.max(task.now() - ctx.redis.asked, 1e-3)
 end
 

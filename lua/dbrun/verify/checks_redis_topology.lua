@@ -8,7 +8,7 @@ local M = {}
 
 -- ---- asking one server of several ----
 
-local ANSWER <const> = 2 -- seconds that one of them may take
+local ANSWER <const> = 2 -- seconds that one server can take
 
 local SHARED <const> = { "username", "password", "tls", "verify", "verify_hostname", "ca_file", "ca_dir", "cert_file",
     "key_file", "min_version" }
@@ -22,7 +22,7 @@ local function settings_for(ctx, host, port)
     return settings, parsed
 end
 
----Sends commands to one server. An error reply stands in the list.
+---Sends commands to one server. An error reply is an element of the list.
 ---@return table? replies
 ---@return dbrun.Error? problem
 local function ask(settings, commands)
@@ -36,7 +36,7 @@ local function ask(settings, commands)
     return nil, replies
 end
 
----Calls fn for each of the list at the same time.
+---Calls fn for each element of the list concurrently.
 local function each(list, fn)
     local jobs = {}
     for i, entry in ipairs(list) do
@@ -98,7 +98,7 @@ end
 
 local function name_of(node) return ("%s:%s"):format(tostring(node.host), tostring(node.port)) end
 
----A node that its fellows have given up.
+---Whether the other nodes have marked a node as failed.
 local function judge_flags(found, node)
     local role = node.flags.master and "master" or "replica"
     if node.flags.fail or node.flags.noaddr then
@@ -111,7 +111,7 @@ local function judge_flags(found, node)
     end
 end
 
----What a master says of itself: slots that are being moved, replicas that follow.
+---What a master reports about itself: migrating slots, connected replicas.
 local function judge_master(found, node, said)
     if said.problem then
         found.add("FAIL", ("%s does not answer: %s"):format(name_of(node), said.problem.message),
@@ -135,7 +135,7 @@ local function judge_master(found, node, said)
     end
 end
 
----How many replicas of INFO are linked.
+---The number of connected replicas in INFO.
 local function linked(info)
     local n = 0
     for text in tostring(info):gmatch "slave%d+:([^\r\n]*)" do
@@ -209,7 +209,7 @@ end
 
 -- ---- sentinels ----
 
----What one sentinel says.
+---The report of one sentinel.
 local function ask_sentinel(ctx, host, name)
     local settings, parsed = settings_for(ctx, host.host, host.port)
     settings.username, settings.password = parsed.sentinel_username, parsed.sentinel_password
@@ -226,7 +226,7 @@ local function to_sentinel(host, command)
     return ("redis-cli -h %s -p %s %s"):format(host.host, tostring(host.port), command)
 end
 
----What is wrong with a sentinel that gave no state: silence, or a refusal.
+---What is wrong with a sentinel that returned no state: silence, or a refusal.
 local function silence(problem)
     local refused <const> = problem.kind == "redis" or problem.code ~= nil or problem.layer == "authentication"
     return refused and "refuses" or "does not answer", refused
@@ -279,7 +279,7 @@ local function judge_replicas(found, said, name, host)
     return #replicas
 end
 
----Does the server that the sentinels name say that it is the master?
+---Whether the server that the sentinels name says that it is the master.
 local function judge_role(found, ctx, address, name, sentinel)
     local host, port = address:match "^(.*):(%d+)$"
     local replies, problem = ask(settings_for(ctx, host, math.tointeger(tonumber(port))), { { "ROLE" } })

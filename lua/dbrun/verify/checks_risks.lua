@@ -1,4 +1,4 @@
---- Checks of what is not noticed until it hurts: numbers that run out, locks that others wait for, settings that lose
+--- Checks of risks that are easily overlooked: numbers that run out, locks that others wait for, settings that lose
 --- data, rules that are switched off. All judge the facts of dbrun.verify.facts.
 local cli = require "dbrun.command_line"
 local core = require "dbrun.core"
@@ -34,7 +34,7 @@ check("locks", "no session waits long for a lock", function(ctx, server)
     local worst, causes, blocker, unknown = "PASS", {}, nil, 0
     for _, row in ipairs(server.waiting) do
         local waits = type(row[2]) == "string" and tonumber(row[2])
-        if not waits then unknown = unknown + 1 end -- before PostgreSQL 14 only its own role sees since when
+        if not waits then unknown = unknown + 1 end -- before PostgreSQL 14 only its own role sees the start of the wait
         waits = waits or 0
         local status = limits.judge(ctx, "postgres.locks", waits)
         if RANK[status] > RANK[worst] then worst = status end
@@ -70,7 +70,7 @@ check("prepared_transactions", "no prepared transaction is left open", function(
             "what has made it has lost it: look for its program's log" } }
 end, { "prepared" })
 
----What ends the hold, by the kind of its holder.
+---The command that ends the hold, by the kind of its holder.
 local function release(kind, name)
     if kind:find "slot" then
         return ("start what reads it, or: select pg_drop_replication_slot('%s')"):format((name:gsub("'", "''")))
@@ -176,7 +176,7 @@ check("checksums", "no block had a wrong checksum", function(ctx, server)
         remedy = { "look for 'page verification failed' in the server's log; restore from a backup on other disks" } }
 end, { "checksums" })
 
----What happens without them.
+---The consequences without them.
 local OFF <const> = {
     fsync = "a crash of the machine may ruin the database",
     full_page_writes = "a crash of the machine while a page is written may ruin the database",
@@ -184,7 +184,8 @@ local OFF <const> = {
     track_counts = "autovacuum does not know what to do: tables grow, and their statistics are wrong",
 }
 
----Settings with which a crash, or nothing at all, ruins a database. A private server of `dbrun stack` may have them.
+---Settings that can ruin a database, after a crash or even without one. A private server of `dbrun stack` may have
+---them.
 check("settings", "settings that protect the data are on", function(_, server)
     local off, private = {}, next(core.options.overlay or {}) ~= nil
     for i, name in ipairs { "fsync", "full_page_writes", "autovacuum", "track_counts" } do

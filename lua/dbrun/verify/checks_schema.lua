@@ -1,6 +1,6 @@
 --- The contents of the database: migrations, tables, partitions by time. These checks run one after the other on the
---- connection of the first check (ctx.conn), while the concurrency check holds others: its catalog cache is warm, and
---- another connection costs the server a process.
+--- connection of the first check (ctx.conn), while the concurrency check holds others: that connection has a warm
+--- catalog cache, and another one would cost the server a process.
 local catalog = require "dbrun.db.catalog"
 local relations = require "dbrun.verify.relations"
 local server_check = require "dbrun.verify.server_check"
@@ -29,8 +29,8 @@ local function names_of(state)
     return #names > 3 and ("%s and %d more"):format(shown, #names - 3) or shown
 end
 
----Records that differ from the files. The server computes the checksums: this program would have to set up libcrypto
----for it first, which takes longer than all of this check.
+---Records that differ from the files. The server computes the checksums, because loading libcrypto in this program
+---would take longer than the whole check.
 local function changed_sql()
     return catalog.sql [[
 select f.n::int as n, r.direction, r.done
@@ -173,8 +173,8 @@ M.tables = {
 -- ---- split by time ----
 
 ---For each table: its partition key ("RANGE (observed_at)"), and the bounds of its partitions ("FOR VALUES FROM
----('2024-01-01 00:00:00+00') TO ..."), as texts of the server. They are compared here: on the server that takes a plan
----over five catalogs, which a new connection has to load first.
+---('2024-01-01 00:00:00+00') TO ..."), as texts of the server. They are compared here, because on the server this needs
+---a plan over five catalogs, which a new connection has to load first.
 local function native_sql()
     return catalog.sql(([[
 select t.name, t.at is not null as there, {pg_get_partkeydef}(t.at) as split,
@@ -215,7 +215,7 @@ local function bound_at(bound, pattern, open, unlimited)
     if ok then return us, kind end
 end
 
----Does a partition take rows of the present time? Assumed when its bounds are not times (numbers, texts).
+---Whether a partition accepts rows of the present time. Assumed when its bounds are not times (numbers, texts).
 local function takes_now(bound, native)
     if bound == "DEFAULT" then return true end
     local time <const> = require "dbrun.time"

@@ -28,7 +28,7 @@ end)
 
 -- ---- room for the pools ----
 
----How many of these sessions are of other programs.
+---The number of these sessions that belong to other programs.
 local function others(ctx, server, sessions)
     local own, n = { [server.pid] = true }, 0
     for _, pid in ipairs(ctx.own_backends or {}) do own[pid] = true end
@@ -36,8 +36,8 @@ local function others(ctx, server, sessions)
     return n
 end
 
----The limit that leaves this role the fewest connections in this database: how many there may be, the setting, and how
----many sessions of others count against it. Superusers have none but that of the server.
+---The limit that leaves this role the fewest connections in this database: its value, the setting, and the number of
+---other sessions that count against it. For superusers only the server's limit applies.
 ---@param kept integer connections that this program keeps open: a limit below that comes first
 local function room(ctx, server, kept)
     local best
@@ -83,7 +83,7 @@ check("capacity", "both pools fit into max_connections beside the other sessions
     return found(status, "others use almost all of the server's connections")
 end, { "sessions" }, { "postgres.concurrency" })
 
----What does not work through a pooler, by its mode.
+---Features that do not work through a pooler, by its mode.
 local THROUGH <const> = {
     session = "each connection of this program holds one of the pooler's: they wait when its pool is smaller",
     transaction = "what outlives a transaction is lost, or another program gets it: SET, advisory locks, LISTEN, "
@@ -91,9 +91,9 @@ local THROUGH <const> = {
     statement = "transactions are refused, and with them most of what dbrun does",
 }
 
-local ENOUGH <const> = 1.5 -- seconds that a pooler may take to give out another connection
+local ENOUGH <const> = 1.5 -- seconds to wait for another connection from a pooler
 
----Looks from another connection of this program's pool.
+---Looks at pg_stat_activity from another connection of this program's pool.
 local function elsewhere(pid)
     local ok, seen = pcall(task.timeout, ENOUGH, function()
         local other <close> = require("dbrun.db").async:acquire()
@@ -178,7 +178,7 @@ local function standby(ctx, server)
         remedy = { "check primary_conninfo and the standby's log" } }
 end
 
----The slot that is worst: lost, or with too much WAL, or with more than max_wal_size.
+---The worst slot: lost, or with too much WAL, or with more than max_wal_size.
 local function bad_slot(ctx, server)
     local worst, cause = "PASS", nil
     for _, slot in ipairs(server.slots) do
@@ -254,7 +254,8 @@ check("encoding", "texts are UTF-8", function(ctx, server)
         and "SQL_ASCII takes any bytes: texts may be in several encodings" or "characters outside it are refused" }
 end)
 
----Have two names the same clock on every day from 1970 to 2037? `Etc/UTC` is `UTC`, Asia/Calcutta is Asia/Kolkata.
+---Whether two time zones have the same clock on every day from 1970 to 2037: `Etc/UTC` is `UTC`, Asia/Calcutta is
+---Asia/Kolkata.
 local SAME_ZONE <const> = catalog.sql [[
 select {bool_and}({timezone}($1, t) {=} {timezone}($2, t))
   from {generate_series}('1970-01-01Z'::{timestamptz}, '2037-12-31Z', '7 days') t]]

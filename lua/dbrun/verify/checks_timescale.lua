@@ -26,7 +26,7 @@ select coalesce((select {jsonb_agg}({to_jsonb}(h) {||} {jsonb_build_object}('at'
        array(select %s::{int8} from {unnest}({string_to_array}($1, E'\n')) n) as wanted]]):format(
     relations.at("h.hypertable_schema", "h.hypertable_name"), relations.named "n"))
 
----Why jobs failed the last time; a role sees it of jobs that are its own, the owner of the database of all.
+---The last errors of jobs; a role sees those of its own jobs, the owner of the database those of all.
 local ERRORS <const> = catalog.sql [[
 select distinct on (job_id) job_id, err_message as message, sqlerrcode as state
   from timescaledb_information.job_errors where job_id {=} any ($1::{int4}[]) order by job_id, start_time desc]]
@@ -59,7 +59,7 @@ local function name_of(job)
         table_name and " of " .. table_name or "")
 end
 
----A failure of the telemetry is none of the database.
+---A failure of the telemetry job is not a problem of the database.
 local function failed(job) return job.last_run_status == "Failed" and job.proc_name ~= "policy_telemetry" end
 
 ---@return table<integer, string>? nil where the server does not tell any
@@ -115,7 +115,7 @@ end
 
 -- ---- expectations ----
 
----The policies of a hypertable, and the key of what they wait for.
+---The policies of a hypertable, and the configuration key of their interval.
 local POLICIES <const> = {
     policy_compression = { "compress_after", "compress_created_before" },
     policy_retention = { "drop_after", "drop_created_before" },
@@ -143,7 +143,7 @@ local function compare_policy(ctx, what, wanted, after)
     end
 end
 
----How a hypertable differs from what is expected.
+---How a hypertable differs from the expectation.
 local function compare(ctx, row, fact, hypertable)
     if not hypertable then return { fact.table .. " is not a hypertable" } end
     local lines, compression = {}, fact.compression

@@ -11,8 +11,8 @@ local M = {}
 
 -- ---- the extension ----
 
----`schedulers`: what runs for this database, as far as this role may see it; `hidden`: what it may not see. Only names
----that every release since 2.0 has.
+---`schedulers`: the processes for this database that this role can see; `hidden`: those that it cannot see. Uses only
+---names that every release since 2.0 has.
 local STATE <const> = catalog.sql [[
 select (select default_version from {pg_available_extensions}() where name {=} 'timescaledb') as installed,
        {current_setting}('timescaledb.license', true) as license,
@@ -25,7 +25,7 @@ select (select default_version from {pg_available_extensions}() where name {=} '
          where backend_type is null and usesysid is not null) as hidden,
        (select {count}(*)::int from timescaledb_information.jobs where job_id {>=} 1000 and scheduled) as jobs]]
 
----Policies need the TimescaleDB licence; under that of Apache they raise an error.
+---Policies need the TimescaleDB licence; under the Apache licence they raise an error.
 local function licensed(ctx, row)
     if row.license ~= "apache" then return true end
     local needed = #ctx.expect.aggregates > 0 or row.jobs > 0
@@ -41,7 +41,7 @@ local function scheduler_of(row)
     return launcher, scheduler
 end
 
----Why no job starts: the cause and what to do; nil when one does, or nothing is known of it.
+---Why no job starts: the cause and the remedy; nil when jobs start, or the reason is unknown.
 local function stopped(row)
     local launcher, scheduler = scheduler_of(row)
     if row.restoring == "on" then
@@ -124,7 +124,7 @@ select extract(epoch from {clock_timestamp}() {-} _timescaledb_functions.to_time
  where h.table_name {=} $1 and h.schema_name {=} '_timescaledb_internal'
    and d.column_type {=} any (array['timestamp', 'timestamptz', 'date']::{regtype}[]) limit 1]]
 
----What a server answers that has other functions, or does not let this role call them.
+---Errors of a server that has other functions, or does not let this role call them.
 local UNKNOWN <const> = { ["42883"] = true, ["42501"] = true, ["42P01"] = true, ["3F000"] = true, ["42703"] = true,
     ["22008"] = true }
 
@@ -142,7 +142,7 @@ local POLICY <const> = "select add_continuous_aggregate_policy('%s', start_offse
 
 local NEVER <const> = 2000 * 365 * 86400 -- the mark of an aggregate without rows lies before all calendars
 
----An aggregate that no job refreshes.
+---Judges an aggregate that no job refreshes.
 local function judge_by_hand(ctx, name, limit, row)
     local age, unknown = behind(ctx, row)
     if age and age <= limit then

@@ -1,4 +1,4 @@
---- Checks of what a PostgreSQL server needs done from time to time: old transactions, vacuum, broken indexes. All judge
+--- Checks of regular maintenance of a PostgreSQL server: old transactions, vacuum, invalid indexes. All judge
 --- the result of the query in dbrun.verify.server.
 local cli = require "dbrun.command_line"
 local limits = require "dbrun.verify.limits"
@@ -46,7 +46,7 @@ check("transactions", "no transaction is open for long, or idle", function(ctx, 
     })
 end, { "sessions" })
 
----Judges the age of one kind of numbers. Vacuum begins to freeze at `start`; at twice that it has not kept up.
+---Judges the age of transaction or multixact ids. Vacuum begins to freeze at `start`; at twice that it has not kept up.
 local function aging(ctx, row, kind, start)
     local database, age = row[1], tonumber(row[2])
     local share = age / (1 << 31)

@@ -4,7 +4,7 @@ local errors <const> = require "dbrun.error"
 
 local M = {}
 
----Other names of types, without what stands in parentheses.
+---Other names of types, without parentheses.
 local ALIASES <const> = {
     int = "integer", int4 = "integer", int8 = "bigint", int2 = "smallint", float8 = "double precision", float4 = "real",
     float = "double precision", bool = "boolean", decimal = "numeric", dec = "numeric", varchar = "character varying",
@@ -16,10 +16,10 @@ local ALIASES <const> = {
     bigserial = "bigint", serial8 = "bigint", smallserial = "smallint", serial2 = "smallint",
 }
 
----What a type has in parentheses when nothing is written.
+---The default for the parentheses of a type.
 local USUAL <const> = { character = "1", bit = "1" }
 
----The parts of a type: its name, what stands in parentheses, and "[]" for an array.
+---The parts of a type: its name, the content of its parentheses, and "[]" for an array.
 local function split(text)
     local array, modifier
     text = text:gsub("%s*%[[%d%s]*%]", function()
@@ -60,11 +60,11 @@ end
 
 local RESOLVE <const> = catalog.sql "select {format_type}({to_regtype}($1), null)"
 
----What a server says of a text that is no type, and of one in a schema that does not exist.
+---The server's errors for a text that is not a type, and for a type in a schema that does not exist.
 local NO_TYPE <const> = { ["42601"] = true, ["42704"] = true, ["3F000"] = true, ["22023"] = true, ["0A000"] = true }
 
----Is a column's type the expected one? The server is asked only for names that are not known here: of types of the
----project, which may have a schema.
+---Whether a column's type is the expected one. The server is asked only for names that are unknown here: types of the
+---project, which can have a schema.
 ---@param conn table
 ---@param there string of format_type
 ---@param wanted string

@@ -83,7 +83,7 @@ local function run(args, verify)
     return summary.status
 end
 
----Is the report for Nagios, where 1 and 2 say something about the servers, and 3 that nothing is known?
+---Whether the report is for Nagios, where the exit statuses 1 and 2 are about the servers, and 3 means unknown.
 local function for_nagios(argv)
     for i, word in ipairs(argv) do
         if word == "--format=nagios" or word == "--format" and argv[i + 1] == "nagios" then return true end

@@ -159,7 +159,7 @@ local REMEDIES <const> = {
     },
 }
 
----Layers whose hint is better than our commands.
+---Layers whose hint is better than the commands here.
 local HINT_ONLY <const> = { server = true, tls = true }
 
 ---The parts of a service's URL for the commands; an empty table when it cannot be parsed.

@@ -28,8 +28,9 @@ M.DEFAULT_FILE = "scripts/expect.lua"
 ---@field privileges? string "select, insert"
 ---@field role? string whose privileges; default: the role that connects
 ---@field chunk_interval? string|number of a hypertable: "7 days"; the number of an integer column
----@field compression? boolean|string|number of a hypertable: is it on, or after what time a policy compresses
----@field retention? boolean|string|number of a hypertable: is there a policy, or after what time it drops chunks
+---@field compression? boolean|string|number of a hypertable: whether it is on, or the age at which a policy compresses
+---@field retention? boolean|string|number of a hypertable: whether there is a policy, or the age at which it drops
+---chunks
 ---@field distributed_by? string Citus: the column by which the table must be distributed
 ---@field reference? boolean Citus: is it a reference table?
 
@@ -54,7 +55,7 @@ M.DEFAULT_FILE = "scripts/expect.lua"
 ---@field own_at integer[] which facts they are
 ---@field [string] any the single facts: postgresql, encoding ...
 
----The keys that a kind of fact may have, and their types.
+---The keys of each kind of fact, and their types.
 local KINDS <const> = {
     table = {
         table = "string", time_partitioned = "string", columns = "table", indexes = "table", privileges = "string",
@@ -132,12 +133,12 @@ local function limit_names()
     return names
 end
 
----Takes the first part off a name that SQL reads; nil when it is none.
+---Takes the first part off an SQL name; nil when it is not a name.
 local function after_part(text, from)
     return text:match("^%s*[%a_\x80-\xff][%w_$\x80-\xff]*%s*()", from) or text:match('^%s*"[^"]+"%s*()', from)
 end
 
----The name of a table or view is asked of the server, which ends the whole query at one that it cannot read.
+---Checks the name of a table or view, because the server would refuse the whole query for one malformed name.
 local function check_relation(file, i, key, name)
     local plain <const> = name:gsub('""', "  ")
     local at = after_part(plain, 1)
@@ -148,7 +149,7 @@ local function check_relation(file, i, key, name)
     wrong(file, i, key, (": '%s' is not the name of a table as SQL writes it"):format(name), hint)
 end
 
----A limit that warns only where it has failed already, by mistake or by a default, would be no limit.
+---Refuses a limit whose `warn` is beyond its `fail`, given or default: it would never warn.
 local function check_limit(file, i, fact)
     local default = require("dbrun.verify.limits").DEFAULTS[fact.limit]
     if not default then
@@ -222,7 +223,7 @@ local function add(into, kind, fact)
     end
 end
 
----All that the file returns is in the list: what stands beside it, or behind a nil, would not be looked at.
+---Refuses elements outside the list or after a nil, because they would be ignored.
 local function check_list(file, facts)
     local most = 0
     for key in pairs(facts) do

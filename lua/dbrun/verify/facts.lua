@@ -1,7 +1,7 @@
---- What dbrun asks a PostgreSQL server about itself, in groups of columns. The server is asked for all of them at
---- once; where one is not offered (a managed service without that function, a role that may not call it), for each
---- alone. They call the functions below the views (pg_stat_activity, pg_settings ...), because the plan of a view needs
---- catalogs that a new connection has to load first.
+--- The facts that dbrun queries from a PostgreSQL server, in groups of columns. All are queried at once; if one is
+--- refused (a managed service without the function, a role that may not call it), each group is queried alone. They
+--- call the functions below the views (pg_stat_activity, pg_settings ...), because planning a view needs catalogs that
+--- a new connection has to load first.
 local catalog <const> = require "dbrun.db.catalog"
 local relations <const> = require "dbrun.verify.relations"
 
@@ -19,7 +19,7 @@ local function group(name, sql, since)
     M.groups[#M.groups + 1] = { name = name, sql = sql, since = since }
 end
 
---- What no server lacks: without it the other checks have nothing to judge.
+--- Facts that every server has: without them the other checks have nothing to judge.
 group("server", ([[
 {current_setting}('server_version') as version,
        {current_setting}('server_version_num')::int as version_num, current_user::{text} as role,
@@ -36,7 +36,7 @@ group("server", ([[
        array(select array[extname::{text}, extversion] from {pg_extension}) as extensions]]):format(
     relations.at("'timescaledb_information'", "'hypertables'")))
 
---- The clock alone is found by the search_path, so that a role can be given another one.
+--- Only the clock is found by the search_path, so that a role can be given another one.
 group("clock", "extract(epoch from clock_timestamp())::{float8} as clock")
 
 group("settings", [[
@@ -88,8 +88,8 @@ array(select array[gid, extract(epoch from {clock_timestamp}() {-} prepared)::{t
                           (select datname::{text} from {pg_database} where oid {=} dbid)]
                from {pg_prepared_xact}() order by prepared limit 10) as prepared]])
 
---- What has written holds the horizon by the number of its transaction, and has no snapshot while it is idle. The
---- server shows both of every session, whatever else it hides.
+--- A session that has written holds back the horizon by its transaction id, and has no snapshot while it is idle. The
+--- server shows both of every session, even if it hides the rest.
 group("xmin_horizon", [[
 (select array[kind, name, old::{text}] from (
             select case when backend_type {=} 'walsender' then 'the standby of WAL sender'
@@ -129,7 +129,7 @@ group("wraparound", [[
        (select array[datname::{text}, {mxid_age}(datminmxid)::{text}] from {pg_database}
          order by {mxid_age}(datminmxid) desc limit 1) as mxid_age]])
 
---- The number of dead rows from which autovacuum would clean a table, beside each.
+--- For each table, the number of dead rows from which autovacuum would vacuum it.
 group("dead_rows", [[
 array(select array[t.name, t.dead::{text}, t.live::{text}, least(
                     coalesce((select option_value from {pg_options_to_table}(t.reloptions)
@@ -162,8 +162,8 @@ array(select indexrelid::{regclass}::{text} from {pg_index}
        (select {count}(*)::int from {pg_stat_get_progress_info}('CREATE INDEX') where param7 is null) as building]])
 
 --- A sequence ends where its column does: an integer fed by a sequence of bigint stops at 2^31.
---- OFFSET 0 keeps the planner from making the inner queries anew for each place where `used` and `most` stand: that was
---- a third of the time for all facts.
+--- OFFSET 0 keeps the planner from repeating the inner queries for each use of `used` and `most`: that was a third of
+--- the time for all facts.
 group("sequences", [[
 array(select array[name, used::{text}, most::{text}, (used {/} most)::{text}] from (
          select s.seqrelid::{regclass}::{text},

@@ -1,4 +1,4 @@
---- What a check finds in several places: causes, remedies without copies, the worst status.
+--- Collects the findings of a check: causes, remedies without duplicates, the worst status.
 local M = {}
 
 ---@class dbrun.verify.Findings

@@ -1,11 +1,11 @@
---- Lengths of time in expectations: "7 days", "1 month", or a number. The server compares them by meaning, as
---- PostgreSQL does: a month is 30 days, a day 24 hours.
+--- Lengths of time in expectations: "7 days", "1 month", or a number. The server compares them by length: a month is 30
+--- days, a day 24 hours.
 local catalog <const> = require "dbrun.db.catalog"
 local errors <const> = require "dbrun.error"
 
 local M = {}
 
----What the server says of a text that is no interval.
+---The server's error for a text that is not an interval.
 local NO_INTERVAL <const> = { ["22007"] = true, ["22008"] = true, ["22015"] = true }
 
 local SAME <const> = catalog.sql "select $1::{interval} {=} $2::{interval}"
@@ -27,7 +27,7 @@ function M.text(value)
     return (kind == "string" or kind == "number") and tostring(value) or nil
 end
 
----Is the value on the server the expected one?
+---Whether the value on the server is the expected one.
 ---@param conn table
 ---@param there any of the catalog
 ---@param wanted string|number

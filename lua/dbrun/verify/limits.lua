@@ -11,7 +11,7 @@ M.DEFAULTS = {
     ["postgres.slots"] = { warn = 10 << 30, unit = "bytes of WAL that a replication slot keeps" },
     ["postgres.transactions"] = { warn = 300, unit = "seconds that a transaction is open" },
     ["postgres.idle_in_transaction"] = { warn = 60, fail = 600, unit = "seconds that a session does nothing in one" },
-    -- It warns at twice autovacuum_freeze_max_age, when vacuum has had its time, so this depends on the server.
+    -- The default depends on the server: it warns at twice autovacuum_freeze_max_age, when vacuum has had enough time.
     ["postgres.wraparound"] = { fail = 0.7, unit = "share of the 2^31 transactions" },
     ["postgres.dead_rows"] = { warn = 2, unit = "times the dead rows at which autovacuum cleans the table" },
     ["postgres.locks"] = { warn = 10, fail = 60, unit = "seconds that a session waits for a lock" },

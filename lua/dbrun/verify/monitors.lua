@@ -1,5 +1,5 @@
---- The results of a verification for what watches machines: a plugin of Nagios and its relatives, a file for the
---- textfile collector of Prometheus, annotations of GitHub's workflows.
+--- The results of a verification for monitoring: a plugin for Nagios and compatible systems, a file for the textfile
+--- collector of Prometheus, annotations of GitHub workflows.
 local runner = require "dbrun.verify.runner"
 local tty = require "dbrun.tty"
 
@@ -11,7 +11,7 @@ local function told(result)
     return (text:gsub("[%c]+", " "))
 end
 
----The values that were compared with limits, in the order of their names.
+---The values that were compared with limits, sorted by name.
 ---@param run dbrun.verify.Run
 ---@return string[]
 local function measured(run)
@@ -44,7 +44,7 @@ local function plain(value)
     return (("%.6f"):format(value):gsub("0+$", ""):gsub("%.$", ""))
 end
 
----What a plugin prints: the status in one line, a line for each finding, the figures after a bar.
+---The output of a plugin: the status in one line, a line for each finding, performance data after a bar.
 ---@param results dbrun.verify.Result[]
 ---@param run dbrun.verify.Run
 ---@return string

@@ -1,5 +1,5 @@
---- The checks of what few servers have, and of what few projects expect: what they are about, and whether there is
---- anything to check. What they do is loaded only then.
+--- Checks of features that few servers have or few projects expect: their descriptions, and whether there is anything
+--- to check. Their code is loaded only then.
 local M = {}
 
 local function postgres(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end
@@ -38,7 +38,7 @@ end
 
 M.members = check("postgres.members", "a URL with several hosts: one primary answers, the standbys follow it",
     { "checks_members", "members" },
-    -- It tells why none of them was taken.
+    -- It reports why none of the hosts was chosen.
     { needs = { "postgres.async" }, independent = always, on_conn = true },
     function(ctx)
         local places <const> = { ctx.config.async_database_url, os.getenv "PGHOST" or "", os.getenv "PGHOSTADDR" or "" }
@@ -64,14 +64,14 @@ M.citus = check("postgres.citus",
 
 M.citus_shards = check("postgres.citus_shards", "Citus: shards are on the nodes where they belong, and evenly spread",
     { "checks_citus", "shards" },
-    -- It has a cause of its own when a node is down.
+    -- It has its own cause when a node is down.
     { needs = { "postgres.citus" }, independent = always, on_conn = true },
     function(ctx) return not (ctx.server and ctx.server.extensions.citus) and NO_CITUS end)
 
 M.cluster = check("redis.cluster",
     "a cluster is whole: its state, all slots, no failed node or open migration, a replica for each master",
     { "checks_redis_topology", "cluster" },
-    -- It tells why the whole does not answer; so do the sentinels.
+    -- It reports why the whole cluster does not answer; the check of the sentinels does the same.
     { needs = { "redis" }, independent = always },
     function(ctx)
         local info = ctx.redis and ctx.redis.info or {}

@@ -56,7 +56,7 @@ local function are_texts(value)
     return true
 end
 
----What a table that a check returns may have beside its status; the formats of the report rely on it.
+---The allowed keys of a table that a check returns; the formats of the report rely on them.
 local FIELDS <const> = {
     text = { is_text, "a text" }, cause = { is_text, "a text" }, key = { is_text, "a text" },
     layer = { is_text, "a text" }, remedy = { are_texts, "a list of texts" },
@@ -86,17 +86,17 @@ local function judged(value, file)
     return result
 end
 
-local EVERY <const> = 100000 -- instructions between two looks at the clock
+local EVERY <const> = 100000 -- instructions between two checks of the clock
 
 local function guarded(own, ctx)
     return exit_guard.call(("the check '%s'"):format(own.check), own.run, context(ctx))
 end
 
----Calls a check. A loop in it that waits for nothing would go on behind the deadline, and keep all others from ending.
+---Calls a check. A loop in it that never waits is stopped at the deadline, because it would block all other checks.
 local function call(own, ctx)
     local thread <const> = coroutine.running()
     local hook, mask, count = debug.gethook(thread)
-    if hook then return guarded(own, ctx) end -- a hook of another's is set
+    if hook then return guarded(own, ctx) end -- another debug hook is set
     local _ <close> = setmetatable({}, { __close = function() debug.sethook(thread, hook, mask, count) end })
     debug.sethook(thread, function()
         if task.now() > ctx.deadline then

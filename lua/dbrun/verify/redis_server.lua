@@ -1,5 +1,5 @@
---- The name and the version of the server. Valkey names a version of Redis for clients that know no other server, and
---- its own one beside it; with extended-redis-compatibility it calls itself redis, too.
+--- The name and the version of the server. For old clients Valkey also reports a version of Redis, beside its own; with
+--- extended-redis-compatibility it reports the name redis too.
 local M = {}
 
 ---@class dbrun.verify.RedisServer

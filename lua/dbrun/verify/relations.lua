@@ -11,7 +11,7 @@ function M.at(schema, name)
         (select oid from {pg_namespace} where nspname::{text} {=} %s::{text}))]]):format(name, schema)
 end
 
----The same by its name as SQL writes it: "name", which the search_path finds, or "schema.name".
+---The same for a name as in SQL: "name", which the search_path finds, or "schema.name".
 ---@param name string SQL of type text
 ---@return string sql
 function M.named(name)

@@ -7,7 +7,7 @@ local M = {}
 local PLAIN <const> = setmetatable({}, { __index = function() return function(text) return text end end })
 local COLOURS <const> = { PASS = "green", WARN = "yellow", FAIL = "red", SKIP = "dim" }
 
---- The results with their texts as they may be printed: servers, files and the environment have a say in them.
+--- The results with printable texts, because parts of them come from servers, files and the environment.
 local function printable(results)
     local list = {}
     for i, result in ipairs(results) do
@@ -57,7 +57,7 @@ end
 
 ---A headline must not look like several results.
 local function one_line(text)
-    -- A plain search: a pattern looks at each character.
+    -- A plain search, which is faster than a pattern.
     if not (text:find("\n", 1, true) or text:find("\t", 1, true)) then return text end
     return (text:gsub("%c+", " "))
 end

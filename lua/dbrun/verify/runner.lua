@@ -1,11 +1,11 @@
 --- Runs checks concurrently under one deadline. A check that needs another waits for it, and is skipped when that one
---- failed; of several that failed for the same reason the first tells it. So the report shows one cause once.
+--- failed; of several that failed for the same reason, only the first reports it. So the report shows each cause once.
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
 
 local M = {}
 
----What explains failures is loaded when there is one.
+---The code that explains failures is loaded at the first failure.
 local function diagnose() return require "dbrun.verify.diagnose" end
 
 ---@class dbrun.verify.Check
@@ -13,11 +13,12 @@ local function diagnose() return require "dbrun.verify.diagnose" end
 ---@field about string one line for --list
 ---@field needs? string[] checks that must not have failed
 ---@field independent? fun(ctx: dbrun.verify.Context): boolean true: with this configuration `needs` does not apply
----@field eager? boolean starts without waiting for those it needs: faster, if a failure together with them does no harm
+---@field eager? boolean starts without waiting for the checks it needs: faster, if a failure beside theirs does no harm
 ---@field after? string[] checks that must have ended, with any result
----@field rather_after? string[] the same, but waits for at most half of the time, because their server may not answer
+---@field rather_after? string[] like `needs`, but waits for at most half of the time, because their server may not
+---answer
 ---@field service? fun(ctx: dbrun.verify.Context): dbrun.verify.Service? the service that an error belongs to
----@field optional? boolean about what few servers have: where it is not there, the report says nothing of it
+---@field optional? boolean about a feature of few servers: the report leaves it out where the feature is missing
 ---@field on_conn? boolean uses ctx.conn: such checks run one after the other
 ---@field run fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string its result; an error is a FAIL
 
@@ -35,7 +36,7 @@ local function diagnose() return require "dbrun.verify.diagnose" end
 ---@field name string
 ---@field status "PASS"|"WARN"|"FAIL"|"SKIP"
 ---@field seconds number
----@field blocked_by? string the check whose failure kept this one from running, or tells its cause too (status SKIP)
+---@field blocked_by? string the check whose failure kept this one from running, or has the same cause (status SKIP)
 ---@field trouble? string server and cause of an error
 ---@field reached? string the cause alone, when a server cannot be reached
 
@@ -66,7 +67,7 @@ local function blocked(check, culprit)
     }
 end
 
----Two checks that ran side by side and met the same trouble with the same server: one of them tells it.
+---When two concurrent checks fail for the same reason at the same server, only one reports it.
 ---@param results dbrun.verify.Result[]
 local function fold(results)
     local first = {}
@@ -127,7 +128,7 @@ local function work(check, ctx)
     return ctx.turn:with(check.run, ctx)
 end
 
----Kinds of errors that the text of a project's check has caused, not a server that cannot be reached.
+---Kinds of errors that the code of a project's check has caused, not an unreachable server.
 local ABOUT_A_STATEMENT <const> = { query = true, constraint = true, redis = true }
 
 ---@param check dbrun.verify.Check
@@ -144,7 +145,7 @@ local function run_one(check, ctx, results)
             return failed(check.name, seconds, diagnose().own(found.problem or found.message, ctx.expect.file))
         end
         if found.traceback then return failed(check.name, seconds, diagnose().bug(found.traceback)) end
-        -- A statement that somebody else cancelled is an answer of the server; without one this task is to end.
+        -- With an SQLSTATE, a statement was cancelled on the server; without one, this task was cancelled.
         if found.kind == "cancelled" and not found.sqlstate then error(found, 0) end
         local cause = caused_by(found, check, results)
         if cause then return blocked(check, cause) end
@@ -229,8 +230,8 @@ function M.run(checks, ctx)
     return ordered
 end
 
----How many results of each status there are. Each result is counted once: one that another's failure kept from running
----is `blocked`, not a SKIP.
+---The number of results of each status. Each result is counted once: one that another's failure kept from running is
+---`blocked`, not a SKIP.
 ---@param results dbrun.verify.Result[]
 ---@return { PASS: integer, WARN: integer, FAIL: integer, SKIP: integer, blocked: integer }
 function M.count(results)

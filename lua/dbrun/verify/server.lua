@@ -21,7 +21,7 @@ local function with_connection(ctx, fn)
     return fn(conn)
 end
 
----What a server answers that does not have a function, does not let this role call it, or has nothing that it can send.
+---Errors of a server that does not have a function, does not let this role call it, or has a value that it cannot send.
 local NOT_OFFERED <const> = {
     ["0A000"] = true, ["42501"] = true, ["42883"] = true, ["55000"] = true, ["42P01"] = true, ["42703"] = true,
     ["42704"] = true,
@@ -30,7 +30,7 @@ local NOT_OFFERED <const> = {
 
 local function not_offered(e) return errors.is(e) and NOT_OFFERED[e.sqlstate] end
 
----All facts in one query; when a part of it is refused, each group alone. The first group must be there.
+---All facts in one query; when a part of it is refused, each group alone. The first group is required.
 ---@param conn table
 ---@return table facts
 ---@return table<string, dbrun.Error> refused
@@ -74,7 +74,7 @@ function M.ask(ctx)
     server.version = server.version:match "^%S+"
     server.clock_ahead = server.clock and server.clock - (before + after) / 2
     server.round_trip = after - before
-    -- Behind a pooler another process answers than the one that the connection was opened with.
+    -- Behind a pooler, the process that answers is not the one that the connection was opened with.
     server.pooler = opened_with ~= server.pid
     return server
 end

@@ -1,7 +1,7 @@
---- What the checks of the PostgreSQL server share: how one that judges the facts of dbrun.verify.server is made.
+--- Makes the checks of the PostgreSQL server, which judge the facts of dbrun.verify.server.
 local M = {}
 
----The result of a check whose facts the server does not give.
+---The result of a check whose facts the server does not provide.
 ---@param refused dbrun.Error
 ---@return dbrun.verify.Found
 function M.not_offered(refused)
@@ -14,7 +14,7 @@ function M.not_offered(refused)
 end
 
 ---Returns a function that adds a check `postgres.NAME` to the list. `groups` names the groups of facts that it judges:
----it is skipped where the server does not give one of them.
+---it is skipped if the server does not provide one of them.
 ---@param list dbrun.verify.Check[]
 ---@return fun(name: string, about: string, run: function, groups?: string[], after?: string[])
 function M.adder(list)
@@ -39,7 +39,7 @@ local function ident(word)
 end
 M.ident = ident
 
----What a role cannot see, and the GRANT that lets it; nil when it sees every session.
+---What the role cannot see, and the GRANT for it; nil when it sees every session.
 ---@param server dbrun.verify.Server
 ---@param hidden? integer default: the hidden sessions
 ---@return { cause: string, remedy: string[] }?
@@ -52,7 +52,7 @@ function M.blind(server, hidden)
     }
 end
 
----A result that is not a PASS while the role cannot see what was to be judged.
+---A result that is not PASS while the role cannot see what the check judges.
 ---@param server dbrun.verify.Server
 ---@param text string
 ---@param facts? table
@@ -65,7 +65,7 @@ function M.seen(server, text, facts, hidden)
     return { status = "WARN", text = text, cause = blind.cause, remedy = blind.remedy, facts = facts }
 end
 
----What was found among the sessions that the role can see, with what it cannot see.
+---Findings about the sessions that the role can see, with a note about those that it cannot see.
 ---@param server dbrun.verify.Server
 ---@param found dbrun.verify.Found
 ---@return dbrun.verify.Found

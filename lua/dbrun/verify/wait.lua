@@ -1,5 +1,5 @@
---- Waiting until the servers can be used: a query answered twice in a row, each on its own connection. An open port is
---- not enough: during its set-up a server opens it, closes it and opens it again.
+--- Waits until the servers can be used: a query must be answered twice in a row, each time on a new connection. An open
+--- port is not enough: during its set-up a server opens it, closes it and opens it again.
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
@@ -27,7 +27,7 @@ local QUESTIONS <const> = {
     { prefix = "redis", name = "Redis", ask = ask_redis },
 }
 
----Asks until the answers came or the time is over; returns at once for a wrong configuration.
+---Queries until the answers came or the time is over; returns at once for a wrong configuration.
 local function wait_for(question, stop, report)
     local began, good, next_word, pause = task.now(), 0, 5, 0.05
     while good < TIMES and task.now() < stop do

@@ -7,7 +7,7 @@ local M = {}
 
 local COLOURS <const> = { PASS = "green", WARN = "yellow", FAIL = "red", SKIP = "dim" }
 
----The checks whose status changed; also optional ones that have nothing to check any more.
+---The checks whose status changed, including optional ones that no longer have anything to check.
 ---@param before table<string, dbrun.verify.Result>
 ---@param results dbrun.verify.Result[]
 ---@return { result: dbrun.verify.Result, was: string, old?: dbrun.verify.Result }[]
@@ -31,7 +31,7 @@ function M.changes(before, results)
     return list
 end
 
----Does the line of another check tell this change? A failure blocks many, and its end frees them.
+---Whether the line of another check explains this change: a failure blocks many checks, and its end frees them.
 local function told_by(change)
     local result, was = change.result, change.old
     if result.blocked_by and result.status == "SKIP" then return "blocked by " .. result.blocked_by end

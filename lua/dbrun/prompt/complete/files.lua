@@ -14,7 +14,7 @@ function M.add(text, out, prefix)
     local home <const> = os.getenv "HOME"
     if path:sub(1, 2) == "~/" and home then path = home .. path:sub(2) end
     local ok <const>, names <const> = pcall(fs.list, path)
-    if not ok then return end -- no such folder, or none to look into: there is nothing to offer
+    if not ok then return end -- no such folder, or not readable: nothing to offer
     for _, name in ipairs(names) do
         local hidden <const> = name:sub(1, 1) == "." and start:sub(1, 1) ~= "."
         if not hidden and name:sub(1, #start) == start and utf8.len(name) and not name:find "%c" then

@@ -1,5 +1,5 @@
---- Completion of Lua: fields of tables, globals, modules, files. Looks at tables and metatables raw: no function that a
---- script has set, __index or __pairs, is called.
+--- Completion of Lua: fields of tables, globals, modules, files. Tables and metatables are read raw: no function that a
+--- script has set, such as __index or __pairs, is called.
 local core <const> = require "dbrun.core"
 local files <const> = require "dbrun.prompt.complete.files"
 local reserved <const> = require "dbrun.reserved"
@@ -7,15 +7,15 @@ local words <const> = require "dbrun.prompt.complete.words"
 
 local M = {}
 
---- Tables above a value through __index: a loop of them ends here.
+--- The most tables above a value through __index, which ends a loop of them.
 local DEPTH <const> = 20
 
---- Fields that come into being at their first use, by their module: their values are not asked for.
+--- Fields that are created at their first use, by module: their values are not read.
 local LATER <const> = {
     ["dbrun.db"] = { async = "engine", sync = "engine" },
 }
 
---- What is not there yet: the methods that it will have, by kind.
+--- Objects that do not exist yet: their future methods, by kind.
 local KINDS <const> = {
     engine = function() return (core.pg.classes()) end,
     connection = function() return (select(2, core.pg.classes())) end,
@@ -72,7 +72,7 @@ local function callable(value)
     return type(meta) == "table" and rawget(meta, "__call") ~= nil
 end
 
---- Methods that dbrun's own modules use, and no script.
+--- Methods that only dbrun's own modules use.
 local INTERNAL <const> = {}
 for name in ([[batch batch_many certificates codecs copy_begin copy_end copy_out_begin copy_send deadline drained epochs
     guard is_stale is_sync links listen_feed load_types parameter parameter_types reads_binary target
@@ -80,7 +80,7 @@ for name in ([[batch batch_many certificates codecs copy_begin copy_end copy_out
     INTERNAL[name] = true
 end
 
---- The keys of a table that are not offered; nil: it is none of dbrun's classes.
+--- The keys of a table that are not offered; nil: it is not one of dbrun's classes.
 local function hidden_in(t)
     local engine <const>, connection <const> = core.pg.classes()
     local client <const> = core.redis.class "client".__index
@@ -127,8 +127,8 @@ local function add_globals(prefix, context, out)
     end
 end
 
---- The chain of names that ends at the point: { "a", "b" } and "c" for `a.b:c`; nil where something else stands before,
---- a call for example.
+--- The chain of names that ends at the cursor: { "a", "b" } and "c" for `a.b:c`; nil after anything else, such as a
+--- call.
 local function chain_of(text)
     local prefix <const> = text:match "[%a_][%w_]*$" or ""
     local at = #text - #prefix
@@ -246,7 +246,7 @@ local function takes_file(before)
     return false
 end
 
---- Inside of a string: where its rest begins, and what to offer.
+--- Inside a string: where the part to complete begins, and what to offer.
 local function in_string(text, state, context, out)
     local before <const>, inner <const> = text:sub(1, state.from - 1), text:sub(state.at)
     if before:find "%f[%w_]require%s*%(?%s*$" then

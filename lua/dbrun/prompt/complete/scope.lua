@@ -1,4 +1,5 @@
---- What a statement of SQL says up to a point, and which relations it names: enough for completion, no grammar.
+--- What an SQL statement expects at the cursor, and the relations that it names: enough for completion, without a
+---   grammar.
 local core <const> = require "dbrun.core"
 
 local M = {}
@@ -11,7 +12,7 @@ local M = {}
 ---@field behind integer
 ---@field open boolean it has no end
 
----The tokens of the statement in `sql` that holds position `point` (the first character behind it), without blanks.
+---The tokens, without blanks, of the statement in `sql` at position `point` (the first character after the cursor).
 ---@param sql string
 ---@param point integer
 ---@return dbrun.prompt.Token[] tokens
@@ -48,7 +49,7 @@ for word in ([[where on using join inner left right full cross natural group ord
 ---@field name string
 ---@field alias? string
 
---- Reads `[only] name[.name] [as] [alias]` at token i: what is named, and the token behind.
+--- Reads `[only] name[.name] [as] [alias]` at token i: the relation, and the next token.
 local function read_relation(tokens, i)
     if tokens[i] and tokens[i].low == "only" and tokens[i].kind == "word" then i = i + 1 end
     local first <const> = tokens[i]
@@ -99,12 +100,12 @@ function M.relations(tokens)
     return found, with
 end
 
---- Words after which an expression stands, a list of columns for most.
+--- Words that are followed by an expression, most often a list of columns.
 local EXPRESSION <const> = {}
 for word in ([[select where on having by set returning and or not case when then else distinct between like ilike in
     using values limit offset filter over is check]]):gmatch "%S+" do EXPRESSION[word] = true end
 
---- Words after which the name of a relation stands.
+--- Words that are followed by the name of a relation.
 local RELATION <const> = {}
 for word in ("from join into update only vacuum analyze truncate copy lock references cluster inherits"):gmatch "%S+" do
     RELATION[word] = true
@@ -132,7 +133,7 @@ local function low_at(tokens, i)
     return tokens[i] and tokens[i].kind == "word" and tokens[i].low or nil
 end
 
----Does ON stand before a relation here, as in CREATE INDEX i ON t and GRANT SELECT ON t?
+---Whether ON precedes a relation here, as in CREATE INDEX i ON t and GRANT SELECT ON t.
 local function names_relation(tokens, first, i)
     if first == "grant" or first == "revoke" then return true end
     if first ~= "create" and first ~= "alter" and first ~= "drop" then return false end
@@ -152,7 +153,7 @@ local function in_parentheses(tokens, i)
     return before == "inherits" and "relation" or "expression"
 end
 
---- What the word at token i expects behind it; nil: nothing, look further back.
+--- What the word at token i expects after it; nil: nothing, look further back.
 local function expects(tokens, first, i, adjacent, comma)
     local low <const>, before <const> = tokens[i].low, low_at(tokens, i - 1)
     if low == "from" and before == "distinct" then return "expression" end
@@ -186,7 +187,7 @@ end
 
 local SETS <const> = { set = true, show = true, reset = true }
 
----What is expected at the point, from the tokens before it.
+---What is expected at the cursor, by the tokens before it.
 ---@param tokens dbrun.prompt.Token[]
 ---@param count integer how many stand before
 ---@return string expected "start", "relation", "expression", "type", "setting", "other", or the kind of an object:

@@ -11,7 +11,7 @@ local M = {}
 ---@field quoted boolean a double quote was typed
 ---@field qualifiers string[] names before it: { "public", "notes" } for public.notes.
 
---- What is typed at the point; nil where nothing can be completed: in a string, a comment, a number.
+--- The text at the cursor; nil where nothing can be completed: in a string, a comment, a number.
 local function typed(tokens, count, point)
     local last <const> = tokens[count]
     local result <const> = { start = point, prefix = "", quoted = false, qualifiers = {} }
@@ -48,7 +48,7 @@ local TABLES <const> = {
     table = "rp", view = "v", materialized = "m", index = "iI", sequence = "S", relation = "rpvmf",
 }
 
---- Relations of these kinds: those that the search_path finds, all of a schema where one is named.
+--- Relations of these kinds: those that the search_path finds, or all of a schema if one is named.
 local function add_relations(out, names, word, kinds, schema)
     for _, relation in ipairs(names.relations or {}) do
         if kinds:find(relation.kind, 1, true) then
@@ -97,7 +97,7 @@ local function add_columns_of(out, names, word, named)
     add_all(out, relation and relation.columns, word)
 end
 
---- Behind `a.` and `a.b.`: columns of the alias or relation, relations and functions of the schema.
+--- After `a.` and `a.b.`: columns of the alias or relation, relations and functions of the schema.
 local function add_qualified(out, names, word, relations, expected)
     local q <const> = word.qualifiers
     if #q == 2 then
@@ -201,7 +201,7 @@ function M.add(before, after, context, out)
         return word.start
     end
     local names <const> = context.names or {}
-    -- The whole statement names relations; the word that is typed is none of them.
+    -- Relations of the whole statement, without the word that is being typed.
     local all <const> = scope.tokens(before:sub(1, word.start - 1) .. " " .. after:gsub("^[%w_$]*\"?", ""), word.start)
     local relations <const>, with <const> = scope.relations(all)
     local expected <const> = scope.expected(here, rest)

@@ -13,7 +13,7 @@ local function set(text)
     return words
 end
 
---- With which a statement begins.
+--- First words of statements.
 M.STATEMENTS = list [[abort alter analyze begin call checkpoint close cluster comment commit copy create deallocate
     declare delete discard do drop end execute explain fetch grant import insert listen lock merge move notify prepare
     reassign refresh reindex release reset revoke rollback savepoint security select set show start table truncate
@@ -37,7 +37,7 @@ M.SQL = list [[add all alter always analyze and any as asc authorization before 
     value values verbose view volatile when where window with
     within without work write zone]]
 
---- That must be quoted as names: reserved, or not allowed as the name of a table or function.
+--- Words that must be quoted as names: reserved, or not allowed as the name of a table or function.
 M.RESERVED = set [[all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean
     both case cast char character check coalesce collate collation column concurrently constraint create cross
     current_catalog current_date current_role current_schema current_time current_timestamp current_user dec decimal
@@ -82,7 +82,7 @@ M.REDIS = list [[append auth bgrewriteaof bgsave bitcount bitfield bitop bitpos 
     zremrangebyscore zrevrange zrevrangebyscore zrevrank zscan zscore
     zunion zunionstore]]
 
----The words that begin with the prefix, whatever its case; they are written in capitals where it is.
+---The words that begin with the prefix, ignoring case; they are in capitals if the prefix is.
 ---@param words string[]
 ---@param prefix string
 ---@param out string[] they are added here

@@ -1,7 +1,7 @@
 --- All that the catalogs say about relations, in one statement.
 ---
---- The functions that write definitions, or give sizes, wait for another session's exclusive lock: the caller leaves
---- out what is locked itself. Of what is below or beside it the size is left out, and a view's definition.
+--- The functions that return definitions or sizes wait for another session's exclusive lock. The caller leaves out
+--- locked relations; for locked relations below or beside one, the size and a view's definition are left out.
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 
@@ -43,7 +43,7 @@ select {row_number}() over (order by k.conname) as n, k.conname as name, {pg_get
 select {row_number}() over (order by k.conname) as n, k.conname as name, {pg_get_constraintdef}(k.oid, true) as def
   from {pg_constraint} k where k.conrelid {=} c.oid and k.contype {=} 'f']],
 
-    -- Of a key that names the partitioned table, each partition has a copy (conparentid).
+    -- Each partition has a copy of a foreign key on the partitioned table (conparentid).
     referenced_by = [[
 select {row_number}() over (order by k.conrelid::{regclass}::{text}, k.conname) as n, k.conname as name,
        k.conrelid::{regclass}::{text} as "from", {pg_get_constraintdef}(k.oid, true) as def
@@ -162,7 +162,7 @@ local VALUES <const> = {
               where t.root {=} c.oid) s) z)]],
 }
 
---- By other sessions, waiting ones too: who comes behind them waits.
+--- Locks of other sessions, including waiting ones, because later requests queue behind them.
 local LOCKED <const> = [[locked (oid) as materialized (select distinct x.relation from {pg_locks} x
     where x.mode {=} 'AccessExclusiveLock' and x.locktype {=} 'relation' and x.pid {<>} {pg_backend_pid}()
       and x.database {=} (select d.oid from {pg_database} d where d.datname {=} {current_database}())) ]]

@@ -1,4 +1,4 @@
---- Which relations a pattern means, and what to say when it means none.
+--- The relations that match a pattern, and the message when none does.
 local catalog <const> = require "dbrun.db.catalog"
 local nearest <const> = require "dbrun.nearest"
 local pattern <const> = require "dbrun.prompt.pattern"
@@ -12,7 +12,7 @@ local M = {}
 ---@field name string
 ---@field kind string pg_class.relkind
 ---@field visible boolean found without its schema
----@field locked_by? integer process of another session that locks it, or its table, exclusively, or waits to
+---@field locked_by? integer process of another session that holds, or waits for, an exclusive lock on it or its table
 
 --- A pattern without a schema means what the search_path finds.
 local FIND <const> = catalog.sql [[
@@ -29,14 +29,14 @@ select c.oid::{int8} as oid, n.nspname::{text} as schema, c.relname::{text} as n
    and ($3 or (n.nspname {<>} 'pg_catalog' and n.nspname {<>} 'information_schema' and n.nspname {!~} '^pg_toast'))
  order by n.nspname, c.relname limit $4]]
 
----Does the pattern mean the server's own objects, too? `pg_class`, `pg_*` and `pg_catalog.*` do, `*` and `p*` do not.
+---Whether the pattern includes system objects: `pg_class`, `pg_*` and `pg_catalog.*` do, `*` and `p*` do not.
 ---@param wanted dbrun.prompt.Pattern
 ---@return boolean
 function M.wants_system(wanted)
     return wanted.schema ~= nil or wanted.plain ~= nil or wanted.name ~= nil and wanted.name:find "^%^%(pg_" ~= nil
 end
 
----The relations that fit.
+---The relations that match.
 ---@param conn dbrun.Connection
 ---@param wanted dbrun.prompt.Pattern
 ---@param opts? { system?: boolean, limit?: integer }
@@ -46,7 +46,7 @@ function M.relations(conn, wanted, opts)
     return conn:query(FIND, wanted.name, wanted.schema, opts.system or M.wants_system(wanted), opts.limit or 1000)
 end
 
---- Names that may be meant: those of the relations that anybody made, and what else has the name.
+--- Names that may be meant: those of user relations, and other objects with the name.
 local ELSEWHERE <const> = catalog.sql [[
 select 'relation' as what, n.nspname::{text} as schema, c.relname::{text} as name,
        {pg_table_is_visible}(c.oid) as visible
@@ -102,7 +102,7 @@ end
 
 local OTHER <const> = { ["function"] = "\\df", type = "\\dT", schema = "\\dt" }
 
----What to say where no relation fits.
+---The error when no relation matches.
 ---@param conn dbrun.Connection
 ---@param wanted dbrun.prompt.Pattern
 ---@return string message

@@ -1,7 +1,7 @@
 --- The queries of the commands that list: relations, functions, schemas, roles, databases, extensions, types.
 ---
---- Each takes $1 the name's regular expression, $2 the schema's (NULL: any), $3 whether the server's own are wanted,
---- $4 whether more was asked for (`+`), and $5 the kinds of relations. The columns of the result are the grid's.
+--- Each takes $1 the name's regular expression, $2 the schema's (NULL: any), $3 whether to include system objects, $4
+--- whether to show more (`+`), and $5 the kinds of relations. The columns of the result are the grid's.
 local catalog <const> = require "dbrun.db.catalog"
 
 local M = {}
@@ -164,7 +164,7 @@ local TITLES <const> = {
     t = "Tables", v = "Views", m = "Materialized views", i = "Indexes", s = "Sequences", E = "Foreign tables",
 }
 
----The list of a command, `dt` or any set of such letters (`dtv`); nil for what is no list.
+---The list of a command, `dt` or any set of such letters (`dtv`); nil for other commands.
 ---@param name string without backslash, `S` and `+`
 ---@return dbrun.prompt.List|nil
 function M.find(name)

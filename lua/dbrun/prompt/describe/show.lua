@@ -1,4 +1,4 @@
---- The facts of a relation as what people read: a title, a grid of its columns, and sections below, as in psql.
+--- The facts of a relation for people: a title, a grid of its columns, and sections below, as in psql.
 local core <const> = require "dbrun.core"
 local pattern <const> = require "dbrun.prompt.pattern"
 local sizes <const> = require "dbrun.prompt.describe.sizes"
@@ -43,7 +43,7 @@ local function default_of(column)
     return IDENTITY[column.identity] or column.default
 end
 
---- The grid; a column of it that says nothing is left out.
+--- The grid; its empty columns are left out.
 local function grid(block, facts)
     local all <const> = {
         { "Column", function(c) return c.name end },
@@ -71,7 +71,7 @@ local function grid(block, facts)
     end
 end
 
---- What stands behind USING in a CREATE INDEX: names before it may hold the word.
+--- The text after USING in a CREATE INDEX: names before it can contain the word.
 local function behind_using(def)
     for behind, kind, at in core.sql.scan, def, 1 do
         if kind == "word" and def:sub(at, behind - 1) == "USING" then
@@ -222,7 +222,7 @@ local function sections_of(relation, facts)
     return out
 end
 
----What `\d NAME` shows of a relation that another session locks: its description would wait for that.
+---What `\d NAME` shows of a locked relation, whose description would wait for the other session.
 ---@param relation dbrun.prompt.Relation
 ---@return dbrun.prompt.Block
 function M.locked(relation)
