@@ -1,11 +1,12 @@
---- The question before something that cannot be undone: asked at the terminal itself, whatever standard input is.
+--- The question before something that cannot be undone: asked at the terminal itself, even if standard input is
+---   redirected.
 local command_line = require "dbrun.command_line"
 local errors = require "dbrun.error"
 local tty = require "dbrun.tty"
 
 local M = {}
 
---- Does the configuration say where PostgreSQL is?
+--- Whether the configuration names a PostgreSQL server.
 local function has_database(config)
     for _, key in ipairs { "DATABASE_URL", "POSTGRES_HOST", "POSTGRES_DB" } do
         if config[key] then return true end
@@ -13,7 +14,7 @@ local function has_database(config)
     return os.getenv "PGHOST" ~= nil or os.getenv "PGDATABASE" ~= nil or os.getenv "PGSERVICE" ~= nil
 end
 
----The database that the script's pool reaches, as the server names it; nil where none is configured.
+---The database that the script's pool reaches, by the server's name for it; nil if none is configured.
 ---@return string? line
 local function target()
     local config = require "dbrun.config"

@@ -6,7 +6,7 @@ local M = {}
 
 local WIDTH <const> = 100
 
---- "dbrun tidy", or the file where the script is no scripts/NAME.lua.
+--- "dbrun tidy", or the file if the script is not scripts/NAME.lua.
 ---@param root dbrun.cli.Level
 ---@param path? string of the script
 ---@return string
@@ -109,7 +109,7 @@ local function usage(level, program)
     return table.concat(words, " ")
 end
 
---- Has the script an option of that name? Under another host dbrun has none.
+--- Whether the script has an option of that name. Under another host dbrun has none.
 local function has_dry_run(level)
     while level do
         for _, option in ipairs(level.options) do

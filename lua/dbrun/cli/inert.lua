@@ -1,5 +1,5 @@
---- Reads the specification that a script gives to cli.run, without running the script: its chunk gets an environment
---- in which every module and object but Lua's own pure libraries is a blank that can be called, indexed and computed
+--- Reads the specification that a script passes to cli.run, without its side effects: its chunk gets an environment in
+--- which every module and object, except Lua's own pure libraries, is a dummy that can be called, indexed and computed
 --- with, and does nothing. It ends at cli.run, or after a number of instructions.
 local fs = require "dbrun.fs"
 local help = require "dbrun.cli.help"
@@ -10,7 +10,7 @@ local M = {}
 local STEPS <const> = 1000000
 local LARGEST <const> = 1 << 20
 
---- One value for everything that a script may ask for.
+--- The dummy value for everything that a script uses.
 local blank <const> = {}
 do
     local function itself() return blank end
@@ -27,7 +27,7 @@ end
 
 local OTHERS <const> = { __index = function() return blank end }
 
-local found <const> = {} -- raised by cli.run, so that nothing behind it is read
+local found <const> = {} -- raised by cli.run, so that nothing after it runs
 
 local function environment(path)
     local cli <const> = setmetatable({

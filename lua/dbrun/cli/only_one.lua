@@ -1,6 +1,6 @@
---- Keeps a second run of a script away: an advisory lock of the database, on a connection of its own, which is none of
---- the script's pool. The address is that of db.sync (MIGRATION_DATABASE_URL where it is set), past a pooler: a session
---- holds the lock, and behind a pooler in transaction mode no session is this program's own.
+--- Excludes a second run of a script: an advisory lock of the database, on a dedicated connection outside the script's
+--- pool. The address is that of db.sync (MIGRATION_DATABASE_URL if set), which should be the server itself: a session
+--- holds the lock, and a pooler in transaction mode does not give this program its own session.
 local advisory = require "dbrun.db.advisory"
 local catalog = require "dbrun.db.catalog"
 local config = require "dbrun.config"
@@ -12,24 +12,24 @@ local task = require "dbrun.task"
 
 local M = {}
 
-local PAUSE <const> = 0.5 -- seconds between two looks whether the connection still answers
-local LIMIT <const> = 10 -- seconds that it has for an answer
+local PAUSE <const> = 0.5 -- seconds between two checks that the connection still answers
+local LIMIT <const> = 10 -- seconds to wait for its answer
 local LONGEST_NAME <const> = 63 -- bytes of an application_name
 
 local ALIVE <const> = "select 1 /* dbrun */"
 local BACKEND <const> = catalog.sql "select {pg_backend_pid}()"
--- The server would end the session, which does nothing; PostgreSQL 13 does not know the setting.
+-- The server would end this idle session; PostgreSQL 13 does not know the setting.
 local NO_IDLE_LIMIT <const> = catalog.sql [[
 select {set_config}(name, '0', false) from {pg_settings} where name {=} 'idle_session_timeout']]
 
---- Who runs, for pg_stat_activity and for the message of a second run.
+--- Identifies this run, for pg_stat_activity and for the message of a second run.
 local function application(name)
     local ok, host = pcall(fs.read, "/proc/sys/kernel/hostname")
     local who = (" on %s, pid %d"):format(ok and host:match "^%S+" or "?", process.pid())
     return ("dbrun " .. name):sub(1, LONGEST_NAME - #who) .. who
 end
 
---- A real one in a dry run, too: its lock keeps the next run away.
+--- A real engine in a dry run too: its lock excludes the next run.
 local function engine_of(name)
     assert(require "dbrun.db") -- engines have its methods
     return require("dbrun.db.options").real {
@@ -60,7 +60,7 @@ local function raise_lost(name, why)
     }
 end
 
---- Looks now and then whether the connection lives, until it is cancelled; raises when it does not.
+--- Checks now and then that the connection is alive, until it is cancelled; raises when it is not.
 local function watch(conn, name)
     while true do
         task.sleep(PAUSE)
@@ -95,7 +95,7 @@ function M.run(name, fn)
     if not conn:value(advisory.TRY, number) then
         return false, advisory.holder(conn, number) or "a run that has ended since"
     end
-    local _ <close> = setmetatable({}, { __close = function() conn:invalidate() end }) -- the session's end frees it
+    local _ <close> = setmetatable({}, { __close = function() conn:invalidate() end }) -- the session end releases it
     local result <const> = guarded(conn, name, fn)
     conn:deadline(LIMIT)
     local ok <const>, freed <const> = pcall(conn.value, conn, advisory.UNLOCK, number)

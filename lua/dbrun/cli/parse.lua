@@ -13,7 +13,7 @@ local M = {}
 ---@field level dbrun.cli.Level the script, or the command that was named
 ---@field args table<string, any> what run gets
 ---@field help? boolean it was asked for
----@field dry_run? boolean --dry-run of dbrun itself stands behind the script's name
+---@field dry_run? boolean dbrun's own --dry-run stands after the script's name
 
 ---@class dbrun.cli.Parse
 ---@field level dbrun.cli.Level
@@ -45,7 +45,7 @@ end
 
 -- ---- options ----
 
---- Calls fn with the options that can stand here: those of the command and of what it is a command of.
+--- Calls fn with the options that can stand here: those of the command and of the commands above it.
 local function each_option(level, fn)
     local at = level
     while at do
@@ -82,7 +82,7 @@ local function looks_like_option(word)
     return word:find "^%-." ~= nil and not word:find "^%-%.?%d"
 end
 
---- The word behind an option that needs a value.
+--- The word after an option that needs a value.
 local function next_value(option, argv, i)
     local word = argv[i + 1]
     if word == nil then
@@ -96,14 +96,14 @@ end
 
 local function take(state, option, value)
     local before = state.given[option.key]
-    if option.type == "list" and before then -- a list may be given in parts
+    if option.type == "list" and before then -- a list can be given in several options
         table.move(value, 1, #value, #before + 1, before)
     else
         state.given[option.key] = value
     end
 end
 
---- The one option of the program that may stand behind the script's name, where it is looked for.
+--- The only option of the dbrun program that can stand after the script's name.
 local DRY_RUN <const> = "dry-run"
 
 ---@return integer i the last word that was taken

@@ -1,5 +1,5 @@
---- Where a script's author wrote the specification that is wrong. `return cli.run{...}` is a tail call: the script's
---- own frame is gone, so that the line is looked up in its file.
+--- The line of a mistake in a script's specification. `return cli.run{...}` is a tail call, so the script's own frame
+--- is gone, and the line is looked up in its file.
 local fs = require "dbrun.fs"
 
 local M = {}
@@ -16,7 +16,7 @@ local function file_of(spec)
     return source and source:match "^@(.+)"
 end
 
---- Where the word stands as a string or as a key; the `nth` time, or the last where it stands less often.
+--- The place of the word as a string or as a key: its `nth` occurrence, or the last one if there are fewer.
 local function find(text, word, nth)
     local at
     for _, pattern in ipairs { "[\"']%s[\"']", "%%f[%%w_]%s%%f[^%%w_]%%s*=" } do
@@ -35,11 +35,11 @@ local function line_at(text, at)
     return at and select(2, text:sub(1, at):gsub("\n", "")) + 1
 end
 
----"scripts/tidy.lua:7", or nil where no file is known.
+---"scripts/tidy.lua:7", or nil if no file is known.
 ---@param spec any the specification
 ---@param word? string what is wrong in it, as it stands in the file
 ---@param nth? integer which of several
----@param frame? string the place of the call, where its frame is still there
+---@param frame? string the place of the call, if its frame still exists
 ---@return string?
 function M.of(spec, word, nth, frame)
     local file = file_of(spec) or not frame and type(arg) == "table" and arg[0]

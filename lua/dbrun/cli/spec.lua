@@ -1,4 +1,4 @@
---- The table that cli.run takes, checked and completed: what is wrong in it is told at its line in the script.
+--- Checks and completes the table of cli.run; an error names its line in the script.
 local errors = require "dbrun.error"
 local nearest = require "dbrun.nearest"
 local place = require "dbrun.cli.place"
@@ -54,7 +54,7 @@ local ARGUMENT <const> = { optional = "boolean", variadic = "boolean" }
 for key, rule in pairs(LEVEL) do SCRIPT[key] = rule end
 for key, rule in pairs(SHARED) do OPTION[key], ARGUMENT[key] = rule, rule end
 
---- What other libraries call the same.
+--- Names of other libraries for the same keys.
 local MEANT <const> = {
     description = "about", usage = "about", title = "about", summary = "about", help = "about", flags = "options",
     arguments = "args", positional = "args", subcommands = "commands", action = "run", main = "run", fn = "run",
@@ -65,7 +65,7 @@ local MEANT_OPTION <const> = {
     multiple = "variadic", minimum = "min", maximum = "max", enum = "choices", values = "choices", envvar = "env",
 }
 
---- Raises at the line of the script. `word` stands there, the `nth` time.
+--- Raises at the line of the script where `word` occurs for the `nth` time.
 local function fail(spec, word, message, hint, nth)
     local e = errors.new { kind = "usage", message = "cli.run: " .. message, hint = hint }
     e.where = place.of(spec, word, nth, e.where)
@@ -110,7 +110,7 @@ end
 
 -- ---- values ----
 
---- A limit or default as the value that run would get.
+--- Converts a limit or default to the value that `run` would get.
 local function value_of(option, v)
     local bound = types.types[option.type].bound
     return bound and bound(v) or v
@@ -170,7 +170,7 @@ local function contains(list, value)
     return false
 end
 
---- Is a default, or an element of one, a value that the command line could give?
+--- Whether a default, or an element of one, is a value that the command line could give.
 local function check_within(spec, what, option, v)
     local out = option.min ~= nil and v < option.min or option.max ~= nil and v > option.max
     if out then fail(spec, option.name, what .. ": the default is outside of min and max") end
@@ -369,7 +369,7 @@ end
 
 local PROGRAM <const> = "the script"
 
----The script's name: that of its file.
+---The script's name, from its file.
 ---@param path? string
 ---@return string
 function M.name_of(path)

@@ -1,5 +1,5 @@
---- The types of a script's options and arguments: a word of the command line made a Lua value. What is wrong is told
---- as what was expected, never with the word itself: that is shown by the caller, who knows whether it may be.
+--- The types of a script's options and arguments: they convert a word of the command line to a Lua value. An error says
+--- what was expected, but not the word itself: the caller shows it if it is not secret.
 local fs = require "dbrun.fs"
 
 local M = {}
@@ -9,7 +9,7 @@ local M = {}
 ---@field parse fun(text: string): any, string? the value, or nil and what was expected
 ---@field is fun(value: any): boolean may it be a default?
 ---@field words string what a default must be
----@field bound? fun(value: any): any a limit (min, max) as a value that can be compared; nil: it cannot be one
+---@field bound? fun(value: any): any a limit (min, max) as a value that can be compared; nil: not valid
 ---@field compare? boolean its values have an order: min and max are allowed
 
 local function whole(v) return type(v) == "number" and math.tointeger(v) ~= nil end
@@ -59,7 +59,7 @@ end
 local POWERS <const> = { [""] = 0, k = 1, m = 2, g = 3, t = 4, p = 5 }
 local SIZE <const> = "a size such as 4096, 10k, 5MiB (powers of 1024) or 5MB (of 1000)"
 
---- As GNU's tools read sizes: k and KiB are 1024 bytes, kB is 1000.
+--- Sizes as in GNU's tools: k and KiB are 1024 bytes, kB is 1000.
 local function bytes(text)
     local digits, letter, rest = text:match "^(%d+%.?%d*)%s?(%a?)(%a*)$"
     local unit = letter and letter:lower()
@@ -141,7 +141,7 @@ function M.switch(text)
     return nil
 end
 
----A limit as people read it.
+---A limit as text for people.
 local function shown(option, limit)
     if option.type == "seconds" then return ("%g seconds"):format(limit) end
     if option.type == "bytes" then return ("%d bytes"):format(limit) end

@@ -21,7 +21,7 @@ local function parser()
     return p
 end
 
----What a shell asks: `words -- WORD...`, a line for each answer.
+---Answers a shell: `words -- WORD...` prints one line per candidate.
 local function words(list)
     require "dbrun.completion.describe".COMMANDS.completion = function() return M end
     local complete <const> = require "dbrun.completion.words"

@@ -1,4 +1,4 @@
---- The options, arguments and sub-commands of a command, whoever has written it, in one form.
+--- The options, arguments and sub-commands of a command, of dbrun or of the project, in one form.
 local command_line <const> = require "dbrun.command_line"
 local core <const> = require "dbrun.core"
 
@@ -13,7 +13,7 @@ local M = {}
 ---@class dbrun.completion.Level
 ---@field about string
 ---@field options dbrun.completion.Option[]
----@field args { takes: string, choices?: string[] }[] the last one of a list that may go on
+---@field args { takes: string, choices?: string[] }[] the last one can repeat
 ---@field more boolean may the last argument come again?
 ---@field commands table<string, dbrun.completion.Level>
 ---@field order string[] names of the commands that are shown
@@ -73,7 +73,7 @@ local function texts(list)
     return out
 end
 
----A script that says by cli.run what it takes.
+---Describes a script that uses cli.run.
 local function level_of_script(described, above)
     local level <const> = {
         about = first_line(described.about), options = {}, args = {}, more = false, commands = {}, order = {},
@@ -110,7 +110,7 @@ local function level_of_script(described, above)
     return level
 end
 
----dbmate has a grammar of its own.
+---Describes dbmate, which has its own grammar.
 local function level_of_dbmate()
     local grammar <const> = require "dbrun.migrate.dbmate.grammar"
     local function options(flags)
@@ -135,7 +135,7 @@ local function level_of_dbmate()
     return top
 end
 
----What a command takes.
+---Describes a command.
 ---@param name string as on the command line
 ---@param is_file? boolean it is a path
 ---@return dbrun.completion.Level? level nil: nothing is known of it

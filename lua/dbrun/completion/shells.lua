@@ -1,5 +1,5 @@
---- What a shell is told once. It asks `dbrun completion words` for the rest, so that scripts of the project complete
---- too.
+--- The completion code for each shell. It calls `dbrun completion words` for the candidates, so that scripts of the
+--- project complete too.
 local M = {}
 
 M.bash = [==[

@@ -5,14 +5,14 @@ local fs <const> = require "dbrun.fs"
 
 local M = {}
 
---- Lines that are no words: what the shell completes by itself.
+--- Lines that are not candidates, but tell the shell what to complete by itself.
 M.FILES, M.FOLDERS = ":files", ":folders"
 
 ---@class dbrun.completion.Word
 ---@field [1] string
 ---@field [2]? string what it is
 
----Adds what the value of an option or an argument may be.
+---Adds the candidates for the value of an option or an argument.
 local function add_values(out, takes, choices, before)
     if choices then
         for _, choice in ipairs(choices) do out[#out + 1] = { before .. choice } end
@@ -41,7 +41,7 @@ local function find_option(options, name)
     end
 end
 
----The part of a word in front of the value of `--option=value`.
+---The part of a word before the value of `--option=value`.
 local function value_in(options, word)
     local name <const> = word:match "^(%-%-[^=]+)="
     local option <const> = name and find_option(options, name)
@@ -56,7 +56,7 @@ local function add_options(out, options)
     end
 end
 
----@param words string[] behind the command's name, but for the last one
+---@param words string[] the words after the command's name, except the last one
 ---@param last string which is being typed
 local function of_level(out, level, words, last)
     local position, pending, ended = 0, nil, false
@@ -120,9 +120,9 @@ local function add_commands(out, scripts)
     out[#out + 1] = { M.FILES }
 end
 
----@param words string[] the words behind `dbrun`; the last one is being typed
+---@param words string[] the words after `dbrun`; the last one is being typed
 ---@return dbrun.completion.Word[] list those that begin as it does
----@return string? folder of -C: the words are to be asked for again, from there
+---@return string? folder of -C: the caller must ask again from there
 function M.of(words)
     local out, options, scripts <const> = {}, own_options()
     local last <const> = words[#words] or ""

@@ -74,7 +74,7 @@ local function report_errors(rows)
     return next(reported) and cli.USAGE or cli.OK
 end
 
----Which folder is the project's, as a row beside the keys.
+---The project's folder, as a row beside the keys.
 local function project_row()
     local source = project.above() and "folder above" or "current folder"
     local passed, why = project.passed()
@@ -93,7 +93,7 @@ local function show(format)
     return report_errors(rows)
 end
 
----Prints one value as it is. A name that resembles a key is an error; another one may be a key of the project's own.
+---Prints one value as it is. A name that resembles a key is an error; any other name may be the project's own key.
 local function reveal(key, format)
     if key == "project" then
         if format == "json" then print_json { project_row() } else cli.print(project.folder()) end

@@ -110,7 +110,7 @@ local port <const> = integer(1, 65535)
 local LIMIT <const> = 100000
 
 ---@type {[1]: string, [2]: dbrun.ConfigSpec}[]
----One of a few words.
+---One of several words.
 local function word(...)
     local known <const>, expected <const> = {}, table.concat({ ... }, ", ")
     for _, name in ipairs { ... } do known[name] = true end

@@ -1,24 +1,24 @@
 --- Which values are secret: by the key's name, or by what they look like.
 
----What tells generated text from words is loaded where a value has to be judged.
+---The code that distinguishes generated text from words is loaded when a value has to be judged.
 local random <const> = setmetatable({}, { __index = function(_, name) return require "dbrun.config.random"[name] end })
 
 local M = {}
 
----Words that mark a secret wherever they stand in a name.
+---Words that mark a secret anywhere in a name.
 local ANYWHERE <const> = {
     "PASSW", "PASSPHRASE", "SECRET", "TOKEN", "PRIVATE", "CREDENTIAL", "API_KEY", "APIKEY", "PWD", "JWT", "SALT",
     "WEBHOOK", "COOKIE", "BEARER", "SIGNING", "SIGNATURE", "ENCRYPT", "AUTHORIZ",
 }
----Words that mark one as a whole word of the name, or at its end.
+---Words that mark a secret as a whole word of the name, or at its end.
 local WORDS <const> = {
     "AUTH", "OAUTH", "OAUTH2", "KEY", "KEYS", "PASS", "DSN", "CREDS", "CRED", "PEPPER", "HMAC", "OTP", "TOTP", "SAS",
     "SIG",
 }
----Words that mark one at the end of a name, although no `_` is in front.
+---Words that mark a secret at the end of a name, even without a `_` before them.
 local ENDS <const> = { "AUTH", "DSN", "PASS" }
 
----Does the key's name mark its value as a secret?
+---Whether the key's name marks its value as a secret.
 ---@param key string
 ---@return boolean
 function M.by_name(key)
@@ -42,10 +42,10 @@ function M.by_name(key)
     return false
 end
 
----Ends of the names of keys that say where a secret is.
+---Endings of names of keys that hold the place of a secret.
 local PLACES <const> = { "_FILE", "_PATH", "_DIR", "_FOLDER" }
 
----Is the value of such a key a path? Then it is where the secret is, not the secret.
+---Whether the value of such a key is a path: then it is the place of the secret, not the secret.
 ---@param key string
 ---@param value string
 ---@return boolean
@@ -59,23 +59,23 @@ function M.is_place(key, value)
     return false
 end
 
----Schemes of authentication in front of what they send.
+---Authentication schemes before their credentials.
 local SCHEMES <const> = { bearer = true, basic = true, token = true, apikey = true, negotiate = true, digest = true }
 
----`Bearer ...`, `Basic ...`; "basic functions" is none.
+---`Bearer ...`, `Basic ...`; but not "basic functions".
 local function is_authorization(text)
     local name <const>, value <const> = text:match "^%s*([%a-]+)%s+(%S+)%s*$"
     local scheme <const> = name and name:lower():gsub("%-", "")
     return name and SCHEMES[scheme] and (scheme == "bearer" or value:find "%d" or not random.is_wordy(value))
 end
 
----Where a text says `NAME=`, `"NAME": `, `<NAME>`, `--NAME `, with something behind it.
+---Patterns for `NAME=`, `"NAME": `, `<NAME>`, `--NAME `, followed by a value.
 local NAMED <const> = {
     "([%w_.-]+)[\\\"']*%s*[=:]%s*[^%s/]", "<([%w_.:-]+)[^<>]*>[^<%s]", "%-%-([%w-]+)%s+[^%s-]",
     "([%w_.-]+)%%3[aAdD]%S",
 }
 
----Does a text name a secret itself: `password=...`, `"token": "..."`, the block of a key?
+---Whether a text names a secret itself: `password=...`, `"token": "..."`, the block of a key.
 local function names_secret(text)
     if text:find("-----BEGIN", 1, true) or (" " .. text):find "%s%-u%s+[^%s:]+:%S" or is_authorization(text) then
         return true
@@ -90,7 +90,7 @@ local function names_secret(text)
     return false
 end
 
----Words in front of a colon that are no user.
+---Words before a colon that are not a user.
 local NO_USER <const> = { mailto = true, sip = true, sips = true, xmpp = true, acct = true, npm = true }
 
 ---The user part of an address without a scheme: `//user:password@host`, `user:password@host`.
@@ -109,8 +109,8 @@ local function is_plain_host(authority)
     return name == "localhost" or name:find "^[%w-]+%.[%w.-]+$" ~= nil
 end
 
----Hides the user part of a URL, behind `://`. It ends at the last `@`, because a password may contain what should be
----encoded; behind a plain host an `@` is part of the path.
+---Hides the user part of a URL, after `://`. It ends at the last `@`, because a password may contain unencoded
+---characters; after a plain host an `@` is part of the path.
 local function hide_url_user(rest)
     if is_plain_host(rest:match "^[^/?#]*") then
         return rest
@@ -130,7 +130,7 @@ function M.without_users(text)
     end))
 end
 
----A URL without the user part and what looks like a secret in its path and parameters.
+---A URL without its user part and without probable secrets in its path and parameters.
 local function masked_url(text)
     local scheme <const>, rest = text:match "^(%a[%w+.-]*://)(.*)$"
     rest = hide_url_user(rest):gsub("([?&;#])([%w_.-]+)=([^&;#]*)", function(mark, name, value)

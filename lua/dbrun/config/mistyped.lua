@@ -1,4 +1,4 @@
---- Keys of the `.env` and the environment that are none of dbrun's, but a letter or two beside one.
+--- Keys of the `.env` and the environment that differ from one of dbrun's by a letter or two.
 local core <const> = require "dbrun.core"
 local keys <const> = require "dbrun.config.keys"
 local nearest <const> = require "dbrun.nearest"
@@ -6,7 +6,7 @@ local sources <const> = require "dbrun.config.sources"
 
 local M = {}
 
---- A project and its machine have keys of their own: more than two edits are no mistake.
+--- A project and its machine have their own keys: more than two edits are not a typo.
 local TYPO <const> = 2
 
 ---The names in the environment of this process, or of the configuration.
@@ -28,8 +28,8 @@ local function counts_of(word)
     return counts
 end
 
----Those of the words that two edits may lead to: an edit changes the counts of two bytes at most. The distance itself
----costs ten times as much.
+---The words that two edits can lead to: an edit changes the counts of two bytes at most. Computing the distance takes
+---ten times as long.
 local function candidates(name, words)
     local list <const>, counts = {}, nil
     for _, word in ipairs(words) do
@@ -47,7 +47,7 @@ end
 ---A sentence for each key that is probably a mistyped one.
 ---@param state dbrun.ConfigState
 ---@param wanted string[] keys of dbrun that are looked for
----@param worth? fun(name: string): boolean is a name of the environment worth the search?
+---@param worth? fun(name: string): boolean whether to search for a name of the environment
 ---@return string[]
 function M.notes(state, wanted, worth)
     sources.lookup(state, "DATABASE_URL") -- from here on the file has been read
@@ -72,10 +72,10 @@ end
 
 local warned <const> = {}
 
----Warns of mistyped keys where the default would be used: the default server, 20 connections.
+---Warns of mistyped keys when the default would be used: the default server, 20 connections.
 ---Once in a process for each file, for the environment stays.
 ---@param state dbrun.ConfigState
----@param wanted string[] the keys that would have said it, given nowhere
+---@param wanted string[] the keys that would set the value, and are not given
 function M.warn(state, wanted)
     local name <const> = wanted[1] .. " " .. (state.dotenv and state.dotenv.name or "")
     if warned[name] and not state.options.environ then return end
@@ -83,13 +83,13 @@ function M.warn(state, wanted)
     for _, note in ipairs(M.notes(state, wanted)) do sources.log("warn", note) end
 end
 
----Does a name begin much as DB_ and DBRUN_ do? An environment has dozens of names, each of which costs 20 us.
+---Whether a name begins almost like DB_ or DBRUN_. An environment has dozens of names, and each search takes 20 us.
 local function begins_with_db(name)
     local start <const> = name:sub(1, 3)
     return start:find "[Dd]" ~= nil and start:find "[Bb]" ~= nil
 end
 
----Warns once of what is near a key that has a default and is given nowhere: of the pool, of folders, of the log.
+---Warns once of names that resemble a key with a default that is not given: of the pool, of folders, of the log.
 ---@param state dbrun.ConfigState
 function M.warn_of_defaults(state)
     local name <const> = "defaults " .. (state.dotenv and state.dotenv.name or "")

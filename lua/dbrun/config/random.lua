@@ -1,5 +1,4 @@
---- Does a word look as if a generator had made it? Names, words and paths are long, too; what tells them apart is that
---- they are made of words.
+--- Whether a text looks randomly generated. Names, words and paths can also be long, but they consist of words.
 local M = {}
 
 ---The letters that often follow a letter in English text. These 300 of the 676 pairs are 97 % of the pairs there, and
@@ -15,7 +14,7 @@ local WORD <const> = 3 -- letters of the shortest word that counts as one
 local SHORT <const> = 7 -- characters of the longest name such as utf8mb4
 local USUAL <const> = 0.75 -- share of common pairs in a word
 
----Can these letters be a word?
+---Whether these letters can be a word.
 local function is_word(letters)
     if #letters < WORD then
         return false
@@ -28,8 +27,8 @@ local function is_word(letters)
     return common >= USUAL * (#text - 1)
 end
 
----Adds up the characters of one run of letters and digits: those in words, those that are in none. What is short, a
----number, or digits behind a word says nothing.
+---Counts the characters of one run of letters and digits: those in words, and those that are not. Short runs, numbers,
+---and digits after a word do not count.
 local function weigh(run)
     local letters <const> = run:match "^(%a*)%d*$"
     local one_case <const> = letters and (letters:find "^%u?%l*$" or letters:find "^%u*$")
@@ -49,9 +48,9 @@ local function weigh(run)
     return words, others
 end
 
-local LEAST <const> = 10 -- characters in no word that a generator makes in 20
+local LEAST <const> = 10 -- of 20 generated characters, the number outside words
 
----Is most of the text words, or what it consists of too short to be anything else?
+---Whether most of the text is words, or its parts are too short to be generated.
 ---@param text string
 ---@return boolean
 function M.is_wordy(text)
@@ -79,7 +78,7 @@ end
 local LENGTH <const>, BITS <const> = 20, 3.5
 local FEW_BITS <const> = 3.0 -- of letters of one case: 20 random ones have 3.8 on average, hexadecimal ones 3.5
 
----An address of IPv6, or a time: many different digits, and no secret.
+---An IPv6 address, or a time: many different digits, but not a secret.
 local function is_address_or_time(word)
     if word:find "^%d%d%d%d%-?%d%d%-?%d%d[T_ ]?%d" then
         return word:find "^[%d:.TZ_+-]+$" ~= nil
@@ -90,7 +89,7 @@ local function is_address_or_time(word)
     return word:find "^%[?[%x:.]+%]?:?%d*$" ~= nil
 end
 
----A word of 20 characters or more that looks as if a generator had made it.
+---Whether a word of 20 characters or more looks randomly generated.
 ---@param word string
 ---@return boolean
 function M.is_random(word)
@@ -111,7 +110,7 @@ local PREFIXES <const> = {
     { "eyJ", "[%w_-]", 10 }, { "AGE%-SECRET%-KEY%-", "%w", 10 }, { "EAAC", "%w", 20 }, { "ya29%.", "[%w_-]", 10 },
 }
 
----Does a text hold a token of a well-known service?
+---Whether a text contains a token of a well-known service.
 ---@param text string
 ---@return boolean
 function M.holds_token(text)
@@ -130,7 +129,7 @@ local function is_base64(word)
     return word:find "^[%w+][%w+/]*=*$" and word:find "%l" and word:find "%u" and M.is_random(word)
 end
 
----Looks at the words between blanks, quotes and separators; a path is looked at part by part.
+---Checks the words between blanks, quotes and separators; of a path, each part.
 ---@param text string
 ---@return boolean
 function M.is_in(text)

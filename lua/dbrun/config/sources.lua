@@ -57,7 +57,7 @@ local function read_dotenv(path)
     return parsed
 end
 
----The program's log follows the file, where neither the command line nor the environment says anything.
+---The log's settings come from the file, if neither the command line nor the environment sets them.
 ---@param parsed dbrun.Dotenv
 local function set_log(parsed, host)
     for key, set in pairs { DBRUN_LOG = core.log.level, DBRUN_LOG_FORMAT = core.log.format } do
@@ -70,8 +70,8 @@ local function set_log(parsed, host)
     end
 end
 
----Reads the options of the command line and the file, at the first access. A command line with rules of its own for
----the files (dbmate's) leaves what it read in the host's options, as `dotenv`.
+---Reads the options of the command line and the file, at the first access. A command line with its own rules for files
+---(dbmate's) stores what it has read in the host's options, as `dotenv`.
 ---@param state dbrun.ConfigState
 local function read_sources(state)
     local host <const> = core.options or {}
@@ -133,7 +133,7 @@ function M.lookup(state, key)
     return value, source
 end
 
----Was a key given for this run only (an argument, `--stack`)?
+---Whether a key was given for this run only (an argument, `--stack`).
 ---@param state dbrun.ConfigState
 ---@param key string
 ---@return boolean

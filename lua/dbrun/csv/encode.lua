@@ -10,15 +10,15 @@ local function special_of(dialect)
     return "[" .. ("\r\n" .. dialect.delimiter .. dialect.quote):gsub("%W", "%%%0") .. "]"
 end
 
----Can NULL be written as this text? It is never quoted, so it must not need it.
+---Whether NULL can be written as this text, which is never quoted and so must not need quotes.
 ---@param dialect dbrun.csv.Dialect
 ---@return boolean
 function M.takes_nulls(dialect)
     return not dialect.nulls:find(special_of(dialect))
 end
 
----A function that writes a row's texts as a line, without its end. A text that is empty, or as NULL is written, is
----quoted: so it is not read as NULL.
+---A function that writes a row's texts as a line, without its end. An empty text, or a text like that of NULL, is
+---quoted, so that it is not read as NULL.
 ---@param dialect dbrun.csv.Dialect
 ---@return fun(texts: (string|false)[], n: integer): string line false is NULL
 function M.line(dialect)

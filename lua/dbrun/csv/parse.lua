@@ -1,11 +1,11 @@
---- Records of CSV (RFC 4180 section 2) out of chunks of any size. Differences from the RFC: a line may end with LF
---- alone, a quote inside of a field without quotes is a character like others, and a line without
---- anything is a record with an empty text, of which the reader decides.
+--- Records of CSV (RFC 4180 section 2) out of chunks of any size. Differences from the RFC: a line can end with LF
+--- alone, a quote inside an unquoted field is an ordinary character, and an empty line is a record with an empty text,
+--- which the reader handles.
 local errors <const> = require "dbrun.error"
 
 local M = {}
 
---- A record that does not end within so much is no record: a quote was not closed, or it is no CSV.
+--- The largest record; beyond it a quote was not closed, or the text is not CSV.
 local LARGEST <const> = 64 << 20
 
 ---@class dbrun.csv.Record
@@ -29,11 +29,11 @@ local LARGEST <const> = 64 << 20
 ---@return fun(): dbrun.csv.Record|nil
 function M.records(read, delimiter, quote, from)
     local buffer, at, ended, wanted = "", 1, false, 0
-    local base, line = from and from.byte or 0, from and from.line or 1 -- base: bytes in front of the buffer
+    local base, line = from and from.byte or 0, from and from.line or 1 -- base: bytes before the buffer
     local plain_end <const> = "[\n" .. (delimiter:gsub("%W", "%%%0")) .. "]"
 
-    --- Gets more of the source; false at its end. What is read grows with the record, so that a long one is not begun
-    --- anew for each small piece.
+    --- Reads more of the source; false at its end. The amount grows with the record, so that a long record is not
+    --- scanned again for each small piece.
     local function more()
         if ended then return false end
         if at > 1 then base, buffer, at = base + at - 1, buffer:sub(at), 1 end
@@ -57,8 +57,8 @@ function M.records(read, delimiter, quote, from)
         return true
     end
 
-    --- The end of a field in quotes that begins at `start`: its text and the place behind the quote; nil when the
-    --- buffer ends before.
+    --- The end of a quoted field that begins at `start`: its text and the position after the quote; nil when the buffer
+    --- ends before.
     local function quoted(start)
         local p = start + 1
         while true do

@@ -1,4 +1,4 @@
---- What a field's text means by the type that is asked for.
+--- Converts a field's text to the requested type.
 local M = {}
 
 local BOOLEANS <const> = {
@@ -6,7 +6,7 @@ local BOOLEANS <const> = {
     ["false"] = false, f = false, no = false, n = false, off = false, ["0"] = false,
 }
 
---- The text of a number as the server reads it, without the "+" in front.
+--- The text of a number as the server reads it, without a leading "+".
 local function decimal(text)
     local digits <const> = text:gsub("^+", ""):match "^%-?%d*%.?%d*[eE]?[+-]?%d*$"
     return digits and digits:find "%d" and tonumber(digits) and digits or nil
@@ -21,7 +21,8 @@ local function date(text)
     return month >= 1 and month <= 12 and day >= 1 and day <= days[month] and text or nil
 end
 
----By name: a function that gives the value, nil when the text is none of this type; and how the type is called.
+---By name: a function that returns the value, or nil when the text does not fit the type; and the name of the type for
+---messages.
 ---@type table<string, table>
 M.by_name = {
     string = { function(text) return text end, "a text" },

@@ -1,9 +1,9 @@
---- The command line of a child as it is told: as a shell would take it, without what looks like a secret.
+--- The command line of a child as it is listed: quoted as for a shell, with probable secrets masked.
 local mask <const> = require "dbrun.config.mask"
 
 local M = {}
 
---- Programs whose short options carry a password: in the next word, or behind the letter ("-psecret").
+--- Programs whose short options carry a password: in the next word, or after the letter ("-psecret").
 ---@type table<string, { next?: string, behind?: string }>
 local SHORT <const> = {
     ["redis-cli"] = { next = "-a" }, ["valkey-cli"] = { next = "-a" }, sshpass = { next = "-p", behind = "-p" },
@@ -34,7 +34,7 @@ local function new_hider()
     end
 end
 
---- A command of a shell: what looks like a secret is hidden, all else is as it was.
+--- A shell command: probable secrets are masked, the rest is unchanged.
 ---@param command string
 ---@return string
 function M.shell_line(command)

@@ -1,5 +1,5 @@
---- Rows of the summary in columns. A text that is far longer than the others moves what is behind it, not all rows:
---- they fit into a terminal of 80 columns as long as they can.
+--- Rows of the summary in columns. A text that is far longer than the others shifts only its own row, so that the
+--- others fit into 80 columns if possible.
 local core <const> = require "dbrun.core"
 local shown <const> = require "dbrun.dry.shown"
 

@@ -1,6 +1,6 @@
 --- The one connection of a dry run to a database, and its one transaction. What a script commits is a savepoint in it
---- (a unit), so that one statement that fails, or one transaction that is rolled back, leaves the rest as it was; the
---- end rolls all of it back.
+--- (a unit), so that a failed statement, or a transaction that is rolled back, undoes only itself; the end rolls back
+--- everything.
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local counts <const> = require "dbrun.dry.counts"
@@ -36,10 +36,10 @@ local M = {}
 ---@field units dbrun.dry.Unit[] those that are open
 ---@field marks table[] savepoints that the script made by SQL
 ---@field lost any why it cannot go on: an error
----@field kept boolean its transaction was ended by something else: what it did may be kept
+---@field kept boolean something else ended its transaction, whose work may be kept
 ---@field over boolean the dry run has ended
 ---@field undone dbrun.dry.Counts counted by the server, but rolled back
----@field targets table<string, boolean> names behind UPDATE, INTO and their like
+---@field targets table<string, boolean> names after UPDATE, INTO and the like
 ---@field changes table<string, integer> of the schema, by command
 ---@field deferred string|false constraints that each transaction begins with deferred; false: to be read
 ---@field emptied string[] temporary tables that each COMMIT empties
@@ -59,7 +59,7 @@ function M.new(settings, url, all, begun)
     for key, value in pairs(settings) do own[key] = value end
     own.size, own.overflow, own.pipeline, own.on_connect = 1, 0, 0, nil
     own.reset, own.recycle = "rollback", 0
-    own.statement_cache = 0 -- what is prepared cannot be prepared anew in a transaction, when its types have changed
+    own.statement_cache = 0 -- a statement cannot be prepared again in a transaction when its types have changed
     local name <const> = settings.sync and "db.sync" or "db.async"
     return setmetatable({
         settings = settings, url = url, sync = settings.sync, name = name, database = false, all = all,
@@ -72,14 +72,14 @@ end
 -- ---- opening ----
 
 local BEGIN <const> = "BEGIN ISOLATION LEVEL READ COMMITTED"
---- The transaction waits for the script, and the locks that it holds are waited for by others: see the manual.
+--- The transaction waits for the script, and other sessions wait for its locks: see the manual.
 local SETTINGS <const> = catalog.sql [[
 select {set_config}(s.name, case when s.name {=} 'lock_timeout' then $1 else '0' end, true)
 from {pg_settings} s
 where s.name {=} 'idle_in_transaction_session_timeout' or s.name {=} 'transaction_timeout'
    or (s.name {=} 'lock_timeout' and s.setting {=} '0')]]
 
---- A dry run holds locks until its end, which a protected database must not meet by accident.
+--- A dry run holds locks until its end, so on a protected database it must not start by accident.
 local function check_target(real, url)
     local target <const> = require "dbrun.target"
     local ok <const>, e <const> = pcall(target.check, real, url)
@@ -120,7 +120,7 @@ local function open(self)
     if not on_connect then return end
     ok, e = pcall(self.begun, self, on_connect)
     if ok then return end
-    self.real = false -- as a connection that is not used; the next one calls it again
+    self.real = false -- like an unused connection; the next one calls it again
     pcall(real.invalidate, real)
     pcall(real.release, real)
     error(e, 0)
@@ -128,7 +128,7 @@ end
 
 -- ---- using ----
 
----Raises when the transaction is no more.
+---Raises when the transaction has ended.
 function Connection:check()
     if self.over then
         errors.fail("usage", "the dry run has ended: nothing more is done in it")
@@ -137,7 +137,7 @@ function Connection:check()
     end
 end
 
---- An error of a statement. Has it ended the transaction?
+--- Handles an error of a statement, which may have ended the transaction.
 local function take_error(self, e)
     local real <const> = self.real
     if not self.lost and not real:in_transaction() then
@@ -148,7 +148,7 @@ local function take_error(self, e)
     return self.lost or explain.statement(self, e)
 end
 
----Calls fn(real, ...), which asks a producer between its statements: the task may wait for others meanwhile.
+---Calls fn(real, ...), which calls a producer between its statements: the task can wait for others meanwhile.
 ---@param fn function
 ---@param ... any
 ---@return any ...
@@ -194,7 +194,7 @@ from (select n.nspname, c.conname
       group by n.nspname, c.conname
       having {bool_or}(c.condeferred) and {bool_and}(c.condeferrable)) x]]
 
---- `SET CONSTRAINTS ALL IMMEDIATE`, which stands for COMMIT, lasts: the next transaction begins as the constraints say.
+--- `SET CONSTRAINTS ALL IMMEDIATE`, which simulates COMMIT, persists; so it is undone for the next transaction.
 local function deferred_sql(self)
     if self.deferred == false then
         self.deferred = self:call("value", DEFERRED) or ""
@@ -219,7 +219,7 @@ local function begin(self, read_only, again)
     if not ok then
         self:rollback(unit, true)
         if again or not unit.top or deferred == "" then error(results, 0) end
-        self.deferred = false -- constraints, roles and rights may be others by now
+        self.deferred = false -- constraints, roles and rights may have changed
         return begin(self, read_only, true)
     end
     unit.before = counts.read(results[2])
@@ -271,7 +271,7 @@ local function roll_back(self, unit, unread)
     end
 end
 
----Rolls a unit back. Raises nothing: what went wrong ends the dry run.
+---Rolls a unit back. Raises nothing: a failure ends the dry run.
 ---@param unit dbrun.dry.Unit
 ---@param unread? boolean its counts are not known: it has not begun
 function Connection:rollback(unit, unread)
@@ -280,7 +280,7 @@ end
 
 local COMMIT <const> = "SET CONSTRAINTS ALL IMMEDIATE"
 
---- What the end of a transaction does, and the end of a savepoint does not.
+--- Simulates effects of the end of a transaction that the end of a savepoint does not have.
 local function settle(self, unit)
     local ok <const>, e <const> = pcall(self.call, self, "exec", COMMIT)
     if not ok then error(transaction.at_commit(e), 0) end
@@ -317,7 +317,7 @@ end
 
 local Leaving <const> = { __close = function(self) self.turn:leave(self.holder) end }
 
----Takes the turn, opens the connection; the result gives the turn back when it is closed.
+---Takes the turn and opens the connection; closing the result releases the turn.
 ---@param what string the method, for messages
 ---@return table closable
 function Connection:enter(what)
@@ -353,7 +353,7 @@ end
 
 -- ---- statements ----
 
----What is to be known of an SQL text. Raises when a dry run refuses it.
+---The facts about an SQL text. Raises when a dry run refuses it.
 ---@param sql string
 ---@param inside boolean is the script in a transaction?
 ---@return dbrun.dry.Facts
@@ -372,7 +372,7 @@ function Connection:look(sql, inside)
     return facts
 end
 
----Notes what several statements say, which are sent by something else.
+---Records several statements that something else sends.
 ---@param facts dbrun.dry.Facts
 function Connection:note(facts)
     for _, statement in ipairs(facts.statements) do statements.note(self, statement) end
@@ -408,11 +408,11 @@ end
 ---@field wrote? boolean the transaction has written something
 ---@field problem? string
 
---- Seconds that a statement of another task has to end, once it was cancelled.
+--- Seconds for a cancelled statement of another task to end.
 local LAST_WAIT <const> = 2
 
---- Ends the statement that another task has under way: the server would go on with it, and hold the locks, when this
---- process has gone.
+--- Cancels the running statement of another task: otherwise the server would go on with it, and hold its locks, after
+--- this process has ended.
 ---@return boolean? was there one
 local function interrupt(self)
     local holder <const> = self.turn.holder
@@ -425,7 +425,7 @@ end
 
 local function count_all(self, unit)
     local real <const> = self.real
-    if unit then -- what was under way is not kept
+    if unit then -- the running statement is not kept
         self.undone = unit.undone
         pcall(real.drained, real)
         if real:in_transaction() then real:exec("ROLLBACK TO SAVEPOINT " .. unit.savepoint) end
@@ -453,7 +453,7 @@ local function finish(self, found)
     local real <const>, unit <const> = self.real, self.units[1]
     if interrupt(self) then found.problem = "a statement was under way: its transaction is not counted" end
     found.oids = count_all(self, unit)
-    real:exec "SET LOCAL search_path TO DEFAULT" -- names are the same whatever the script set
+    real:exec "SET LOCAL search_path TO DEFAULT" -- names do not depend on the script's settings
     found.names = names_of(real, found.oids)
     found.foreign = real:query(counts.FOREIGN, params.array(target_list(self), "text"))
     found.wrote = real:value(counts.WROTE)

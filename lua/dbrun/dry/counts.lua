@@ -1,5 +1,5 @@
---- The rows that a dry run would have changed, by table, from the server's counters of the transaction: what cascades
---- and triggers do is in them. They count what was rolled back to a savepoint, too; that is subtracted.
+--- The rows that a dry run would have changed, by table, from the server's counters of the transaction, which include
+--- cascades and triggers. They also count work that was rolled back to a savepoint; that is subtracted.
 local catalog <const> = require "dbrun.db.catalog"
 local columns <const> = require "dbrun.dry.columns"
 local command_line <const> = require "dbrun.command_line"
@@ -8,7 +8,7 @@ local M = {}
 
 ---@alias dbrun.dry.Counts table<integer, integer[]> inserted, updated, deleted, by the table's oid
 
----Tables of people only, which the transaction has changed.
+---User tables that the transaction has changed.
 M.SQL = catalog.sql [[
 select x.oid::{int8} as oid, x.i, x.u, x.d
 from (select c.oid, {pg_stat_get_xact_tuples_inserted}(c.oid) as i, {pg_stat_get_xact_tuples_updated}(c.oid) as u,
@@ -29,7 +29,7 @@ M.FOREIGN = catalog.sql [[
 select c.oid::{regclass}::{text} as name from {pg_class} c
 where c.relkind {=} 'f' and c.relname::{text} {=} any ($1::{text}[]) order by 1]]
 
---- Has anything been written? Also what was rolled back to a savepoint.
+--- Whether anything was written, including work that was rolled back to a savepoint.
 M.WROTE = catalog.sql "select {txid_current_if_assigned}() is not null"
 
 M.TRACKED = catalog.sql "select {current_setting}('track_counts') {=} 'on'"
@@ -61,7 +61,7 @@ function M.add(a, factor, b, c)
     return sum
 end
 
----What the counters of tables have less than before, as numbers below 0.
+---The decrease of the counters of tables, as negative numbers.
 ---@param before dbrun.dry.Counts
 ---@param after dbrun.dry.Counts
 ---@return dbrun.dry.Counts

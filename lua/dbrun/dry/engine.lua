@@ -60,7 +60,7 @@ function Engine:advisory_lock(key, opts, fn)
     return advisory.run(self, advisory.arguments(key, opts, fn))
 end
 
----Listening changes nothing: it has a connection of its own.
+---Listening changes nothing: it uses a separate connection.
 function Engine:listen(...)
     check(self, "listen")
     self.ears = self.ears or core.pg.engine(self.conn.settings)

@@ -1,10 +1,10 @@
---- What went wrong in a dry run, in words that say what the dry run has to do with it.
+--- Errors in a dry run, with an explanation of the dry run's part in them.
 local errors <const> = require "dbrun.error"
 local turns <const> = require "dbrun.dry.turn"
 
 local M = {}
 
----Tells something once for each connection.
+---Prints a message once for each connection.
 ---@param conn dbrun.dry.Connection
 ---@param key string
 ---@param text string
@@ -15,7 +15,7 @@ function M.tell_once(conn, key, text)
     require "dbrun.dry".tell(text)
 end
 
----The error of a connection whose transaction is no more.
+---The error of a connection whose transaction has ended.
 ---@param conn dbrun.dry.Connection
 ---@param e any
 ---@param ended boolean by a statement, not by the end of the connection
@@ -41,7 +41,7 @@ function M.lost(conn, e, ended)
     }
 end
 
----A transaction of the task has failed, and other work of the task needs the connection.
+---The error when a transaction of the task has failed, and other work of the task needs the connection.
 function M.raise_failed_around()
     errors.raise {
         kind = "query", sqlstate = "25P02", severity = "ERROR", outcome = "not_sent", retryable = false,
@@ -51,7 +51,7 @@ function M.raise_failed_around()
     }
 end
 
----Raises what the server says of a statement that needs a transaction, for a script that has begun none.
+---Raises the server's error for a statement that needs a transaction, if the script has not begun one.
 ---@param facts dbrun.dry.Facts
 ---@param sql string
 function M.outside(facts, sql)
@@ -71,14 +71,14 @@ local WORDS <const> = {
         "leave it out in a dry run: if not require(\"dbrun\").dry_run then ... end" },
 }
 
---- Does another connection of this dry run hold locks in the same database?
+--- Whether another connection of this dry run holds locks in the same database.
 local function other_of(conn)
     for _, other in ipairs(conn.all) do
         if other ~= conn and other.real and other.database == conn.database then return other end
     end
 end
 
----Tells what the second connection to a database does not see.
+---Prints what the second connection to a database does not see.
 ---@param conn dbrun.dry.Connection that has just been opened
 function M.second(conn)
     local other <const> = other_of(conn)
@@ -88,7 +88,7 @@ function M.second(conn)
         conn.database))
 end
 
----An error of a statement: the dry run's part in it is named.
+---Adds the dry run's part in an error of a statement.
 ---@param conn dbrun.dry.Connection
 ---@param e any
 ---@return any
@@ -114,7 +114,7 @@ function M.statement(conn, e)
     return e
 end
 
----What the summary says when the end went wrong.
+---The line of the summary when the end failed.
 ---@param conn dbrun.dry.Connection
 ---@param e any
 ---@return string

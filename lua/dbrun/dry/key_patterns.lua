@@ -1,17 +1,17 @@
---- Many keys as a few patterns: `cache:user:7`, `cache:user:8`, ... are `cache:user:*`. What differs from key to key is
---- told by what it looks like (a number, a date, a random text), or by how many values stand in its place. Memory is
---- bounded, however many keys there are.
+--- Many keys as a few patterns: `cache:user:7`, `cache:user:8`, ... are `cache:user:*`. The variable part is recognised
+--- by its form (a number, a date, a random text), or by the number of values in its place. Memory is bounded for any
+--- number of keys.
 local M = {}
 
-local MOST_VALUES <const> = 8 -- in one place of the keys, before they become `*`
+local MOST_VALUES <const> = 8 -- values in one place of the keys, before they become `*`
 local MOST_PARTS <const> = 12 -- of a key; the rest is one
 local MOST_PATTERNS <const> = 200 -- then all other keys are `*`
-local MOST_KNOWN <const> = 100000 -- keys that are told apart
+local MOST_KNOWN <const> = 100000 -- keys that are distinguished
 
 ---@class dbrun.dry.KeyRow
 ---@field pattern string the key when it is only one
 ---@field keys integer how many different ones
----@field at_least boolean there are more, which were not told apart
+---@field at_least boolean there are more, which were not distinguished
 ---@field times integer
 
 ---@class dbrun.dry.KeyPatterns
@@ -33,7 +33,7 @@ function M.new(most)
     return setmetatable({ root = new_node(), seen = {}, known = 0, most = most or MOST_KNOWN, leaves = 0 }, Patterns)
 end
 
---- Does the part of a key differ from key to key?
+--- Whether the part of a key is variable by its form.
 local function varies(part)
     if not part:find "%d" then
         return false
@@ -43,7 +43,7 @@ local function varies(part)
     return #part >= 8 and part:find "^%x[%x-]*$" ~= nil or #part >= 16
 end
 
---- Splits a key behind its separators: "{user:7}:cart" -> "{", "user:", "7}:", "cart".
+--- Splits a key after its separators: "{user:7}:cart" -> "{", "user:", "7}:", "cart".
 local function parts_of(key)
     local list <const> = {}
     for part, separators in key:gmatch "([^:/|.{}]*)([:/|.{}]*)" do
@@ -83,7 +83,7 @@ function Patterns:merge(into, node)
     end
 end
 
---- The values in this place become `*`, each with what stands behind it.
+--- The values in this place become `*`, and what follows them is merged.
 function Patterns:collapse(node)
     local kids <const> = node.kids
     node.kids, node.values, node.collapsed = {}, 0, true

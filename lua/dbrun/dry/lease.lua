@@ -12,13 +12,13 @@ local M = {}
 
 ---@class dbrun.dry.Lease
 ---@field conn dbrun.dry.Connection
----@field held table|false what gives the turn back
+---@field held table|false releases the turn when closed
 ---@field depth integer transactions of the script around
 ---@field open boolean
----@field unit dbrun.dry.Unit|false that of a session
+---@field unit dbrun.dry.Unit|false the unit of a session
 ---@field streams boolean it is the connection of an iterator
----@field reading (fun(): boolean)|false is an iteration over rows under way?
----@field parent? dbrun.dry.Lease which the iterator is of
+---@field reading (fun(): boolean)|false whether an iteration over rows is in progress
+---@field parent? dbrun.dry.Lease the lease that the iterator belongs to
 local Lease <const> = {}
 local Metatable <const> = { __index = names.answer("connection", Lease), __name = "dbrun.Connection" }
 
@@ -42,12 +42,12 @@ local function check(self, method)
     self.conn:check()
 end
 
---- Has the connection the turn, whichever task calls?
+--- Whether the connection has the turn, for any calling task.
 local function has_turn(self)
     return self.open and (self.held or self.depth > 0 or (self.parent and has_turn(self.parent)))
 end
 
---- A connection of the script's does one thing at a time, here as in a run that is none; an engine has others.
+--- A script's connection does one thing at a time, as in a real run; an engine has more connections.
 local function check_idle(self)
     if not self.reading or not has_turn(self) then return end
     if self.reading() then
@@ -58,7 +58,7 @@ local function check_idle(self)
     self.reading = false
 end
 
---- Runs fn(...) in the transaction that the script has, or else as one of its own.
+--- Runs fn(...) in the script's transaction, or else as a separate one.
 local function within(self, what, fn, ...)
     check_idle(self)
     if self.depth > 0 then return fn(...) end
@@ -72,7 +72,7 @@ end
 
 -- ---- statements ----
 
---- What sends the statement, by its method; the options stand before the SQL.
+--- The function that sends the statement, by method; the options stand before the SQL.
 local function sender(method, options)
     if options then
         return function(conn, sql, ...) return conn:call(method, options, sql, ...) end
@@ -99,7 +99,7 @@ end
 
 -- ---- iterators ----
 
---- A connection for an iterator: each of its statements is a unit, so that others may run between the rows.
+--- A connection for an iterator: each of its statements is a unit, so that others can run between the rows.
 local function stream_of(self)
     check_idle(self)
     local stream <const> = M.new(self.conn, false, { streams = true, parent = self })
@@ -107,7 +107,7 @@ local function stream_of(self)
     return stream
 end
 
---- What is no query cannot have a cursor; its rows come at once.
+--- A statement that is not a query cannot have a cursor; its rows come all at once.
 local NO_CURSOR <const> = { ["0A000"] = true, ["42601"] = true, ["42P11"] = true }
 local QUERIES <const> = { select = true, values = true, with = true, table = true }
 
@@ -232,10 +232,11 @@ end
 
 -- ---- COPY ----
 
---- Rows that are held before the connection is taken for them, and at a time then: the producer may need it.
+--- Rows that are buffered before the connection is taken, and the number per batch after that: the producer may need
+---   the connection.
 local FIRST <const>, NEXT <const> = 100000, 10000
 
---- A producer may give the same table again and again.
+--- A producer can return the same table each time, so rows are copied.
 local function kept(row)
     if type(row) ~= "table" or getmetatable(row) then return row end
     local copy <const> = {}
@@ -328,7 +329,7 @@ function Lease:transaction(opts, fn)
     end)
 end
 
----What begins and ends the transactions of a session.
+---The functions that begin and end the transactions of a session.
 M.ends = {
     begin = function(self)
         self.unit = self.conn:begin()
@@ -380,7 +381,7 @@ function Metatable:__close()
     if held then getmetatable(held).__close(held) end
 end
 
---- One that was forgotten would keep the turn for ever.
+--- A forgotten lease would keep the turn for ever.
 function Metatable:__gc()
     if self.held then Metatable.__close(self) end
 end
@@ -440,7 +441,7 @@ end
 local close_cursor <const> = "^CLOSE dbrun_cursor_"
 local exec <const> = Lease.exec
 
----The cursor of an iterator that was left may be gone with the transaction that it was opened in.
+---The cursor of an iterator that ended early may be gone with the transaction in which it was opened.
 function Lease:exec(sql, ...)
     if not (type(self) == "table" and rawget(self, "streams") and type(sql) == "string" and sql:find(close_cursor)) then
         return exec(self, sql, ...)

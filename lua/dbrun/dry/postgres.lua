@@ -1,4 +1,4 @@
---- PostgreSQL in a dry run: which engines share a connection, and what the summary says.
+--- PostgreSQL in a dry run: which engines share a connection, and its part of the summary.
 local command_line <const> = require "dbrun.command_line"
 local connections <const> = require "dbrun.dry.connection"
 local counts <const> = require "dbrun.dry.counts"
@@ -78,7 +78,7 @@ local function change_lines(changes)
     return #list > 0 and { "also run: " .. table.concat(list, ", ") } or {}
 end
 
---- In one dry run scripts seldom use two databases: only then a table's name says which.
+--- A table's name has the database only if the dry run uses several.
 local function has_several()
     local names <const>, n = {}, 0
     for _, conn in ipairs(all) do
@@ -87,7 +87,7 @@ local function has_several()
     return n > 1
 end
 
----Rolls back, and gives the lines of the summary.
+---Rolls back, and returns the lines of the summary.
 ---@return string[] lines
 ---@return string? problem what may have been kept, or was not done
 function M.lines()

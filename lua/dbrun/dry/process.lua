@@ -1,5 +1,5 @@
---- Child processes in a dry run: they are told, not run, and look as if they had ended at once with status 0 and no
---- output, unless their spec has `dry_run = "run"`. So are signals to other processes, os.execute and io.popen.
+--- Child processes in a dry run: they are listed, not run, and seem to end at once with status 0 and no output, unless
+--- their spec has `dry_run = "run"`. The same holds for signals to other processes, os.execute and io.popen.
 local child_words <const> = require "dbrun.dry.child_words"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -15,7 +15,7 @@ local M = {}
 local MOST_BYTES <const> = 200 -- of a command line
 local MOST_LINES <const> = 50 -- while it runs, and of the summary
 
--- ---- what is told ----
+-- ---- listing ----
 
 ---@type string[]
 local list <const> = {}
@@ -26,7 +26,7 @@ local left_out = 0
 local NO_OUTPUT <const> = 'not run, its output is empty; process.run { ..., dry_run = "run" } runs one that only reads'
 local output_told = false
 
---- `speaks`: the script can read what the child says, and gets nothing. That is told once.
+--- `speaks`: the script can read the child's output, and gets nothing. A line says so once.
 local function note(text, speaks)
     text = shown.cut(text, MOST_BYTES)
     if times[text] then
@@ -47,10 +47,10 @@ end
 
 -- ---- a child that was not started ----
 
-local NO_PROCESS <const> = 1 << 22 -- Linux gives no process a number from here on
+local NO_PROCESS <const> = 1 << 22 -- no process on Linux has a pid from here on
 local children = 0
 
---- What dbrun.process holds of a child: it has ended, and said nothing.
+--- The child for dbrun.process: it has ended, without output.
 local Handle <const> = {}
 local handle_meta <const> = { __index = Handle, __close = function() end }
 
@@ -81,8 +81,7 @@ local function in_folder(normal, path)
     return path:sub(1, 1) ~= "/" and normal.cwd and fs.join(normal.cwd, path) or path
 end
 
---- What keeps a child from being started is an error, as it would be. (With an environment of its own, its PATH
---- decides.)
+--- Raises errors that would keep a child from starting. (If it has its own environment, the PATH there decides.)
 local function check_program(normal)
     local name <const> = normal.argv[1]
     local printed <const> = tty.printable(name)
@@ -111,7 +110,7 @@ local function check_open(normal, path, fine)
     end
 end
 
---- Files for its output are not made; their folder must be there.
+--- Files for its output are not made, but their folder must exist.
 local function check_streams(normal)
     check_open(normal, normal.stdin_path, normal.stdin_path and fs.exists(normal.stdin_path))
     for _, path in ipairs { normal.stdout_path or false, normal.stderr_path or false } do
@@ -122,7 +121,7 @@ end
 -- ---- the functions of core.process ----
 
 local real <const> = { start = proc.start, exec = proc.exec, kill = proc.kill }
----The children that run.
+---The children that really run.
 ---@type table<integer, boolean>
 local running <const> = {}
 
@@ -155,7 +154,7 @@ local function start(normal)
     }, handle_meta)
 end
 
---- The program that takes this one's place ends it; in a dry run, with status 0.
+--- process.exec ends this program; in a dry run, with status 0.
 local function exec(normal)
     if normal.dry_run == "run" then
         require "dbrun.dry".finish()
@@ -166,7 +165,7 @@ local function exec(normal)
     os.exit(0, true)
 end
 
---- Signal 0 only asks whether there is such a process.
+--- Signal 0 only checks whether the process exists.
 local function kill(pid, signal)
     if signal == 0 or running[pid] then
         return real.kill(pid, signal)
@@ -198,7 +197,7 @@ local function told_execute(command)
     return true, "exit", 0
 end
 
---- A shell that does nothing takes the command's place: nothing to read, and what is written goes nowhere.
+--- A shell that does nothing replaces the command: it has no output, and its input is discarded.
 local function told_popen(command, mode)
     command = check_command("popen", command)
     if mode ~= nil and mode ~= "r" and mode ~= "w" then
@@ -214,11 +213,11 @@ end
 
 -- ---- the dry run ----
 
----Begins it: from now on no child is started that does not say so.
+---Begins it: from now on only children with `dry_run = "run"` are started.
 function M.install()
     proc.start, proc.exec, proc.kill = start, exec, kill
     unmade.install(function(from, to) note("rename " .. child_words.line_of { from, to }) end)
-    if core.children then -- also for a script that has kept them in variables before
+    if core.children then -- also for a script that has stored them in variables before
         execute, popen = core.children(told_execute, told_popen)
     else
         execute, popen = os.execute, io.popen

@@ -1,6 +1,6 @@
---- Redis in a dry run: commands that only read go to the server; writes are told, and answered where the answer is
---- known from their arguments; all others end the run with an error. Each command comes here before it is sent, from
---- clients, dedicated connections, pipelines and the nodes of a cluster alike.
+--- Redis in a dry run: commands that only read go to the server; writes are listed, and answered if the answer follows
+--- from their arguments; all others end the run with an error. Each command passes here before it is sent, from
+--- clients, dedicated connections, pipelines and the nodes of a cluster.
 local answers <const> = require "dbrun.dry.redis_answers"
 local columns <const> = require "dbrun.dry.columns"
 local command_line <const> = require "dbrun.command_line"
@@ -13,7 +13,7 @@ local writes <const> = require "dbrun.redis.writes"
 
 local M = {}
 
--- ---- what is told ----
+-- ---- listing ----
 
 local MOST_BYTES <const> = 100 -- of a key
 
@@ -37,7 +37,7 @@ local function command_of(among, label)
     return command
 end
 
---- Tells a write, once for each pattern of its keys.
+--- Lists a write, once for each pattern of its keys.
 local function note(label, names)
     local command <const> = command_of(told, label)
     local first <const> = command.times == 0
@@ -57,7 +57,7 @@ end
 
 -- ---- what a command is ----
 
---- Without keys, and yet with names worth telling: channels, and the settings of the server.
+--- Commands without keys whose names are still listed: channels, and settings of the server.
 local function names_of(label, spec, args)
     if label == "PUBLISH" then
         return { args[1] }
@@ -71,9 +71,9 @@ local function names_of(label, spec, args)
     return spec.keys and spec.name and core.redis.keys(spec.name, args, #args) or {}
 end
 
---- Their state is the connection's own, and ends with it.
+--- Commands whose state belongs to the connection, and ends with it.
 local OF_CONNECTION <const> = { WATCH = true, UNWATCH = true }
---- They only read for --read-only, which is about data.
+--- Commands that --read-only allows, because it is about data.
 local SENDS <const> = { PUBLISH = true, SPUBLISH = true }
 
 local function only_reads(name, label, args)
@@ -102,7 +102,7 @@ local function refuse(label, names, reason, hint)
     }
 end
 
---- What the server would say.
+--- The server's error.
 local function error_reply(text)
     return errors.new { kind = "redis", code = text:match "^%S+", outcome = "not_sent", message = text }
 end
@@ -120,7 +120,7 @@ end
 ---@type table<any, table<string, boolean>>
 local has <const> = {}
 
---- Nothing of the command is sent. A server that cannot be reached, or does not answer, is an error all the same.
+--- The command is not sent, but a server that cannot be reached, or does not answer, is still an error.
 local function ask(handle, ...)
     local ok <const>, reply <const> = pcall(handle.call, handle, ...)
     if ok then
@@ -130,8 +130,8 @@ local function ask(handle, ...)
     end
 end
 
---- An older server has no HEXPIRE, another one has renamed FLUSHALL: that is asked once. Where the server does not
---- tell, it has the command.
+--- An older server has no HEXPIRE, another one has renamed FLUSHALL: this is checked once. If the server does not tell,
+--- the command is assumed to exist.
 ---@return table? problem the error
 ---@return boolean asked
 local function check_known(handle, label)
@@ -146,7 +146,7 @@ local function check_known(handle, label)
     return not of_pool[name] and error_reply(("ERR unknown command '%s'"):format(name)) or nil, asked
 end
 
---- Raises the error where there is one, else asks whether the server is there.
+--- Raises the error if there is one, else checks that the server answers.
 local function reach(handle, label, wrong)
     local problem <const>, asked <const> = check_known(handle, label)
     if problem or wrong then
@@ -192,8 +192,8 @@ end
 
 -- ---- pipelines ----
 
---- The answers of commands that the server does not have become its errors. Something is asked when nothing else is
---- sent.
+--- Replaces the answers of commands that the server does not have by its errors. If nothing else is sent, checks that
+--- the server answers.
 local function check_entries(entries, handle, sent)
     local asked_any = sent > 0
     for _, entry in ipairs(entries) do
@@ -205,7 +205,7 @@ local function check_entries(entries, handle, sent)
     end
 end
 
---- What a pipeline does not send is told when it is sent.
+--- The writes of a pipeline are listed when it is sent.
 local function send_of(send)
     return function(pipeline, undo, stop, name)
         local queued <const>, sent <const>, handle <const> = pipeline:told()
@@ -224,9 +224,9 @@ end
 
 -- ---- the dry run ----
 
----Begins it: from now on each command is judged.
+---Begins it: from now on each command is checked.
 ---@param late? boolean the script has begun
----Raises an error of kind `usage` when the script has used Redis before: what it wrote is kept.
+---Raises an error of kind `usage` when the script has used Redis before, because those writes are kept.
 function M.install(late)
     if late and core.redis.opened() then
         errors.fail("usage", "--dry-run: the script has used Redis before cli.run, and what it wrote is kept",

@@ -1,12 +1,12 @@
---- What a Redis command that writes is answered in a dry run. Only from its arguments: as if what it needs were there,
---- and what it makes were new. A command whose answer depends on what the server has gets none; arguments that every
---- server refuses get its error.
+--- The answers to Redis commands that write in a dry run. They follow from the arguments, as if the keys that a command
+--- needs existed and those that it makes were new. A command whose answer depends on the server's data gets none;
+--- arguments that every server refuses get the server's error.
 local core <const> = require "dbrun.core"
 
 local M = {}
 
----@alias dbrun.dry.Answer fun(args: (string|number)[]): any, string? nil: it depends on what the server has, or the
----  error that the server has for it
+---@alias dbrun.dry.Answer fun(args: (string|number)[]): any, string? nil: it depends on the server's data; or the
+---  server's error
 
 local function word(args, i)
     return args[i] and tostring(args[i]):upper()
@@ -18,7 +18,7 @@ end
 
 local OK <const>, ONE <const>, NONE <const> = always "OK", always(1), always(0)
 
---- As many as there are from argument `from` on, `step` of them for each.
+--- The number of items from argument `from` on, with `step` arguments each.
 local function count(from, step)
     return function(args)
         return (#args - from + 1) // (step or 1)
@@ -43,7 +43,7 @@ local function check_time(value, name)
     return n <= 0 and ("ERR invalid expire time in '%s' command"):format(name) or nil
 end
 
---- EXPIRE and its like: with a condition the answer depends on the time that the key has.
+--- EXPIRE and the like: with a condition the answer depends on the key's expiry.
 local function expire(args)
     if not integer(args[2]) then
         return nil, NO_INTEGER
@@ -78,10 +78,10 @@ end
 
 -- ---- commands with options ----
 
---- How many arguments follow an option that does not make the answer another one.
+--- The number of arguments of options that do not change the answer.
 local EXPIRY <const> = { EX = 1, PX = 1, EXAT = 1, PXAT = 1, KEEPTTL = 0 }
 
---- Are there only such options from argument `from` to `last`? And what the server says to them.
+--- Whether there are only such options from argument `from` to `last`; and the server's error for them.
 local function only_expiry(args, from, last, name)
     local i = from
     while i <= last do
@@ -171,7 +171,7 @@ end
 
 -- ---- the table ----
 
---- The least number of arguments, and the answer. With fewer the server refuses the command.
+--- The least number of arguments, and the answer. With fewer arguments the server refuses the command.
 ---@type table<string, {[1]: integer, [2]: dbrun.dry.Answer}>
 local ANSWERS <const> = {
     SET = { 2, set }, SETEX = { 3, setex "setex" }, PSETEX = { 3, setex "psetex" },
@@ -200,10 +200,10 @@ local ANSWERS <const> = {
     ["CLIENT PAUSE"] = { 2, OK }, ["CLIENT UNPAUSE"] = { 1, OK }, ["MEMORY PURGE"] = { 1, OK },
 }
 
---- Commands whose arguments come in pairs from here on.
+--- Commands whose arguments are pairs from this position on.
 local PAIRS <const> = { MSET = 1, HSET = 2, HMSET = 2, ["CONFIG SET"] = 2 }
 
----The answer that is known from the arguments.
+---The answer that follows from the arguments.
 ---@param name string upper case, with the subcommand
 ---@param args (string|number)[]
 ---@return any answer nil: it depends on what the server has
@@ -220,7 +220,7 @@ function M.of(name, args)
     return entry[2](args)
 end
 
--- ---- why there is none ----
+-- ---- why there is no answer ----
 
 local function all(reason, hint, names)
     local list <const> = {}

@@ -1,5 +1,5 @@
---- Locks in a dry run: a lock is granted when nobody holds it, which a read tells, and for the rest of the run this
---- program's own tasks keep each other out. Nothing is sent that writes.
+--- Locks in a dry run: a lock is granted when a read shows that nobody holds it; for the rest of the run this program's
+--- own tasks exclude each other. No write is sent.
 local commands <const> = require "dbrun.redis.lock_commands"
 local task <const> = require "dbrun.task"
 
@@ -11,7 +11,7 @@ local M = {}
 
 ---@type table<string, dbrun.dry.HeldLock>
 local held <const> = {}
----How many holders this run has added to a key that counts them.
+---The number of holders that this run would have added to a fence key.
 ---@type table<string, integer>
 local counted <const> = {}
 
@@ -40,7 +40,7 @@ local function next_fence(lock, client, key)
 end
 
 --- Takes the place of the commands of a lock.
----@param note fun(label: string, key: string|number) tells of a lock that is not taken at the server
+---@param note fun(label: string, key: string|number) lists a lock that is not taken on the server
 function M.install(note)
     function commands.acquire(lock, stop, on_ours)
         local one <const> = holder(lock)

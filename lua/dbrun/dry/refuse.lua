@@ -1,4 +1,4 @@
---- What has no dry run by --dry-run before its name: commands of dbrun's own, and the prompt.
+--- Refuses --dry-run before dbrun's own commands and the prompt.
 local dry <const> = require "dbrun.dry"
 local errors <const> = require "dbrun.error"
 
@@ -6,7 +6,7 @@ local M = {}
 
 local NOTHING <const> = "it changes nothing: leave --dry-run out"
 
---- What to write instead, by the name that a command has in messages.
+--- The replacement, by the name of a command in messages.
 local INSTEAD <const> = {
     migrate = "this shows what it would do: dbrun migrate plan",
     seed = "its own rolls all of it back: dbrun seed --dry-run",
@@ -20,7 +20,7 @@ local INSTEAD <const> = {
     verify = NOTHING, config = NOTHING, completion = NOTHING,
 }
 
---- They show what they always show.
+--- Commands that only show something: the option changes nothing.
 local SHOW <const> = { ["dbrun help"] = true, version = true }
 
 ---A command of dbrun's own.

@@ -1,5 +1,5 @@
---- Pieces of text in a temporary file: what a COPY gives is read to its end, so that other statements may run on the
---- connection while the script works on it, and what a producer gives is complete before a COPY takes it.
+--- Pieces of text in a temporary file: the data of a COPY are read to the end, so that other statements can run on the
+--- connection while the script uses them; and the data of a producer are complete before a COPY begins.
 local errors <const> = require "dbrun.error"
 
 local M = {}

@@ -1,6 +1,6 @@
---- What a dry run must know of an SQL text before it is sent: what it refuses, and what the end of a transaction would
---- undo. The text is read by the same scanner that everything here uses; what a function of the database does inside
---- of the server is not seen.
+--- Finds what a dry run must know about an SQL text before it is sent: what is refused, and what the end of a
+--- transaction would undo. The text is read by dbrun's common scanner; what database functions do inside the server is
+--- not seen.
 local core <const> = require "dbrun.core"
 local ends <const> = require "dbrun.sql.ends"
 
@@ -11,26 +11,26 @@ local M = {}
 ---@class dbrun.dry.Statement one statement of a text
 ---@field sql string
 ---@field words string[] in lower case; a quoted name without its quotes
----@field targets string[] what may be the name of a table that it changes
+---@field targets string[] possible names of tables that it changes
 ---@field savepoint? string the name that it makes
 ---@field back? string the savepoint that it goes back to
 ---@field release? string
----@field settings string[] what SET LOCAL, and set_config with a name in its text, change
+---@field settings string[] settings that SET LOCAL, and set_config with a literal name, change
 ---@field drops? string a temporary table that the end of the transaction drops
 ---@field empties? string one that it empties
 ---@field notifies boolean
 ---@field advisory boolean it takes a lock that the session keeps
----@field isolation? string what stands in place of SET TRANSACTION ISOLATION LEVEL
----@field changes? string "ALTER TABLE", "TRUNCATE orders": what changes the schema, for the summary
+---@field isolation? string the replacement for SET TRANSACTION ISOLATION LEVEL
+---@field changes? string "ALTER TABLE", "TRUNCATE orders": the schema change, for the summary
 ---@field truncates boolean
 ---@field needs? string it needs a transaction: "LOCK TABLE"
 
 ---@class dbrun.dry.Facts
 ---@field statements dbrun.dry.Statement[]
 ---@field refused? { [1]: string, [2]: string } what is refused, and what to do
----@field savepoints boolean one of them has to do with savepoints
----@field truncates boolean one of them does
----@field defers boolean it may make constraints that are deferred
+---@field savepoints boolean one of them uses savepoints
+---@field truncates boolean one of them truncates
+---@field defers boolean it may make deferred constraints
 
 -- ---- what is refused ----
 
@@ -114,7 +114,7 @@ local function refused(statement)
     end
 end
 
--- ---- what must be known ----
+-- ---- facts about a statement ----
 
 local SCHEMA <const> = {
     create = true, alter = true, drop = true, truncate = true, grant = true, revoke = true, comment = true,
@@ -128,7 +128,7 @@ local BEFORE_KIND <const> = {
 
 local BEFORE_NAMES <const> = { ["table"] = true, only = true, ["if"] = true, exists = true, ["*"] = true }
 local AFTER_NAMES <const> = { restart = true, continue = true, cascade = true, restrict = true }
---- A list of names that is longer says too much.
+--- The longest list of names for the summary.
 local MOST_NAMES <const> = 60
 
 --- The tables that a TRUNCATE or DROP TABLE names.
@@ -154,10 +154,10 @@ local function change_of(words, pieces)
     return words[at] and (first .. " " .. words[at]):upper() or first:upper()
 end
 
---- The names under which the server knows what SET LOCAL calls by two words.
+--- The server's names of settings that SET LOCAL writes as two words.
 local SPOKEN <const> = { time = "TimeZone", session = "session_authorization", names = "client_encoding" }
 
---- A name of a table, as it is written, and the piece behind it.
+--- The name of a table, as it is written, and the next piece.
 local function name_at(statement, at)
     local raw <const> = statement.raw
     local name = raw[at]
@@ -187,7 +187,7 @@ local function read_temporary(statement)
     end
 end
 
---- Isolation cannot be chosen in a savepoint; what else SET TRANSACTION says is sent.
+--- Isolation cannot be set in a savepoint; the other parts of SET TRANSACTION are sent.
 local function read_set_transaction(statement)
     local text <const> = " " .. table.concat(statement.words, " ") .. " "
     if not (text:find " isolation " or text:find " deferrable " or text:find " snapshot ") then return end
@@ -235,7 +235,7 @@ local function holds_not(words)
     return true
 end
 
----Notes what the words of a finished statement say.
+---Records the facts from the words of a finished statement.
 local function read(statement)
     local words <const> = statement.words
     local first <const> = words[1]
@@ -259,7 +259,7 @@ end
 
 -- ---- reading ----
 
---- Long lists of values say nothing more.
+--- The most words that are read: long lists of values add nothing.
 local MOST_PIECES <const> = 2000
 
 local function new_statement()
@@ -267,7 +267,7 @@ local function new_statement()
         advisory = false }
 end
 
---- set_config('name', value, true) is SET LOCAL. A name that is not in the text, as that of a parameter, is not known.
+--- set_config('name', value, true) is SET LOCAL. A name that is not in the text, such as a parameter, is unknown.
 local function read_set_config(statement, kind, text, word)
     if statement.configures == true then
         statement.configures = kind == "string" and text:match "^'([%w_.]+)'$" or false
@@ -279,7 +279,7 @@ local function read_set_config(statement, kind, text, word)
     end
 end
 
----The body of a DO block is a string: what it calls is looked for in its text.
+---The body of a DO block is a string: function calls are looked for in its text.
 local function look_inside(statement, text)
     text = text:lower()
     for name in text:gmatch "%f[%w_]([%a_][%w_]*)%s*%(" do
@@ -311,7 +311,7 @@ local function add_piece(statement, kind, text)
     if word then
         statement.words[#statement.words + 1] = word
     end
-    -- Names are looked up by the number of their word: what stands between words is no part of one, but for dots.
+    -- Names are looked up by the number of their word: nothing between two words belongs to a name, except dots.
     if word or text == "." then statement.raw[#statement.raw + 1] = text end
 end
 
@@ -354,7 +354,7 @@ end
 
 local known, count = {}, 0
 
----What is to be known of a text.
+---The facts about a text.
 ---@param sql string
 ---@param escapes boolean
 ---@return dbrun.dry.Facts

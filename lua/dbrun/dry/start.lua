@@ -13,16 +13,16 @@ local function cover_exit()
         local fine <const> = code == nil or code == true or code == 0
         return exit((not ok or kept == false) and fine and 1 or code, close)
     end
-    if core.cover_exit then -- also for a script that has kept it in a variable before
+    if core.cover_exit then -- also for a script that has stored it in a variable before
         exit = core.cover_exit(covered)
     else
         rawset(os, "exit", covered)
     end
 end
 
----Begins the dry run, before anything of the script's work. By the host's option, or by cli.run.
+---Begins the dry run, before the script's work. Called for the host's option, or by cli.run.
 ---@param late? boolean the script runs already
----Raises an error of kind `usage` when work that is no dry run has begun.
+---Raises an error of kind `usage` when real work has already begun.
 function M.start(late)
     if #dry.parts > 0 then return end
     local postgres <const>, redis <const> = require "dbrun.dry.postgres", require "dbrun.dry.redis"

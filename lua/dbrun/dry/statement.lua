@@ -1,5 +1,5 @@
---- A statement in a dry run's transaction: what is noted before it is sent, and what the script's own savepoints mean
---- for the counts.
+--- A statement in a dry run's transaction: what is recorded before it is sent, and how the script's own savepoints
+--- affect the counts.
 local catalog <const> = require "dbrun.db.catalog"
 local counts <const> = require "dbrun.dry.counts"
 local explain <const> = require "dbrun.dry.explain"
@@ -8,7 +8,7 @@ local M = {}
 
 local SETTING <const> = catalog.sql "select {current_setting}($1, true)"
 
----Notes what the end of the unit has to undo, before the statement is sent.
+---Records what the end of the unit has to undo, before the statement is sent.
 ---@param self dbrun.dry.Connection
 ---@param statement dbrun.dry.Statement
 function M.note(self, statement)
@@ -26,7 +26,7 @@ function M.note(self, statement)
     if not unit then return end
     if statement.changes then
         unit.changes[statement.changes] = (unit.changes[statement.changes] or 0) + 1
-        self.deferred = false -- its constraints may be others now
+        self.deferred = false -- its constraints may have changed
     end
     if statement.drops or statement.empties then
         table.insert(unit.temporary, { name = statement.drops or statement.empties, drop = statement.drops ~= nil })
@@ -40,7 +40,7 @@ end
 
 ---@class dbrun.dry.Temporary a table
 ---@field name string as it is written
----@field drop boolean by the end of its transaction; else each COMMIT empties it
+---@field drop boolean dropped by the end of its transaction; else each COMMIT empties it
 
 local THERE <const> = catalog.sql "select {to_regclass}($1) is not null"
 
@@ -60,8 +60,8 @@ function M.settle_temporary(self, list)
     end
 end
 
----TRUNCATE sets the server's counters of the table to 0, those around its savepoint when that is released. What they
----had counted is kept: to be called before a statement by which it may be lost.
+---TRUNCATE resets the server's counters of the table, and those of outer savepoints when its savepoint is released.
+---This saves the counts: call it before a statement that may lose them.
 ---@param self dbrun.dry.Connection
 ---@return fun() keep to be called behind it
 function M.counting(self)
@@ -71,7 +71,7 @@ function M.counting(self)
     end
 end
 
----Calls fn(...), which may take something from the counters when there was a TRUNCATE.
+---Calls fn(...), which can reduce the counters if there was a TRUNCATE.
 ---@param self dbrun.dry.Connection
 ---@param fn fun(...): ...
 ---@param ... any

@@ -1,12 +1,12 @@
---- What a dry run prints at its end, on stderr.
+--- The summary of a dry run, printed on stderr at its end.
 local core <const> = require "dbrun.core"
 local tty <const> = require "dbrun.tty"
 
 local M = {}
 
----Prints what the parts have to say.
+---Prints the parts of the summary.
 ---@param parts dbrun.dry.Part[]
----@param quiet boolean nothing is said where nothing would have changed
+---@param quiet boolean print nothing when nothing would have changed
 ---@return boolean ok false: something may be kept, or was not done
 function M.print(parts, quiet)
     local lines, problem = {}, nil

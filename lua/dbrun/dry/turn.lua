@@ -1,13 +1,13 @@
---- Who works on the one connection: one task at a time, in the order of asking. A task that has its turn takes it
---- again at once. Who waits is told only when nobody works: the task that has the turn has sent nothing for the time
---- limit, and may be waiting for the one that asks.
+--- Turns on the one connection: one task at a time, in the order of requests. A task that has its turn gets it again at
+--- once. A waiting task gets an error only when the task that has the turn has sent nothing for the time limit, because
+--- it may itself wait for the other one.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = core.task
 
 local M = {}
 
---- Seconds, where --lock-timeout says nothing.
+--- Seconds, without --lock-timeout.
 local LIMIT <const> = 5
 
 ---@class dbrun.dry.Holder a task that has its turn, or waits for it
@@ -49,7 +49,7 @@ local function grant(turn, holder)
     turn.holder = holder
 end
 
----What stands in the way, for a message.
+---The holder of the turn, for a message.
 ---@param holder dbrun.dry.Holder
 ---@return string "the transaction at tidy.lua:12 (task 3, for 7.2 s)"
 local function shown(holder)
@@ -71,7 +71,7 @@ local function raise_busy(turn, what, seconds)
     }
 end
 
---- Waits until it is granted; raises when the one that has the turn does nothing with it.
+--- Waits until the turn is granted; raises when its holder is idle for too long.
 local function wait(turn, mine)
     local limit <const> = M.limit()
     local left = limit
@@ -91,7 +91,7 @@ local function forget(turn, mine)
     end
 end
 
----Takes the turn, after those that asked before.
+---Takes the turn, after earlier requests.
 ---@param what string the method, for messages
 ---@return dbrun.dry.Holder holder for `leave`
 function Turn:enter(what)
@@ -118,7 +118,7 @@ function Turn:enter(what)
     error(e, 0)
 end
 
----Gives the turn to the next task, when it was taken once only.
+---Gives the turn to the next task, unless it was taken more than once.
 ---@param holder dbrun.dry.Holder
 function Turn:leave(holder)
     holder.depth = holder.depth - 1

@@ -1,5 +1,5 @@
---- Files that a child would have written, which was not run. Scripts give such a file its name when it is whole: in a
---- dry run that is told and not done, since the file is not there, or is an old one.
+--- Files that a child would have written if it had run. Scripts rename such a file when it is complete: in a dry run
+--- this is listed and not done, because the file does not exist, or is an old one.
 local core <const> = require "dbrun.core"
 
 local M = {}
@@ -23,8 +23,8 @@ local function is_unmade(path)
     return type(path) == "string" and unmade[absolute(path)] == true
 end
 
----Takes the place of fs.rename and os.rename.
----@param note fun(from: string, to: string) tells of what is not done
+---Replaces fs.rename and os.rename.
+---@param note fun(from: string, to: string) lists what is not done
 function M.install(note)
     local rename <const>, os_rename <const> = core.fs.rename, os.rename
     local function told(from, to)

@@ -5,8 +5,8 @@
 ---     all.functions["lua/dbrun/fs.lua"]["M.read"].params[1].type      -- { kind = "name", name = "string" }
 ---     all.classes["dbrun.Queue"].methods.push
 ---
---- Beside LuaCATS' own tags a comment has lines that begin with "Raises", and examples between ``` and ```: what a
---- line of it prints stands behind `-->`.
+--- Beside LuaCATS' own tags a comment has lines that begin with "Raises", and examples between ``` and ```: what a line
+--- of it prints follows `-->`.
 local comments <const> = require "dbrun.manual.comments"
 local types <const> = require "dbrun.manual.types"
 
@@ -21,13 +21,13 @@ local M = {}
 ---@field line integer
 ---@field documented boolean it has an annotation, or a comment and neither parameters nor results
 ---@field params dbrun.manual.Param[] without self
----@field given table<string, boolean> names that have a @param of their own
+---@field given table<string, boolean> names that have their own @param
 ---@field returns dbrun.manual.Type[]
 ---@field results dbrun.manual.Return[]
 ---@field about string
 ---@field raises string
 ---@field examples string[]
----@field refuses_rest? boolean it takes `...` to look at it, and the annotation tells of no such arguments
+---@field refuses_rest? boolean it takes `...` only to refuse it: the annotation has no such arguments
 ---@field value? dbrun.manual.Type it is no function, but a value of this type
 
 ---@class dbrun.manual.Class
@@ -54,7 +54,7 @@ local function param_of(tag)
     }
 end
 
----What a @return says: types, separated by commas, then names and text.
+---Parses a @return: types, separated by commas, then names and text.
 local function result_of(tag)
     local kind <const>, at = types.parse(tag.text)
     local from <const> = at

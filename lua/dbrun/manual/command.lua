@@ -140,7 +140,7 @@ local function known_words()
     return words
 end
 
----Does the manual have it, as a whole word?
+---Whether the manual has it, as a whole word.
 local function in_the_text(word)
     local whole <const> = "%f[%w_]" .. word:lower():gsub("%p", "%%%0") .. "%f[^%w_]"
     for _, line in ipairs(require("dbrun.manual.search").find(word)) do
@@ -149,7 +149,7 @@ local function in_the_text(word)
     return false
 end
 
----What is no topic may still stand in the text: `cron`, `only_one`.
+---A word that is not a topic may still be in the text: `cron`, `only_one`.
 local function unknown(word)
     local said <const> = tty.printable(word)
     local near <const> = nearest.find(word, known_words())
@@ -255,7 +255,7 @@ local function search(query)
     return show(s.lines)
 end
 
----`help --stack`: no option of this command, nor nearly one, but one that the manual tells of.
+---`help --stack`: not an option of this command, nor similar to one, but one that the manual describes.
 local function is_option_of_dbrun(argv)
     local word <const> = argv[1]
     return #argv == 1 and word:find "^%-%-%l[%l-]+$" and not nearest.find(word, { "--search", "--help" })

@@ -1,4 +1,4 @@
---- Takes a comment of `---` lines apart: what it says, its tags, what is raised, its examples.
+--- Parses a comment of `---` lines: its text, its tags, the errors, its examples.
 local M = {}
 
 ---@class dbrun.manual.Tag

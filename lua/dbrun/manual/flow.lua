@@ -10,8 +10,8 @@ local function width_of(text)
 end
 M.width = width_of
 
----The words of some pieces: each word is a list of pieces without blanks between them. Within a piece that is `kept`
----blanks do break lines too, as elsewhere.
+---The words of some pieces: each word is a list of pieces without blanks between them. Blanks within a piece that is
+---`kept` also break lines.
 local function words_of(pieces)
     local words, glued = {}, false
     for _, piece in ipairs(pieces) do
@@ -39,7 +39,7 @@ local function cut(text, count)
     return text:sub(1, at - 1), text:sub(at)
 end
 
----Words that are wider than a line, cut into parts that are not.
+---Cuts words that are wider than a line into parts that fit.
 local function cut_long(words, width)
     local list <const> = {}
     for _, word in ipairs(words) do

@@ -1,4 +1,4 @@
---- The public functions: which there are, and which one is meant by a name.
+--- The public functions, and the lookup of a function by name.
 local annotations <const> = require "dbrun.manual.annotations"
 local objects <const> = require "dbrun.manual.objects"
 local texts <const> = require "dbrun.manual.texts"
@@ -68,7 +68,7 @@ function Functions:add_module(module, functions)
     end
 end
 
----Is the field a function that is called with `.`?
+---Whether the field is a function that is called with `.`.
 local function is_function(field)
     return field.type and field.type.kind == "fun" and (field.type.params[1] or {}).name ~= "self"
 end
@@ -95,7 +95,7 @@ function Functions:add_config()
     end
 end
 
----`As Connection:transaction, on a connection from the pool.` is told with what that one says.
+---Expands `As Connection:transaction, on a connection from the pool.` with that function's text.
 local function resolve(all, f)
     local class <const>, name <const>, rest <const> = f.about:match "^As (%u%w*):([%w_]+), (.*)$"
     local other <const> = class and all.classes["dbrun." .. class]
@@ -154,7 +154,7 @@ local function owns(entry, owner)
     return false
 end
 
----A method of which another class has the one that is told: `session:query` does what `engine:query` does.
+---A method that is documented in another class: `session:query` does what `engine:query` does.
 function Functions:is_variant(entry)
     for _, name in ipairs(entry.like or {}) do
         local like <const> = self.all.classes[name]
@@ -178,13 +178,13 @@ function Functions:find(word)
         end
         if #found > 0 then break end
     end
-    for _, entry in ipairs(found) do -- without an owner the one that tells the most stands for its like
+    for _, entry in ipairs(found) do -- without an owner, the one with the most documentation
         if owner ~= "" or not self:is_variant(entry) then told[#told + 1] = entry end
     end
     return #told > 0 and told or found
 end
 
----The names by which functions may be asked for, for "did you mean".
+---The names of functions, for "did you mean".
 ---@return string[]
 function Functions:words()
     local list <const>, seen <const> = {}, {}

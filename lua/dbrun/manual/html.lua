@@ -1,4 +1,4 @@
---- A page of the manual as HTML: escaped, without anything from elsewhere.
+--- A page of the manual as HTML: escaped, and without external resources.
 local inline <const> = require "dbrun.manual.inline"
 
 local M = {}
@@ -19,7 +19,7 @@ function M.anchor(text)
     return (text:lower():gsub("[^%w]+", "-"):gsub("^%-+", ""):gsub("%-+$", ""))
 end
 
----Where a link of a chapter leads.
+---The target of a link in a chapter.
 local function target_of(target)
     local chapter <const>, anchor <const> = target:match "^([%w_.%-]+)%.md(#?[%w_%-]*)$"
     if chapter then return chapter .. ".html" .. anchor end

@@ -1,5 +1,5 @@
---- What stands within a line of the manual's Markdown: code, **strong**, *emphasis*, [links](chapter.md). Anything else
---- of Markdown is refused, so that every form of the manual shows the same.
+--- Parses the inline parts of the manual's Markdown: code, **strong**, *emphasis*, [links](chapter.md). Any other
+--- Markdown is refused, so that every form of the manual shows the same.
 local M = {}
 
 ---@class dbrun.manual.Span

@@ -6,7 +6,7 @@ local texts <const> = require "dbrun.manual.texts"
 
 local M = {}
 
--- The order on the help screen; a chapter that is not here stands at the end.
+-- The order on the help screen; other chapters follow at the end.
 local ORDER <const> = {
     "start", "install", "options", "prompt", "prompt-commands", "sql", "redis-command", "results", "table", "csv",
     "postgres", "types", "transactions", "copy", "pools", "redis", "redis-servers", "tasks", "config", "migrate",
@@ -50,7 +50,7 @@ end
 
 -- ---- examples ----
 
----What stands in front of a method's name in examples.
+---The object before a method's name in examples.
 local RECEIVERS <const> = {
     ["dbrun.Engine"] = { "db.async", "db.sync", "engine", "small" },
     ["dbrun.Connection"] = { "conn", "c", "tx", "first", "connection" },
@@ -69,7 +69,7 @@ local function receivers(entry)
     return list
 end
 
----Is the function called in this code?
+---Whether this code calls the function.
 ---@param entry dbrun.manual.Entry
 ---@param code string
 ---@return boolean

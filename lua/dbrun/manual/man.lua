@@ -1,4 +1,4 @@
---- The manual as man pages: dbrun(1), and one for each command, from its chapter and what its --help says.
+--- The manual as man pages: dbrun(1), and one for each command, from its chapter and its --help.
 local core <const> = require "dbrun.core"
 local fs <const> = require "dbrun.fs"
 local inline <const> = require "dbrun.manual.inline"
@@ -7,7 +7,7 @@ local process <const> = require "dbrun.process"
 
 local M = {}
 
----The pages: the command, and its chapter. A command whose chapter is not there has none.
+---The pages: the command, and its chapter. A command without a chapter has no page.
 ---@type { [1]: string, [2]: string }[]
 M.PAGES = {
     { "", "options" }, { "init", "start" }, { "sql", "sql" }, { "redis", "redis-command" }, { "config", "config" },

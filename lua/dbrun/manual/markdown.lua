@@ -1,10 +1,10 @@
---- Reads the Markdown of the manual: a small, fixed part of it, so that the terminal, HTML and man pages show the same.
+--- Parses the Markdown of the manual: a small, fixed subset, so that the terminal, HTML and man pages show the same.
 ---
 ---     # Title                         line 1
 ---                                     line 2
 ---     One sentence.                   line 3
 ---
---- and behind that paragraphs, `##` and `###` headings, `-` lists of one level, tables, fenced blocks with a language
+--- followed by paragraphs, `##` and `###` headings, `-` lists of one level, tables, fenced blocks with a language
 --- word, and the comments `<!-- run -->`, `<!-- run, exit 1 -->` and `<!-- example: path -->` above a fenced block.
 local inline <const> = require "dbrun.manual.inline"
 
@@ -206,7 +206,7 @@ local function lines_of(text)
     return lines
 end
 
----Reads blocks that stand anywhere, as in the comment of a function.
+---Reads blocks outside a chapter, as in the comment of a function.
 ---@param text string
 ---@param name string for errors
 ---@return dbrun.manual.Block[]

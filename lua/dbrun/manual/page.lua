@@ -1,5 +1,5 @@
 --- The page of a function: its signature, one sentence, arguments, result, errors, an example with its output, and
---- where more is told.
+--- references.
 local functions <const> = require "dbrun.manual.functions"
 local inline <const> = require "dbrun.manual.inline"
 local types <const> = require "dbrun.manual.types"
@@ -9,7 +9,7 @@ local M = {}
 local function text(s) return { kind = "text", text = s } end
 local function code(s) return { kind = "code", text = s } end
 
----A comment's text as spans; what is no Markdown of the manual stands as it is.
+---A comment's text as spans; text that is not the manual's Markdown is left as it is.
 ---@param s string
 ---@return dbrun.manual.Span[]
 function M.spans(s)
@@ -21,7 +21,7 @@ end
 local function paragraph(s) return { kind = "paragraph", spans = M.spans(s) } end
 local function heading(s) return { kind = "heading", level = 2, spans = { text(s) } } end
 
----The paragraphs of a comment: those with more than one blank in front are code.
+---The paragraphs of a comment: those with more than one leading blank are code.
 local function add_about(blocks, about)
     local lines, kept = {}, {}
     local function flush()
@@ -41,12 +41,12 @@ local function add_about(blocks, about)
     flush()
 end
 
----A table of names, types and what they are for; without a header.
+---A table of names, types and descriptions, without a header.
 local function name_table(rows)
     return { kind = "table", header = { {}, {}, {} }, rows = rows, right = {} }
 end
 
----A type in few words: `integer?` may be left out, and the fields of a table stand in lines of their own.
+---A type in few words: `integer?` is optional, and the fields of a table are separate lines.
 local function short(kind, optional)
     if not kind then return "any" end
     local parts, seen <const> = {}, {}
@@ -56,7 +56,7 @@ local function short(kind, optional)
         seen[word] = true
     end
     local words = table.concat(parts, "|")
-    if #words > 28 then words = table.concat(parts, " | ") end -- it may be broken there
+    if #words > 28 then words = table.concat(parts, " | ") end -- it can be broken there
     if not (optional or seen["nil"]) or words == "any" then return words end
     return #parts > 1 and "(" .. words .. ")?" or words .. "?"
 end

@@ -1,10 +1,10 @@
---- What `dbrun help` shows. A part whose chapter is not there yet is left out.
+--- The screen of `dbrun help`. Parts without a chapter are left out.
 local core <const> = require "dbrun.core"
 local library <const> = require "dbrun.manual.library"
 
 local M = {}
 
----Rows: a word in front, then commands, each with the chapter that tells of it.
+---Rows: a title, then commands, each with its chapter.
 local ROWS <const> = {
     { "start", { "start", "dbrun init [FOLDER]", "a project" }, { "options", "dbrun", "the prompt" } },
     { "", { "options", "dbrun FILE [args]", "a script" }, { "options", "dbrun NAME", "scripts/NAME.lua" } },
@@ -20,7 +20,7 @@ local CELLS <const> = { 24, 21, 17, 1 }
 
 local INDENT <const> = 9
 
----The parts of a row whose chapters are there, one behind the other in columns; a part that does not fit begins a line.
+---The parts of a row that have a chapter, in columns; a part that does not fit begins a new line.
 ---@return string[] lines
 local function cells(row, there, width)
     local lines, line, column = {}, "", 0

@@ -56,7 +56,7 @@ function M.lines()
     return lines
 end
 
----How well a line fits: 0 when one of the words is not in it.
+---How well a line matches: 0 when one of the words is not in it.
 local function score(line, words)
     local text <const>, topic <const> = line.text:lower(), line.topic:lower()
     local sum = line.weight
@@ -75,7 +75,7 @@ local function score(line, words)
     return sum
 end
 
----The lines in which all words are, the best first, at most 20.
+---The lines that contain all words, the best first, at most 20.
 ---@param query string words
 ---@return dbrun.manual.Line[]
 function M.find(query)

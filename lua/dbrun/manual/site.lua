@@ -30,7 +30,7 @@ mark { font-weight: bold; }
 @media (max-width: 45rem) { body { display: block; } nav { position: static; height: auto; } }
 ]]
 
----Text only: what is found is never read as HTML.
+---Text only: results are never parsed as HTML.
 local SCRIPT <const> = [[
 (function () {
   "use strict";

@@ -1,10 +1,10 @@
---- The manual on a terminal: wrapped to its width, tables aligned, with colours where there are any.
+--- The manual on a terminal: wrapped to its width, with aligned tables, and colours if the terminal has them.
 local flow <const> = require "dbrun.manual.flow"
 
 local M = {}
 
 local INDENT <const>, GAP <const> = 2, 2
-local LEAST <const> = 20 -- columns; a terminal that is narrower has lines that are too long
+local LEAST <const> = 20 -- columns; on a narrower terminal lines are too long
 
 local CODES <const> = {
     title = "\27[1;4m", heading = "\27[1m", strong = "\27[1m", emphasis = "\27[3m", code = "\27[36m", link = "\27[4m",
@@ -38,7 +38,7 @@ local function chapter_of(target)
     return target:match "^([%w_.%-]+)%.md" or target:match "^lua/manual/([%w_.%-]+)%.md"
 end
 
----Spans as pieces. Without colours code keeps its backticks, for words such as `in` are read otherwise.
+---Spans as pieces. Without colours, code keeps its backticks, because words such as `in` would be misread.
 ---@param spans dbrun.manual.Span[]
 ---@return dbrun.manual.Piece[]
 function Screen:pieces(spans)
@@ -73,7 +73,7 @@ function Screen:print(text)
     self.lines[#self.lines + 1] = text or ""
 end
 
----Text behind an indent; the first line may begin with a mark.
+---Text after an indent; the first line can begin with a mark.
 function Screen:flow(pieces, indent, first)
     local blank <const> = (" "):rep(indent)
     for i, line in ipairs(flow.lines(pieces, self.width - indent)) do
@@ -108,7 +108,7 @@ end
 
 -- ---- tables ----
 
----The widths of the columns: what the cells want, less where that does not fit, taken from the widest.
+---The widths of the columns: those of the cells; if they do not fit, the widest columns are reduced.
 local function column_widths(cells, columns, available)
     local widths, least = {}, {}
     for c = 1, columns do
@@ -123,7 +123,7 @@ local function column_widths(cells, columns, available)
         for _, width in ipairs(widths) do sum = sum + width end
         return sum
     end
-    for _, floor in ipairs { least, 4, 1 } do -- words are cut only where there is no other way
+    for _, floor in ipairs { least, 4, 1 } do -- words are cut only if there is no other way
         while total() > available do
             local widest
             for c, width in ipairs(widths) do

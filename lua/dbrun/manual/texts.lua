@@ -1,5 +1,5 @@
---- Where the texts of the manual are: the chapters (`lua/manual/*.md`) and the annotations of the modules. They are in
---- the binary; with DBRUN_LUA_DIR, and in a stock lua5.4, they are read from the folder in which the modules are.
+--- Finds the texts of the manual: the chapters (`lua/manual/*.md`) and the annotations of the modules. They are in the
+--- binary; with DBRUN_LUA_DIR, and in a stock lua5.4, they are read from the folder of the modules.
 local core <const> = require "dbrun.core"
 local fs <const> = require "dbrun.fs"
 
@@ -57,7 +57,7 @@ local function add_modules(list, root, path)
     end
 end
 
----The names of the files whose annotations there are, sorted.
+---The names of the files with annotations, sorted.
 ---@return string[]
 function M.modules()
     local list <const> = {}

@@ -7,7 +7,7 @@ local M = {}
 ---@field kind dbrun.manual.TypeKind
 ---@field name? string of a name
 ---@field value? string|number of a literal
----@field args? dbrun.manual.Type[] of a name: what stands between < and >
+---@field args? dbrun.manual.Type[] of a name: the types between < and >
 ---@field of? dbrun.manual.Type[]|dbrun.manual.Type of a union: its alternatives; of an array: its elements
 ---@field fields? dbrun.manual.Param[] of a table
 ---@field params? dbrun.manual.Param[] of a function
@@ -124,7 +124,7 @@ function parse_type(text, at)
 end
 M.parse = parse_type
 
----Is nil, or another name of a type, one of its alternatives?
+---Whether nil, or another type name, is one of its alternatives.
 ---@param kind dbrun.manual.Type?
 ---@param name string
 ---@return boolean

@@ -1,5 +1,4 @@
---- What is started, and how: checks what a script says about a child, and gives it the exact form that core.process
---- takes.
+--- Checks a script's description of a child process, and converts it to the form that core.process takes.
 
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
@@ -144,20 +143,20 @@ end
 
 -- ---- streams ----
 
---- The words that a stream may be, and what core.process calls them.
+--- The words for streams, and their names in core.process.
 local WORDS <const> = {
     stdin_from = { inherit = "inherit", pipe = "pipe" },
     stdout = { capture = "pipe", inherit = "inherit", null = "null" },
     stderr = { capture = "pipe", inherit = "inherit", null = "null", stdout = "stdout" },
 }
---- Words that look as if they were such, and the one that is meant.
+--- Similar words, and the one that is meant.
 local MEANT <const> = {
     stdin_from = { null = "stdin = false", stdin = "inherit", devnull = "stdin = false" },
     stdout = { pipe = "capture", stdout = "inherit", stderr = "null", devnull = "null", none = "null" },
     stderr = { pipe = "capture", stderr = "inherit", devnull = "null", none = "null" },
 }
 
---- A word that is nearly one of those is no file: a slip would make a file and lose the output.
+--- A word that is almost one of those is refused as a file: otherwise a typo would make a file and lose the output.
 local function check_word(fn, name, word)
     if not word:find "^%a+$" then return end
     local names <const> = {}
@@ -173,7 +172,7 @@ end
 local OUTPUT_FILE <const> = { file = args.path, append = args.path }
 local FILE <const> = { stdin_from = { file = args.path }, stdout = OUTPUT_FILE, stderr = OUTPUT_FILE }
 
---- The stream's way and path in core.process.
+--- The stream's mode and path for core.process.
 local function stream(fn, name, value)
     if type(value) == "string" then
         local way <const> = WORDS[name][value]
@@ -200,7 +199,7 @@ local function streams(fn, spec, default, out)
     for _, name in ipairs { "stdout", "stderr" } do
         out[name], out[name .. "_path"] = stream(fn, name, spec[name] or default)
     end
-    -- Opened twice, the file's beginning would be written twice.
+    -- Opened twice, the file would be overwritten from its beginning.
     if out.stderr_path and out.stderr == out.stdout and out.stderr_path == out.stdout_path then
         out.stderr, out.stderr_path = "stdout", nil
     end
