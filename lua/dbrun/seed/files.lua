@@ -9,7 +9,7 @@ local M = {}
 
 ---@class dbrun.seed.File
 ---@field name string file name without .lua, as in "010_sources"
----@field key string name in the ledger: with the environment in front, "test/005_c"
+---@field key string name in the ledger: prefixed with the environment, "test/005_c"
 ---@field path string
 ---@field sql? boolean an SQL file
 ---@field env? string the environment whose folder it lies in

@@ -1,11 +1,11 @@
---- The table dbrun_seeds: which content of a seed ran. Its row is written in the seed's transaction, so that it exists
---- exactly when the data does; with a lock a second run waits and then sees the rows of the first.
+--- The table dbrun_seeds: the content of each seed that ran. Its row is written in the seed's transaction, so it exists
+--- exactly when the data does; a lock makes a second run wait and then see the rows of the first.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 
 local M = {}
 
----Where it is: a seed may set the search_path.
+---The schema of the table, because a seed can set the search_path.
 local LOCATE <const> = catalog.sql [[
 select {quote_ident}(coalesce(n.nspname::{text}, {current_schema}()::{text}, 'public')) as schema,
        n.nspname is not null as has_table
@@ -40,7 +40,7 @@ function M.open(tx)
     return name
 end
 
----Did the seed run with this content?
+---Whether the seed ran with this content.
 ---@param tx table
 ---@param name string of the table
 ---@param key string

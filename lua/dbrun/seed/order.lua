@@ -43,7 +43,7 @@ end
 
 ---@param list dbrun.seed.File[]
 ---@param seeds dbrun.seed.Seed[] what is in each
----@param wanted? table<dbrun.seed.File, boolean> these, and those they need; nil = all
+---@param wanted? table<dbrun.seed.File, boolean> these files, and those they need; nil = all
 ---@return dbrun.seed.File[] files
 ---@return dbrun.seed.Seed[] seeds
 ---Raises an error of kind `config` for an unknown name, and for a circle.

@@ -1,4 +1,4 @@
---- SQL seeds: read before anything is written, then run statement by statement, so that an error has its line.
+--- SQL seeds: parsed before anything is written, then run statement by statement, so that an error has its line.
 local blocks = require "dbrun.migrate.read.blocks"
 local errors = require "dbrun.error"
 local report = require "dbrun.migrate.show.report"
@@ -30,7 +30,7 @@ end
 local WRITES <const> = { insert = true, update = true, delete = true, merge = true, copy = true }
 local WRITING_NODES <const> = { InsertStmt = true, UpdateStmt = true, DeleteStmt = true, MergeStmt = true }
 
----Is the count of a statement one of rows that it wrote?
+---Whether a statement's row count is of rows that it wrote.
 local function writes(statement)
     local first <const> = split.first_words(statement.sql, 1)
     return WRITES[first] or first == "with" and WRITING_NODES[tree.of(statement.sql)] or false
@@ -51,7 +51,7 @@ end
 ---@param on_notice? fun(notice: dbrun.Notice, statement: dbrun.migrate.Statement)
 ---@return integer rows that were written
 function M.run(path, statements, tx, kept, on_notice)
-    tx:verbatim(true) -- the seed finds the session as its own statements have made it
+    tx:verbatim(true) -- the seed keeps the session state of its own statements
     local rows = 0
     local ok, e = pcall(function()
         for i, statement in ipairs(statements) do

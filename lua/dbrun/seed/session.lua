@@ -1,5 +1,5 @@
---- The session of a seed: what a seed sets, makes and locks in it is gone before the next one, and before the
---- connection goes back to its pool. pg_dump's files begin with search_path = ''.
+--- The session of a seed: what a seed sets, makes and locks in it is undone before the next seed, and before the
+--- connection returns to its pool. (pg_dump's files begin with search_path = ''.)
 local between = require "dbrun.migrate.run.between"
 local settings = require "dbrun.migrate.run.settings"
 local state = require "dbrun.migrate.run.state"
@@ -19,7 +19,7 @@ function M.look(conn)
     }
 end
 
----Undoes what has changed; the session's own role and settings, which on_connect may have made, come back.
+---Undoes all changes, and restores the session's own role and settings, which on_connect may have set.
 local function undo(tx, before, names)
     if state.read(tx, names).text == before.text then return false end
     between.undo(tx, true)
@@ -27,8 +27,8 @@ local function undo(tx, before, names)
     return true
 end
 
----Lets the constraints and triggers that wait for COMMIT run now. In a dry run this is taken back, so that they wait
----in the next seed, too; otherwise the transaction ends behind it.
+---Runs deferred constraints and triggers now. In a dry run this is reset afterwards, so that they are deferred in the
+---next seed too; otherwise the transaction ends after it.
 ---@param session dbrun.seed.Session
 ---@param tx table
 function M.settle(session, tx)
@@ -66,8 +66,8 @@ function M.run(session, parent, text, work)
     end)
 end
 
----Calls fn(conn) with a connection of the engine, which is closed unless fn returns false: then its session is as it
----was. Behind a pooler that would be of no use.
+---Calls fn(conn) with a connection of the engine, and closes it unless fn returns false, which means that its session
+---is unchanged. Behind a pooler closing would be of no use.
 ---@param session dbrun.seed.Session
 ---@param engine table
 ---@param fn fun(conn: table): boolean?
@@ -78,7 +78,7 @@ function M.lease(session, engine, fn)
     if not ok then error(e, 0) end
 end
 
----How a hook is called in its transaction.
+---Calls a hook in its transaction.
 ---@param session dbrun.seed.Session
 ---@return nil|fun(tx: table, fn: fun())
 function M.around(session)

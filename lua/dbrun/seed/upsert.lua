@@ -67,8 +67,8 @@ local function equal(names)
     return table.concat(list, " and ")
 end
 
----Columns that `=` does not compare, or whose `=` the search_path may not show: types without it (json, xml), geometric
----ones, for which it compares areas, and those of extensions and users. They are compared as text.
+---Columns that `=` cannot compare, or whose `=` may not be in the search_path: types without it (json, xml), geometric
+---types, for which it compares areas, and those of extensions and users. They are compared as text.
 local AS_TEXT <const> = catalog.sql [[
 with recursive part (name, id) as (
     select attname::{text}, atttypid from {pg_attribute}
@@ -82,12 +82,12 @@ select p.name from part p join {pg_type} t on t.oid {=} p.id
         or t.typname {=} any (array['json', 'jsonpath', 'xml', 'point', 'line', 'lseg', 'box', 'path', 'polygon',
                                     'circle', 'refcursor', 'pg_snapshot', 'txid_snapshot']::pg_catalog.name[]))]]
 
----Identity columns that take a value of the row only when they are told to.
+---Identity columns that take the row's value only with OVERRIDING SYSTEM VALUE.
 local ALWAYS <const> = catalog.sql [[
 select attname::{text} as name from {pg_attribute}
  where attrelid {=} $1::{regclass} and attidentity {=} 'a' and not attisdropped]]
 
----@class dbrun.seed.Shape what the table says about the columns of the rows
+---@class dbrun.seed.Shape the table's facts about the columns of the rows
 ---@field columns string[]
 ---@field keys string[]
 ---@field as_text table<string, true>
@@ -187,7 +187,7 @@ local ROWS <const> = {
 local COUNTED <const> = catalog.sql "with written as (%s returning 1) select {count}(*) from written"
 
 ---Runs the statement; without the join where the server does not support that (SQLSTATE 0A000), as Citus, which does
----not join a table of the session with a distributed one. What it tells of such an INSERT is the number of rows that it
+---not join a table of the session with a distributed one. For such an INSERT Citus reports the number of rows that it
 ---was given; RETURNING has those that it wrote.
 ---@return integer written
 local function run_merge(tx, target, temporary, shape, update)
@@ -204,7 +204,7 @@ local function run_merge(tx, target, temporary, shape, update)
     return written
 end
 
----IF EXISTS would tell the user, in a NOTICE, that there is none.
+---IF EXISTS would show the user a NOTICE that it does not exist.
 local LEFT_OVER <const> = catalog.sql "select {to_regclass}('pg_temp.dbrun_upsert') is not null"
 
 local ABSENT <const> = catalog.sql "select {count}(*) from pg_temp.dbrun_upsert s where not exists "

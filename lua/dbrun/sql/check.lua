@@ -1,5 +1,5 @@
---- Looks through SQL before anything of it runs: what is refused, which names of -v it has, and where the rows of its
---- COPY ... FROM stdin stand.
+--- Checks SQL before any of it runs: what is refused, the names of -v that it has, and where the rows of its COPY ...
+--- FROM stdin are.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local refused = require "dbrun.sql.refused"
@@ -27,7 +27,7 @@ end
 
 local ENDS <const> = { commit = true, ["end"] = true, rollback = true, abort = true }
 
----Why a statement cannot be a part of the transaction of -1.
+---Why a statement cannot be in the transaction of -1.
 ---@param sql string
 ---@return string? message
 function M.in_transaction(sql)
@@ -45,7 +45,7 @@ end
 
 local SETS <const> = { begin = true, start = true, set = true }
 
----Would a statement make a session writable that is to be read-only?
+---Whether a statement would make a read-only session writable.
 ---@param sql string
 ---@return boolean
 function M.asks_to_write(sql)
@@ -87,9 +87,9 @@ end
 ---@class dbrun.sql.Checked
 ---@field refused? dbrun.sql.Refusal
 ---@field count integer statements
----@field rows integer the rows of so many COPY ... FROM stdin stand in the text, the first ones
+---@field rows integer for this number of COPY ... FROM stdin, the first ones, the rows are in the text
 
----One pass; `rows`: so many COPY have their rows in the text. Returns nil and the number when there are fewer.
+---One pass; `rows`: the number of COPY with their rows in the text. Returns nil and the number when there are fewer.
 local function pass(text, rules, escapes, rows)
     local reader <const> = statements.new { read = text.open(), escapes = escapes }
     local checked <const>, copies = { count = 0, rows = 0 }, 0
@@ -110,14 +110,14 @@ local function pass(text, rules, escapes, rows)
     return checked
 end
 
----Looks through a text.
+---Checks a text.
 ---@param text dbrun.sql.Text which can be read again
 ---@param rules dbrun.sql.Rules
 ---@param escapes? boolean standard_conforming_strings is off
 ---@return dbrun.sql.Checked
 function M.text(text, rules, escapes)
     local checked <const>, rows <const> = pass(text, rules, escapes)
-    return checked or (pass(text, rules, escapes, rows)) -- no line `\.` stands behind the last of these
+    return checked or (pass(text, rules, escapes, rows)) -- no line `\.` follows the last of these
 end
 
 return M

@@ -67,7 +67,7 @@ local function check_values(args)
         "leave out one of both; -t --format csv and tsv work")
 end
 
----The arguments; an SQL text that begins with a comment is no option.
+---The arguments; an SQL text that begins with a comment is not an option.
 local function words_of(argv)
     local words <const> = {}
     for i, word in ipairs(argv) do words[i] = word:find "^%-%-%s" and " " .. word or word end
@@ -84,7 +84,7 @@ local function on_notice(run)
     end
 end
 
----Looks through the text before anything runs. False: the server's setting may say otherwise.
+---Checks the text before anything runs. False: the server's setting may change the result.
 local function check_first(run, escapes)
     if not run.text.again then return end
     local script <const> = require "dbrun.sql.script"
@@ -108,7 +108,7 @@ local function run_in(run, args, output)
     output:finish()
 end
 
----Tells an error of the SQL, as psql does.
+---Prints an error of the SQL as psql does.
 local function tell(e)
     cli.note(errors.format(e))
     return e.kind == "usage" and cli.USAGE or cli.FAILED
@@ -129,7 +129,7 @@ local function main(argv)
         local output <close> = args.output and outputs.to_file(args.output) or outputs.stdout()
         ok, e = pcall(run_in, run, args, output)
         if not ok and output.broken and output.pipe then return outputs.BROKEN end
-        if not ok and not output.temporary then pcall(output.flush, output) end -- what came first stands first
+        if not ok and not output.temporary then pcall(output.flush, output) end -- earlier output comes first
     end
     if ok then return cli.OK end
     if not errors.is(e) or not e.from_sql then error(e, 0) end

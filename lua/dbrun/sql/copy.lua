@@ -1,4 +1,4 @@
---- COPY over the connection: its rows come from the SQL's own text or from standard input, and go to the output.
+--- COPY over the connection: rows come from the SQL text or from standard input, and go to the output.
 local copy = require "dbrun.db.copy"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"

@@ -1,5 +1,5 @@
---- Which semicolon ends a statement: one outside of brackets and of a routine's body (BEGIN ATOMIC ... END), which has
---- statements of its own.
+--- Finds the semicolon that ends a statement: it is outside brackets and outside a routine's body (BEGIN ATOMIC ...
+--- END), which contains statements.
 local M = {}
 
 ---@class dbrun.sql.Ends what was seen of the statement so far

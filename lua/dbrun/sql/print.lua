@@ -1,5 +1,5 @@
---- Prints what statements give: tables and other formats (dbrun.table), or values only, as psql -At does. What is
---- printed for programs has no command tags.
+--- Prints the results of statements: tables and other formats (dbrun.table), or only values, as psql -At does. Formats
+--- for programs have no command tags.
 local core = require "dbrun.core"
 
 local M = {}
@@ -20,7 +20,7 @@ function M.new(output, format, values)
     return setmetatable({ output = output, format = format, values = values, apart = false }, Metatable)
 end
 
----Values of a row behind one another, as psql -At prints them.
+---The values of a row in one line, as psql -At prints them.
 local function print_values(output, next_row)
     local null <const> = core.null
     local show <const> = output.terminal and core.tty.printable or function(text) return text end
@@ -31,7 +31,7 @@ local function print_values(output, next_row)
     end
 end
 
----Rows without what a query gives them: names of columns, of which two may be the same.
+---Plain rows, without the column names of a query, which can be duplicates.
 local function plain(next_row)
     return function()
         local row <const> = next_row()
@@ -61,7 +61,7 @@ local COUNTS <const> = {
 }
 local FOR_PEOPLE <const> = { table = true, vertical = true }
 
----Prints the tag of a statement without columns, where a person reads.
+---Prints the tag of a statement without columns, in formats for people.
 ---@param command string
 ---@param affected integer
 function Printer:command(command, affected)

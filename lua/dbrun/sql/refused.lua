@@ -1,5 +1,5 @@
---- What SQL for psql has beside SQL: its commands, which begin with a backslash, and its variables in quotes. Both are
---- refused by name, with what to do instead. \restrict and \unrestrict, which pg_dump writes, say nothing here.
+--- psql's commands, which begin with a backslash, and its variables in quotes. Both are refused by name, with the
+--- replacement. \restrict and \unrestrict, which pg_dump writes, are ignored.
 local core = require "dbrun.core"
 
 local scan <const> = core.sql.scan
@@ -47,7 +47,7 @@ local OTHERS <const> = "the real psql on the same server: psql \"$DATABASE_URL\"
 ---@field message string
 ---@field hint string
 
----Is the command refused?
+---Whether the command is refused.
 ---@param command dbrun.sql.Command
 ---@return dbrun.sql.Refusal? nil: it is skipped
 function M.command(command)
@@ -58,7 +58,7 @@ function M.command(command)
     }
 end
 
----The first variable of psql's in quotes: :'name', :"name". Subscripts may look so: a[1:'2'].
+---The first psql variable in quotes: :'name', :"name". Subscripts can look similar: a[1:'2'].
 ---@param statement dbrun.sql.Statement
 ---@param escapes? boolean standard_conforming_strings is off
 ---@return dbrun.sql.Refusal?
@@ -81,7 +81,7 @@ function M.variable(statement, escapes)
         elseif kind == "sign" then
             brackets = brackets + (c == "[" and 1 or c == "]" and -1 or 0)
         end
-        -- The second of two colons is that of a cast.
+        -- The second of two colons belongs to a cast.
         colon = c == ":" and kind == "sign" and colon ~= at and behind or nil
     end
 end

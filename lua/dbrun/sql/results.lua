@@ -1,18 +1,18 @@
---- Runs one statement and hands its result to the printer: rows one by one, in the server's own text.
+--- Runs one statement and passes its result to the printer: rows one by one, in the server's own text.
 local core = require "dbrun.core"
 
 local M = {}
 
 local FORM <const> = { positional = true, text = true }
 
---- Statements that give rows, or may: they are asked for their columns first, and then their rows stream. All others
---- are read whole.
+--- Statements that return, or can return, rows: they are described first, and then their rows stream. Results of all
+--- others are read completely.
 local MAY_STREAM <const> = {
     select = true, with = true, values = true, table = true, ["("] = true, fetch = true, execute = true,
 }
 local CHANGES <const> = { insert = true, update = true, delete = true, merge = true }
 
----May it give many rows?
+---Whether it can return many rows.
 local function may_stream(sql)
     local first
     for behind, kind, at in core.sql.scan, sql, 1 do
@@ -38,7 +38,7 @@ end
 function M.run(conn, sql, values, printer, on_notice)
     local columns
     if may_stream(sql) then
-        conn:on_notice(function() end) -- what the server says when it reads the statement it says again when it runs it
+        conn:on_notice(function() end) -- a notice from parsing the statement comes again when it runs
         columns = conn:describe(sql)
         conn:on_notice(on_notice)
     end

@@ -17,7 +17,7 @@ local M = {}
 ---@field on_notice fun(notice: dbrun.Notice)
 ---@field checked? dbrun.sql.Checked
 
----Raises what was refused, with the place.
+---Raises the refusal, with its place.
 ---@param run dbrun.sql.Run
 ---@param refusal dbrun.sql.Refusal
 ---@param ran? boolean it is told after something has run
@@ -80,7 +80,7 @@ local function run_one(run, reader, statement)
     run.session:check()
 end
 
----Notes where a transaction was begun.
+---Records where a transaction was begun.
 local function note_transaction(run, statement)
     if not run.session.conn:in_transaction() then
         run.begun = nil
@@ -116,13 +116,13 @@ end
 
 ---Runs the text.
 ---@param run dbrun.sql.Run
----Raises the first error; `from_sql` is set in one that a statement or the text has caused.
+---Raises the first error; `from_sql` is set in an error that a statement or the text has caused.
 function M.run(run)
     local conn <const> = run.session.conn
     if run.rules.single then
         local ok <const>, e <const> = pcall(conn.transaction, conn, function() run_all(run) end)
         if ok then return end
-        -- What is deferred to the COMMIT is the text's fault, too.
+        -- An error of a deferred constraint at COMMIT is caused by the text too.
         if errors.is(e) and e.sqlstate and not e.from_sql then
             e.from_sql, e.where = true, run.text.name
         end

@@ -13,8 +13,8 @@ local M = {}
 ---@class dbrun.sql.Session
 ---@field conn dbrun.Connection
 ---@field engine dbrun.Engine
----@field protected? string the database's name: it is protected, and the session is read-only for that
----@field locked boolean it is read-only for that, or for --read-only, and stays so
+---@field protected? string the database's name: it is protected, and the session is therefore read-only
+---@field locked boolean the session is read-only, for that reason or by --read-only, and stays so
 local Session <const> = {}
 local Metatable <const> = { __index = Session }
 
@@ -46,30 +46,30 @@ function M.open(named, on_notice)
         end
         self.protected = conn:value(catalog.sql "select {current_database}()")
         if not core.options.read_only then
-            -- By the startup packet, so that RESET ALL and DISCARD ALL do not undo it.
+            -- In the startup packet, so that RESET ALL and DISCARD ALL do not undo it.
             self:close()
             core.options.read_only = true
             self.engine, self.conn = open(on_notice)
         end
     end
     self.locked = core.options ~= nil and core.options.read_only or false
-    self.conn:verbatim(true) -- what the SQL sets for a session stays for the next statement: DateStyle
+    self.conn:verbatim(true) -- settings of the SQL, such as DateStyle, stay for the next statement
     return self
 end
 
----Raises when a statement would make the session writable that is to stay read-only.
+---Raises when a statement would make a locked read-only session writable.
 ---@param sql string
 function Session:allow(sql)
     if self.locked and check.asks_to_write(sql) then self:refuse() end
 end
 
----Raises when a statement has made the session writable that is to stay read-only.
+---Raises when a statement has made a locked read-only session writable.
 function Session:check()
     local value <const> = self.locked and self.conn.parameters.default_transaction_read_only
     if value and value ~= "on" then self:refuse() end
 end
 
----Raises: the session stays read-only.
+---Raises the error that the session stays read-only.
 function Session:refuse()
     local database <const> = self.protected
     if not database then

@@ -1,6 +1,6 @@
---- Cuts SQL into statements while it is being read: a piece of text goes in, the statements that it completes come out.
---- Memory holds one statement at a time. The rows below a COPY ... FROM stdin are given piece by piece; psql's own
---- commands, which begin with a backslash, as what they are.
+--- Splits SQL into statements while it is being read: a piece of text goes in, the statements that it completes come
+--- out. Memory holds one statement at a time. The rows after a COPY ... FROM stdin are returned piece by piece, psql's
+--- own commands, which begin with a backslash, as commands.
 ---
 ---     local reader = statements.new()
 ---     reader:feed("select 1; select\n")
@@ -22,11 +22,11 @@ local M = {}
 ---@field command string its name, without the backslash
 ---@field rest string what stands behind the name in its line
 ---@field line integer
----@field inside boolean it stands inside of a statement that has begun
+---@field inside boolean it is inside a statement that has begun
 
 ---@class dbrun.sql.Reader
 ---@field escapes boolean standard_conforming_strings is off: plain strings have escapes; set between two statements
----@field terminated boolean the rows that `data` gave last ended with a line `\.`
+---@field terminated boolean the rows that `data` returned last ended with a line `\.`
 local Reader <const> = {}
 local Metatable <const> = { __index = Reader }
 
@@ -46,12 +46,12 @@ function M.new(options)
     return self
 end
 
--- ---- the text that is held ----
+-- ---- the buffered text ----
 
---- The fields: `buf` is the text at hand, `at` the byte in it where the next piece of SQL begins. The statement begins
---- with what is in `head` and goes on at `from` in buf. `line` is the number of the line at byte `counted`. `pending`
---- has pieces of text that buf does not have yet, because they cannot end what has begun: only one that has `waits`, a
---- pattern, can. `stuck`: nothing ends in the text at hand.
+--- The fields: `buf` is the buffered text, `at` the byte in it where the next piece of SQL begins. The statement begins
+--- with the text in `head` and goes on at `from` in buf. `line` is the number of the line at byte `counted`. `pending`
+--- has pieces of text that are not in buf yet, because they cannot end the open piece: only one that matches the
+--- pattern `waits` can. `stuck`: nothing ends in the buffered text.
 
 ---The next statement begins at byte `at`.
 ---@package
@@ -69,11 +69,11 @@ function Reader:line_at(at)
     return self.line
 end
 
---- A string's meaning hangs on the three bytes before it (U&).
+--- The meaning of a string depends on the three bytes before it (U&).
 local BACK <const> = 4
 
----Takes what is pending to the text at hand, and what was seen of the statement out of it, so that a long statement is
----not copied with each piece of it.
+---Moves the pending text into the buffer, and the scanned part of the statement out of it, so that a long statement is
+---not copied with each new piece.
 ---@package
 function Reader:join()
     if #self.pending == 0 then return end
@@ -93,13 +93,13 @@ function Reader:feed(text)
     if not self.waits or text:find(self.waits) then self:join() end
 end
 
----No more text comes: the last statement may have no semicolon.
+---Marks the end of the text: the last statement may have no semicolon.
 function Reader:finish()
     self:join()
     self.over, self.waits, self.stuck = true, nil, false
 end
 
----Brings more text from `read`; false when there is none, or when it must be fed.
+---Gets more text from `read`; false at its end, or when text must be fed.
 ---@package
 function Reader:pull()
     if self.over or not self.read then return false end
@@ -110,12 +110,12 @@ end
 
 -- ---- pieces ----
 
---- What must come before a piece that is open can end.
+--- The patterns that must come before an open piece can end.
 local CLOSES <const> = { string = "'", quoted = '"', dollar = "%$", comment = "[\n/]" }
 
 local function is_between(kind) return kind == "blank" or kind == "comment" end
 
----Does a string that ends at byte `behind` go on in the next line's quotes? Nobody knows before the next piece.
+---Whether a string that ends at byte `behind` may continue in quotes on the next line: unknown before the next piece.
 local function string_may_go_on(self, behind)
     for _, kind in scan, self.buf, behind do -- blanks and comments are the same with escapes
         if not is_between(kind) then return false end
@@ -123,7 +123,7 @@ local function string_may_go_on(self, behind)
     return true
 end
 
----Is the piece whole, whatever text comes behind it?
+---Whether the piece is complete, independent of the text after it.
 local function is_whole(self, behind, kind, text, open)
     if self.over then return true end
     self.waits = nil
@@ -133,7 +133,7 @@ local function is_whole(self, behind, kind, text, open)
     elseif kind == "string" then
         return self.buf:find("^[^%s%-/']", behind) ~= nil or not string_may_go_on(self, behind)
     elseif text == "$" then
-        return not self.buf:find("^[%w_\x80-\xff]*$", behind) -- the tag of a dollar quote may go on
+        return not self.buf:find("^[%w_\x80-\xff]*$", behind) -- the tag of a dollar quote may continue
     elseif behind <= #self.buf or kind == "blank" or text == ";" then
         return true
     end
@@ -155,7 +155,7 @@ local function take_statement(self, last, ended)
     return statement
 end
 
----At a backslash: the command in the rest of its line. nil: the line is not whole yet.
+---At a backslash: the command in the rest of its line. nil: the line is not complete yet.
 local function take_command(self, at)
     local stop = self.buf:find("\n", at, true)
     if not stop and not self.over then
@@ -170,7 +170,7 @@ local function take_command(self, at)
         inside = self.first ~= nil,
     }
     if self.first then
-        -- The statement goes on behind the command.
+        -- The statement continues after the command.
         self.head[#self.head + 1] = self.buf:sub(self.from, at - 1)
         self.at, self.from = stop, stop
     else
@@ -179,7 +179,7 @@ local function take_command(self, at)
     return command
 end
 
----Reads to the end of a statement in the text at hand.
+---Reads to the end of a statement in the buffered text.
 local function scan_on(self)
     while true do
         local at <const> = self.at
@@ -217,7 +217,7 @@ function Reader:next()
     until not self:pull()
 end
 
----Has a statement begun that has not ended?
+---Whether a statement has begun and not ended.
 ---@return boolean
 function Reader:is_open()
     return self.first ~= nil
@@ -230,7 +230,7 @@ function Reader:text()
     return table.concat(self.head) .. self.buf:sub(self.from) .. table.concat(self.pending)
 end
 
----Drops what has been fed and not given back.
+---Discards text that has been fed and not returned.
 function Reader:drop()
     self:join()
     self:line_at(#self.buf + 1)
@@ -245,7 +245,7 @@ local function skip_to(self, at)
     self:begin(at)
 end
 
----Behind the COPY: its rows begin in the next line. What stands behind it in its own line is run after the rows.
+---After the COPY: its rows begin in the next line. The rest of its own line is run after the rows.
 local function begin_rows(self)
     local newline <const> = self.buf:find("\n", self.at, true)
     if not newline and not self.over then return false end
@@ -271,7 +271,7 @@ local function end_rows(self, at)
     return false
 end
 
----Where the line `\.` that ends the rows begins and where it ends, or where one may begin that is not whole yet.
+---Where the line `\.` that ends the rows begins and ends, or where an incomplete one may begin.
 local function find_end(self)
     local buf <const>, at <const> = self.buf, self.at
     local begin = self.rows == "line" and at or nil
@@ -290,7 +290,7 @@ local function find_end(self)
     return nil
 end
 
----The next piece of the rows below the statement that `next` gave last: a COPY ... FROM stdin. They end with a line
+---The next piece of the rows after the statement that `next` returned last: a COPY ... FROM stdin. They end with a line
 ---`\.`, or with the text.
 ---@return string|false|nil piece false: they have ended; nil: more must be fed
 function Reader:data()

@@ -29,14 +29,14 @@ function M.of(sql)
     end
 end
 
---- The encodings in which a byte of another character may look like a backslash.
+--- Encodings in which a byte of a multi-byte character can look like a backslash.
 local EMBEDS <const> = {}
 for name in ("sjis shiftjis mskanji win932 windows932 shiftjis2004 big5 win950 windows950 gbk win936 windows936 uhc "
     .. "win949 windows949 gb18030 johab"):gmatch "%S+" do
     EMBEDS[name] = true
 end
 
---- What a word, a name in quotes or a string stands for; "": it is written in a way that is not read here.
+--- The value of a word, a quoted name or a string; "": written in a form that is not parsed here.
 local function value_of(kind, text)
     if kind == "word" then return text:lower() end
     local inner <const> = (kind == "string" or kind == "quoted") and text:match "^(['\"]).*%1$"
@@ -72,9 +72,9 @@ local function options_of(sql)
     return found
 end
 
----How to look for the mark of the end in the data of a COPY ... FROM STDIN.
+---How to look for the end marker in the data of a COPY ... FROM STDIN.
 ---@param sql string
----@return boolean|nil csv false: text; nil: there is none, or it is not known
+---@return boolean|nil csv false: text; nil: there is no marker, or the format is unknown
 ---@return string? quote
 ---@return string? escape
 function M.form(sql)

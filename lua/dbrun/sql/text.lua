@@ -1,18 +1,18 @@
---- Where the SQL comes from: an argument, a file, standard input. It is read in pieces. What can be read twice is
---- looked through before anything of it runs.
+--- The source of the SQL: an argument, a file, standard input. It is read in pieces. A source that can be read twice is
+--- checked before any of it runs.
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 
 local M = {}
 
 local PIECE <const> = 64 * 1024
-local MARK <const> = "^\xef\xbb\xbf" -- that an editor has put before UTF-8
+local MARK <const> = "^\xef\xbb\xbf" -- that some editors write before UTF-8
 
 ---@class dbrun.sql.Text
 ---@field name? string for messages: of the file, "<stdin>"; nil: an argument
 ---@field again boolean it can be read more than once
----@field inline boolean the rows of COPY ... FROM stdin stand in it, whatever follows: it is standard input
----@field open fun(): (fun(): string?) from the beginning: gives the pieces, then nil
+---@field inline boolean the rows of COPY ... FROM stdin are always in it, because it is standard input
+---@field open fun(): (fun(): string?) starts from the beginning: returns the pieces, then nil
 
 local function without_mark(read)
     local first = true
@@ -81,7 +81,7 @@ function M.of_stdin()
         name = "<stdin>", again = start ~= nil, inline = true,
         open = function()
             if start then io.stdin:seek("set", start) end
-            -- From a pipe line by line: a statement runs as soon as it is there.
+            -- From a pipe line by line, so that a statement runs as soon as it is complete.
             return read_of(io.stdin, "standard input", start and PIECE or "L")
         end,
     }

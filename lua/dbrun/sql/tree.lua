@@ -4,7 +4,8 @@ local json = require "dbrun.json"
 
 local M = {}
 
----The parser cuts names at 63 bytes, also within a character, and takes texts that are not UTF-8; JSON takes neither.
+---The parser cuts names at 63 bytes, even within a character, and accepts texts that are not UTF-8; JSON accepts
+---neither.
 local function valid_utf8(text)
     local length, at = utf8.len(text)
     if length then return text end

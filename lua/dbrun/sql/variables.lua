@@ -1,4 +1,4 @@
---- The values of -v NAME=VALUE: parameters of the statements that have :NAME, never text of them.
+--- The values of -v NAME=VALUE: parameters of the statements that have :NAME, never part of their text.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local nearest = require "dbrun.nearest"
@@ -39,7 +39,7 @@ end
 ---@param sql string
 ---@return string sql
 ---@return string[] values
----@return string? unknown the first name that has no value: then sql is as it was
+---@return string? unknown the first name that has no value: then sql is unchanged
 ---@return string? hint
 function Variables:bind(sql)
     self.bound = {}
@@ -59,7 +59,7 @@ function Variables:bind(sql)
     return plan[1], values
 end
 
----What to do about an error of the last statement, whose text the server knows with $1 in the place of :NAME.
+---The hint for an error of the last statement, which the server knows with $1 in place of :NAME.
 ---@param e table
 ---@return string? hint
 function Variables:hint(e)

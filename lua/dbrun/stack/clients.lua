@@ -1,5 +1,5 @@
---- What programs need to reach the stack's servers: the environment for any of them, arguments for redis-cli, which
---- takes no address from the environment.
+--- How programs reach the stack's servers: by the environment, or by arguments for redis-cli, which takes no address
+--- from the environment.
 
 local fs = require "dbrun.fs"
 local postgres = require "dbrun.stack.postgres"
@@ -14,7 +14,7 @@ local REMOVED <const> = {
     "PGREQUIREAUTH", "PGCHANNELBINDING", "PGGSSENCMODE", "PGTARGETSESSIONATTRS", "REDISCLI_AUTH", "VALKEYCLI_AUTH",
 }
 
---- PATH, with the programs of the server behind it: some packages have psql only there.
+--- PATH, followed by the folder of the server's programs: some packages have psql only there.
 local function path()
     local own = os.getenv "PATH" or "/usr/bin:/bin"
     local found, pg = pcall(programs.postgres)
@@ -28,7 +28,7 @@ function M.environment(at)
     local env = { PATH = path() }
     for _, name in ipairs(REMOVED) do env[name] = false end
     env.DATABASE_URL, env.REDIS_URL = postgres.url(at), redis.url(at)
-    -- A .env of the project may name another database for migrations.
+    -- The project's .env may name another database for migrations.
     env.MIGRATION_DATABASE_URL = env.DATABASE_URL
     for name, value in pairs(postgres.variables(at)) do env[name] = value end
     env.REDIS_SOCKET = redis.socket(at)
@@ -40,14 +40,14 @@ local REDIS_CLIENTS <const> = { ["redis-cli"] = true, ["valkey-cli"] = true }
 --- Options of redis-cli that say where the server is.
 local ADDRESS <const> = { ["-h"] = true, ["-p"] = true, ["-s"] = true, ["-u"] = true }
 
---- Options of redis-cli that take a value: what follows is no command yet.
+--- Options of redis-cli that take a value, which is not the command.
 local VALUED <const> = {
     ["-a"] = true, ["-r"] = true, ["-i"] = true, ["-n"] = true, ["-d"] = true, ["-D"] = true, ["-t"] = true,
     ["-X"] = true, ["--user"] = true, ["--pass"] = true, ["--pattern"] = true, ["--eval"] = true, ["--sni"] = true,
     ["--cacert"] = true, ["--cacertdir"] = true, ["--cert"] = true, ["--key"] = true, ["--memkeys-samples"] = true,
 }
 
---- Do the options before the command name a server?
+--- Whether the options before the command name a server.
 local function names_server(argv)
     local i = 2
     while argv[i] and argv[i]:sub(1, 1) == "-" do
@@ -57,7 +57,7 @@ local function names_server(argv)
     return false
 end
 
---- The first of these programs that is there, in PATH or beside the servers; nil when there is none.
+--- The first of these programs that exists, in PATH or beside the servers; nil when there is none.
 ---@param names string[]
 ---@return string?
 function M.find(names)
@@ -71,8 +71,8 @@ function M.find(names)
     return nil
 end
 
---- The command as it is to be run: redis-cli gets the socket, unless its options name a server. A program is looked for
---- in the PATH that it will have.
+--- The command to run: redis-cli gets the socket, unless its options name a server. The program is searched in the PATH
+--- that it will have.
 ---@param argv string[] program and arguments
 ---@param at dbrun.stack.Place
 ---@return string[]

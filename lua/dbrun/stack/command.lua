@@ -56,7 +56,7 @@ local function report(style, verb, otherwise)
     end
 end
 
---- For a shell: without what stands behind `&` in the address of PostgreSQL.
+--- For a shell: without the part after `&` in the address of PostgreSQL.
 local function print_env(urls, prefix)
     urls.DATABASE_URL = urls.DATABASE_URL:match "^[^&]*"
     for _, key in ipairs { "DATABASE_URL", "REDIS_URL" } do cli.print(prefix, key, "=", urls[key]) end

@@ -1,5 +1,5 @@
---- Finds the server processes of a folder in /proc. A pid file alone is not enough: pids are used again, and files
---- outlive a crash.
+--- Finds the server processes of a folder in /proc. A pid file alone is not enough: pids are reused, and files outlive
+--- a crash.
 
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -17,8 +17,8 @@ local function slurp(path)
     return f and f:read("a") or ""
 end
 
---- Does a process of this program work in this folder? Decided by its current folder; if that may not be read (root
---- without the right to trace), by its command line.
+--- Whether a process of this program works in this folder: decided by its current folder, or, if that cannot be read
+--- (root without the right to trace), by its command line.
 ---@param pid integer
 ---@param name string "postgres" or "redis-server"
 ---@param folder string real path
@@ -28,7 +28,7 @@ function M.works_in(pid, name, folder)
     local comm = slurp(("/proc/%d/comm"):format(pid)):match("^[^\n]*")
     if comm ~= name:sub(1, 15) then return false end
     local cwd = link(("/proc/%d/cwd"):format(pid))
-    -- A folder that was removed under a server: Redis runs on, and nothing else finds it any more.
+    -- The folder of a running server was removed: Redis runs on, and only this finds it.
     if cwd then return cwd == folder or cwd == folder .. " (deleted)" end
     local command = slurp(("/proc/%d/cmdline"):format(pid))
     if command == "" then return false end -- it is exiting: memory, files and folder are released, the pid is not

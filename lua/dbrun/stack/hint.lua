@@ -1,4 +1,4 @@
---- What to say when nothing is configured and the stack of this folder runs: it is what the user means.
+--- The hint when nothing is configured and the stack of this folder runs, which is probably what the user means.
 
 local daemon = require "dbrun.stack.daemon"
 local fs = require "dbrun.fs"
@@ -17,7 +17,7 @@ local function runs(at, server)
     return pid and daemon.works_in(pid, server.program, at.data .. server.data) == true
 end
 
---- The hint; nil when no such server runs here. Never raises: it is asked for while another error is told.
+--- The hint; nil when no such server runs here. Never raises, because it is called while another error is reported.
 ---@param name "postgres"|"redis"
 ---@return string?
 function M.of(name)

@@ -1,7 +1,7 @@
 --- The place of a folder's stack: .dbrun/stack/ below it, unless the servers cannot work there.
 ---
---- Parts move elsewhere for three reasons: a unix socket's path has at most 107 bytes, and no comma (libpq takes that
---- for a list of hosts); the servers' configuration files cannot express line ends in a path; and the servers' user
+--- Parts move elsewhere for three reasons: a unix socket's path has at most 107 bytes, and no comma (for libpq a list
+--- of hosts); the servers' configuration files cannot express line ends in a path; and the servers' user
 --- (root's stack runs as another user) may not be able to enter the folder. The decision is written to the file
 --- `place`, so that it stays the same. That file is only a claim: a folder elsewhere is used, and removed, only when it
 --- carries this stack's mark, the file `belongs-to`; and what is removed are the files that a stack makes, by name.
@@ -14,7 +14,7 @@ local programs = require "dbrun.stack.programs"
 
 local M = {}
 
---- Can a socket be in this folder, and can a client name it?
+--- Whether a socket can be in this folder, and a client can name it.
 local function takes_sockets(path)
     return #path + #"/.s.PGSQL.5432" <= 107 and not path:find("[%c,]")
 end
@@ -49,18 +49,18 @@ end
 local MARK <const> = "/belongs-to"
 local NAMES <const> = { data = "/data", sockets = "/sockets" }
 
---- Is the path the part of the stack in this folder that is called so?
+--- Whether the path is the part of that name of the stack in this folder.
 local function inside(folder, part, path)
     return path == folder .. NAMES[part]
 end
 
---- Is something else there than a folder? A link would lead to what the stack has not made.
+--- Whether there is something other than a folder: a link would lead to files that the stack has not made.
 local function no_folder(path)
     local there = fs.stat(path, true)
     return there ~= nil and there.kind ~= "folder"
 end
 
---- Refuses a link in place of a part of the stack, or of what the servers make in it.
+--- Refuses a link in place of a part of the stack, or of a file of the servers.
 local function refuse_links(folder)
     for _, name in ipairs { "/data", "/sockets", "/data/postgres", "/data/redis" } do
         local path = folder .. name
@@ -72,7 +72,7 @@ local function refuse_links(folder)
     end
 end
 
---- Does the folder elsewhere say that it belongs to the stack in `owner`?
+--- Whether a folder elsewhere is marked as belonging to the stack in `owner`.
 local function marked(path, owner)
     local there = path:sub(1, 1) == "/" and fs.stat(path .. MARK, true)
     return there and there.kind == "file" and fs.read(path .. MARK) == owner .. "\n" or false
@@ -110,8 +110,8 @@ local function refuse_foreign(folder, foreign)
         "nothing was touched there; `dbrun stack reset` forgets that folder and leaves it as it is")
 end
 
---- Can the user work in this folder, which belongs to him? Tried as that user, because the modes of all folders above,
---- access lists and mount options matter.
+--- Whether the user can work in this folder, which belongs to that user. Tested as that user, because the modes of all
+--- parent folders, access lists and mount options matter.
 local function reachable(path, user)
     if not user then return true end
     return process.run {
@@ -142,7 +142,7 @@ local function elsewhere(bases, user)
     }
 end
 
---- Is the folder there, ours and private? Raises when it belongs to another user.
+--- Whether the folder exists, is this user's and private. Raises when it belongs to another user.
 local function usable(path, user)
     local there = path and fs.stat(path, true)
     if not there then return false end
@@ -185,8 +185,8 @@ local function decide_sockets(folder, record, user)
     return elsewhere(bases, user)
 end
 
---- The folder behind links. A stack that is found through a link (two work trees may share one .dbrun) is the same
---- stack, with the same name: two names would be two servers on one folder of data.
+--- The folder with links resolved. A stack that is found through a link (two work trees can share one .dbrun) is the
+--- same stack, with the same name: two names would mean two servers on one data folder.
 local function real(folder)
     if fs.exists(folder) then return fs.realpath(folder) end
     local above = fs.dirname(folder)
@@ -226,7 +226,7 @@ local function data_owner(record)
     return there and there.uid
 end
 
---- The place of the stack, if all of it is there and its own; nil when it was never made.
+--- The place of the stack, if all of it exists and is its own; nil when it was never made.
 ---@param folder? string default: M.folder()
 ---@return dbrun.stack.Place?
 function M.find(folder)
@@ -243,7 +243,7 @@ function M.find(folder)
     }
 end
 
---- Says in a folder elsewhere which project it belongs to.
+--- Marks a folder elsewhere with the project that it belongs to.
 local function mark(path, folder)
     if not marked(path, folder) then fs.write(path .. MARK, folder .. "\n") end
 end
@@ -268,7 +268,7 @@ function M.make()
     return { folder = folder, data = new.data, sockets = new.sockets, user = user }
 end
 
---- What a stack makes in each of its folders.
+--- The files that a stack makes in each of its folders.
 local MADE <const> = {
     data = { "^postgres$", "^postgres%.new", "^redis$", "^postgres%.log", "^redis%.log", "^belongs%-to$" },
     sockets = { "^%.s%.PGSQL%.", "^redis%.sock$", "^belongs%-to$" },

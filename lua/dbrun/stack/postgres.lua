@@ -17,7 +17,7 @@ local function data_of(place) return place.data .. "/postgres" end
 local function log_of(place) return place.data .. "/postgres.log" end
 local function ids(place) return place.user and place.user.uid, place.user and place.user.gid end
 
---- The URL of a database of the stack, short and without characters that a shell would take for its own.
+--- The URL of a database of the stack, short and without characters that are special to a shell.
 ---@param place dbrun.stack.Place
 ---@param name? string
 ---@return string
@@ -26,7 +26,8 @@ function M.url(place, name)
     return ("postgresql://%s@/%s?host=%s"):format(owner, name or database, host)
 end
 
---- The same with all that the environment (PGPORT, PGTARGETSESSIONATTRS, PGGSSENCMODE) would change otherwise.
+--- The same with all parameters that the environment (PGPORT, PGTARGETSESSIONATTRS, PGGSSENCMODE) could otherwise
+---   change.
 ---@param place dbrun.stack.Place
 ---@param name? string
 ---@return string
@@ -43,7 +44,8 @@ end
 
 -- ---- making a cluster -----------------------------------------------------------------------------
 
---- What is left of a failure is removed here, not by initdb (--no-clean): it says which shared memory is left, too.
+--- After a failure the folder is removed here, not by initdb (--no-clean), because it also shows which shared memory is
+---   left.
 local function initdb(place, pg, dir, locale)
     local uid, gid = ids(place)
     return process.run {
@@ -63,7 +65,8 @@ local function share_folder(place, pg)
     return shown.stdout:match "share_path=([^\n]+)"
 end
 
---- Can the server of this new cluster preload the library? Tried, because its folder is known to the server only.
+--- Whether the server of this new cluster can preload the library. Tested, because only the server knows the library's
+---   folder.
 local function can_preload(place, pg, dir, library)
     local uid, gid = ids(place)
     return process.run {
@@ -97,7 +100,7 @@ local function remove_unfinished(place, dir)
     local problem
     local gone = daemon.poll(5, function()
         local alive = false
-        -- initdb first: when its server ends it removes the folder, with what is known of the shared memory.
+        -- initdb first: when its server ends, initdb removes the folder, and with it the record of the shared memory.
         for _, one in ipairs { { "initdb", place.data }, { "postgres", dir } } do
             for _, p in ipairs((daemon.processes(one[1], one[2]))) do
                 process.kill(p.pid, "KILL")
@@ -182,7 +185,7 @@ local function clear_remains(place)
         for _, p in ipairs(found) do daemon.wait_gone(p.pid, nil, 3) end
         found = daemon.processes("postgres", dir)
     end
-    -- No server runs, and the folder of the sockets is private: what is in it is left over.
+    -- No server runs, and the folder of the sockets is private, so files in it are left over.
     if place.sockets then
         fs.unlink(place.sockets .. "/.s.PGSQL.5432.lock")
         fs.unlink(place.sockets .. "/.s.PGSQL.5432")
@@ -197,7 +200,7 @@ local function clear_remains(place)
                 "if it is not, remove the file postmaster.pid there")
         end
     end
-    segments.remove(dir, place.user) -- which the server would have found by this file
+    segments.remove(dir, place.user) -- the server would have found it by this file
     fs.unlink(dir .. "/postmaster.pid")
 end
 
@@ -211,7 +214,7 @@ local function launch(place, pg)
     local child = process.start {
         pg.bindir .. "/postgres", "-D", dir, "-c", "listen_addresses=", "-c", "port=5432",
         "-c", "unix_socket_permissions=0700",
-        "-c", "dynamic_shared_memory_type=mmap", -- in the data: what is killed and removed leaves none in /dev/shm
+        "-c", "dynamic_shared_memory_type=mmap", -- in the data: a killed server leaves nothing in /dev/shm
         "-c", ('unix_socket_directories="%s"'):format(place.sockets:gsub('"', '""')),
         cwd = dir, uid = uid, gid = gid, env = programs.environment(), detached = true,
         stdout = { append = log }, stderr = "stdout",
@@ -245,11 +248,11 @@ local function ask(place, name, seconds)
     return nil, problem
 end
 
---- The statement of an `up` that was killed may still run on the server: it has made the database meanwhile, makes it
---- at the same moment, or is still reading the template.
+--- Errors when the statement of a killed `up` still runs on the server: it has made the database meanwhile, makes it at
+--- the same moment, or is still reading the template.
 local MADE_BY_ANOTHER <const> = { ["42P04"] = true, ["23505"] = true, ["55006"] = true }
 
---- Afterwards the database is there, or another statement is making it: ask again.
+--- Afterwards the database exists, or another statement is making it: check again.
 local function make_database(place, seconds)
     local options <const> = require "dbrun.db.options"
     local engine = options.real {
@@ -261,8 +264,8 @@ local function make_database(place, seconds)
     if not ok and not (errors.is(problem) and MADE_BY_ANOTHER[problem.sqlstate]) then error(problem, 0) end
 end
 
---- Can a retry of the query succeed? Not when the query or the configuration is wrong, which is also what libpq finds
---- in the environment (PGSERVICE, PGOPTIONS).
+--- Whether a retry of the query can succeed. Not when the query or the configuration is wrong, including libpq's
+--- variables in the environment (PGSERVICE, PGOPTIONS).
 local function waitable(problem)
     if not errors.is(problem) or problem.kind == "config" or problem.kind == "usage" then return false end
     local state <const> = problem.sqlstate

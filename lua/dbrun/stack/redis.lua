@@ -41,7 +41,7 @@ local function configuration(place, version)
         "supervised no",
         "databases 16",
     }
-    -- Keeps the command line, by which the process is recognised.
+    -- Keeps the command line, which identifies the process.
     if version >= 7 then lines[#lines + 1] = "set-proc-title no" end
     return table.concat(lines, "\n") .. "\n"
 end
@@ -122,8 +122,8 @@ local function wait_ready(place, pid)
     end
 end
 
---- Ends a server without a pid file, so that no second one is started beside it. One whose folder was removed cannot
---- save its data, and does not end before it has.
+--- Ends a server without a pid file, so that no second one is started beside it. A server whose folder was removed
+--- cannot save its data, and would not end before that.
 local function clear_remains(place)
     local folder = data_of(place)
     local steps = fs.exists(folder) and { { "TERM", 10 }, { "KILL", 5 } } or { { "KILL", 5 } }

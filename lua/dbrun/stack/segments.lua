@@ -1,5 +1,5 @@
---- The System V shared memory segment of a PostgreSQL cluster, by which servers notice each other. A server that is
---- killed leaves it behind, and only the next start on the same data removes it: data that is thrown away needs this.
+--- The System V shared memory segment of a PostgreSQL cluster, by which servers notice each other. A killed server
+--- leaves it behind, and only the next start on the same data removes it, so it must be removed together with the data.
 
 local daemon = require "dbrun.stack.daemon"
 local fs = require "dbrun.fs"
@@ -8,8 +8,8 @@ local programs = require "dbrun.stack.programs"
 
 local M = {}
 
---- What postmaster.pid says: the process that made the segment, the segment's key and its number. A process that was
---- killed at once may have noted itself, and not yet its segment.
+--- The record in postmaster.pid: the process that made the segment, the segment's key and its number. A process that
+--- was killed at once may have recorded itself, but not yet its segment.
 local function noted(data)
     local path = data .. "/postmaster.pid"
     local stat = fs.stat(path)
@@ -25,7 +25,7 @@ end
 
 local SIZE <const> = "56" -- bytes: PGShmemHeader, where the rest is in anonymous memory
 
---- Is it the segment of the note? Its number, and that of the process, may belong to another one by now.
+--- Whether it is the recorded segment: its number, and that of the process, may have been reused.
 local function is_its(note, words)
     if words[5] ~= note.creator then return false end
     if note.id then
@@ -36,7 +36,7 @@ local function is_its(note, words)
     return words[4] == SIZE and changed ~= nil and changed >= note.since
 end
 
---- The number of the segment that was left, and whether a process is attached to it.
+--- The number of the left-over segment, and whether a process is attached to it.
 ---@return string? id
 ---@return boolean? used
 local function left(note)
@@ -49,8 +49,8 @@ local function left(note)
     end
 end
 
---- A dead process may be attached a moment longer: a program that reads of it in /proc at its end (`ps` does) keeps its
---- memory until it is done.
+--- A dead process can stay attached a moment longer: a program that reads its /proc entry at its end (as `ps` does)
+--- keeps its memory until the read is done.
 local function unused(note)
     local id, used
     daemon.poll(5, function()
@@ -60,8 +60,8 @@ local function unused(note)
     return not used and id or nil
 end
 
---- Removes the segment of a cluster that no server works on, as the user who owns the data. One that a process stays
---- attached to is left alone.
+--- Removes the segment of a cluster without a server, as the user who owns the data. A segment to which a process stays
+--- attached is left alone.
 ---@param data string folder of the cluster
 ---@param user dbrun.process.User?
 function M.remove(data, user)

@@ -31,7 +31,7 @@ local function migration_in(folder, pattern)
     end
 end
 
----Has the project migrations, but not the sample's?
+---Whether the project has migrations other than the sample's.
 local function has_own(folder)
     local own <const> = fs.join(folder, "scripts/migrations")
     if migration_in(own, "_create_notes%.sql$") then return false end
@@ -39,7 +39,7 @@ local function has_own(folder)
         or migration_in(fs.join(folder, "db/migrations"), "%.sql$") ~= nil
 end
 
----The path of a file in the project, with the time in it; one that is there keeps its own.
+---The path of a file in the project, with the time in it; an existing file keeps its name.
 local function named(folder, name, now)
     local path <const>, rest <const> = name:match "^(.*/)<now>(.*)$"
     if not path then return name end
@@ -47,14 +47,14 @@ local function named(folder, name, now)
     return path .. (there or now .. rest)
 end
 
----Refuses a link that leads nowhere: what it names cannot be read or made.
+---Refuses a dangling link, whose target cannot be read or made.
 local function check_link(path)
     if fs.stat(path, true) and not fs.stat(path) then
         errors.fail("io", ("'%s' is a link to what is not there"):format(path), "remove it; nothing was written")
     end
 end
 
----Refuses what is in the way, before anything is written.
+---Refuses obstacles before anything is written.
 local function check(folder, list)
     check_link(folder)
     local here <const> = fs.stat(folder)
@@ -90,7 +90,7 @@ end
 
 local function bare(line) return (line:gsub("%s+$", ""):gsub("^/", ""):gsub("/$", "")) end
 
----Adds the lines that a file has not. Returns whether there was one.
+---Adds the lines that a file lacks. Returns whether there was one.
 local function add_lines(path, text)
     local old = fs.read(path)
     local has, new = {}, {}
@@ -119,7 +119,7 @@ local function quoted(word)
     return word:find "^[%w/._+-]+$" and word or "'" .. word:gsub("'", "'\\''") .. "'"
 end
 
----The commands that come next: only those that this dbrun and this project have.
+---The next commands: only those that this dbrun and this project have.
 local function next_steps(folder, sample)
     local rows = {}
     local function step(command, about, there)

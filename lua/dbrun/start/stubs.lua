@@ -1,5 +1,5 @@
---- What an editor knows of dbrun: Lua files that hold annotations alone, for lua-language-server. They are made from
---- the annotations inside the binary and lie in the project, in `.dbrun/stubs`.
+--- Stubs for editors: Lua files with only annotations, for lua-language-server. They are made from the annotations
+--- inside the binary, and are in the project's folder `.dbrun/stubs`.
 local core <const> = require "dbrun.core"
 local fs <const> = require "dbrun.fs"
 local process <const> = require "dbrun.process"
@@ -8,7 +8,7 @@ local M = {}
 
 M.FOLDER = ".dbrun/stubs"
 
---- Written last: while it is missing or another one, the stubs are written again.
+--- Written last: while it is missing or different, the stubs are written again.
 local VERSION <const> = "version"
 
 ---A comment of several lines.
@@ -53,7 +53,7 @@ local function header()
     }
 end
 
----The classes and their methods; a `do` each, for a file has at most 200 local names.
+---The classes and their methods, each in a `do` block, because a file can have at most 200 local names.
 local function classes_text(functions, text)
     local out, sorted <const> = header(), {}
     for name in pairs(functions.all.classes) do sorted[#sorted + 1] = name end
@@ -89,7 +89,7 @@ local function classes_text(functions, text)
     return table.concat(out, "\n") .. "\n"
 end
 
----A module: its functions and values; one whose values are a class's fields is of that class.
+---A module: its functions and values; if its values are the fields of a class, it has that class.
 local function module_text(list, class, text)
     local out <const> = header()
     if class then out[#out + 1] = "---@type " .. class end
@@ -149,8 +149,8 @@ function M.write(folder)
     fs.write(fs.join(root, VERSION), core.options.version .. "\n")
 end
 
----Writes the stubs of a project anew when they are of another version. Only those of this user: a run of cron as
----another one must not take them over.
+---Writes the stubs of a project again when they are of another version; only if they belong to this user, because a
+---cron job of another user must not take them over.
 ---@param folder string of the project
 ---@return boolean written
 ---Raises kind `io` when they cannot be read or written.
@@ -162,7 +162,7 @@ function M.renew(folder)
     if fs.exists(mark) and fs.read(mark) == core.options.version .. "\n" then return false end
     if not fs.access(root, "w") then return false end
     local lock <close> = fs.lock(fs.join(root, ".lock"), 0)
-    if not lock then return false end -- another command is at it
+    if not lock then return false end -- another command is writing them
     M.write(folder)
     return true
 end

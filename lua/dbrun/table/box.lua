@@ -6,16 +6,16 @@ local M = {}
 
 local cell_of <const> = core.text.cell
 
---- Columns are not made narrower than this; those that then have no place are left out at the right.
+--- The least width of a column; columns that then do not fit are left out at the right.
 local NARROW <const> = 8
 
 ---@class dbrun.table.Format
 ---@field measure? fun(row: any) looks at a row before the first one is written
 ---@field head fun() what stands above the rows
 ---@field row fun(row: any, n: integer)
----@field tail fun(n: integer, left: string|nil) what stands below them; left: what was left out, in words
+---@field tail fun(n: integer, left: string|nil) writes the lines below the rows; left: what was left out, in words
 
---- Fits the widths into a line: the widest columns of text become narrower; what has no place even so is left out.
+--- Fits the widths into a line: the widest text columns become narrower; columns that still do not fit are left out.
 ---@return integer[] widths
 ---@return integer shown columns
 local function fit(widths, columns, width)
@@ -44,7 +44,7 @@ local function fit(widths, columns, width)
     end
     local used = -1
     for i, w in ipairs(best) do
-        -- A column that is left out is told by an ellipsis, which takes two columns of the screen.
+        -- An ellipsis shows that columns are left out; it takes two columns of the screen.
         local more <const> = i < n and 2 or 0
         if used + 3 + w + more > width then
             local rest <const> = width - used - 3 - 2

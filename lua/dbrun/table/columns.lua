@@ -1,4 +1,4 @@
---- Which columns are shown, in which order, and how a row gives their values.
+--- The shown columns, their order, and how to read their values from a row.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local value <const> = require "dbrun.table.value"
@@ -12,7 +12,7 @@ function M.of_row(row)
     return core.rows.columns(row)
 end
 
----Is it a list of names, or of tables with a name, as result.columns?
+---Whether it is a list of names, or of tables with a name, as result.columns.
 ---@param list any
 ---@return boolean
 function M.are_columns(list)
@@ -33,7 +33,7 @@ local function wanted_of(list)
     return wanted
 end
 
---- Is one of the first rows a list?
+--- Whether one of the first rows is a list.
 local function is_positional(rows, n)
     for i = 1, n do
         if type(rows[i]) == "table" and rawlen(rows[i]) > 0 then return true end
@@ -74,7 +74,7 @@ local function with_added(known, rows, n)
     local seen, columns = {}, {}
     for _, column in ipairs(known) do
         if not seen[column.name] then
-            -- The value of the last column of a name counts.
+            -- Of columns with one name, the value of the last one counts.
             seen[column.name] = {}
             columns[#columns + 1] = seen[column.name]
         end
@@ -96,7 +96,7 @@ local function with_positions(known)
     return columns
 end
 
---- Those of the columns that are asked for.
+--- The requested columns.
 local function picked(fn, columns, wanted)
     local named, names = {}, {}
     for _, column in ipairs(columns) do
@@ -120,7 +120,7 @@ local function picked(fn, columns, wanted)
     return found
 end
 
---- Raises unless the row is of the kind that the rows before it are, so that no value is left out.
+--- Raises unless the row is of the same kind as the rows before it, so that no value is left out.
 local function checker(fn, positional, count, known_keys)
     return function(row, n)
         if type(row) ~= "table" then
@@ -155,7 +155,7 @@ local function by_key(row, column) return row[column.key] end
 local function itself(row) return row end
 local function none() end
 
----Sets the columns of a source, and how a row gives their values.
+---Sets the columns of a source, and how to read their values from a row.
 ---@param fn string
 ---@param source table kind, rows, count, next, known
 ---@param opts table

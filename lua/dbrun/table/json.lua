@@ -3,7 +3,7 @@ local value <const> = require "dbrun.table.value"
 
 local M = {}
 
---- Columns of a row that has others than its neighbours, by name.
+--- Columns of a row that differ from those of other rows, by name.
 local function own_columns(row)
     local columns = {}
     for key in next, row do columns[#columns + 1] = { name = tostring(key), key = key } end

@@ -13,7 +13,7 @@ function M.new(source, opts, emit)
     local numbers, others = {}, {}
 
     local function cell(text)
-        -- A backslash that stands alone before a letter is one in Markdown, too.
+        -- A single backslash before a letter is literal in Markdown too.
         text = text:gsub("(\\+)(%p?)", function(slashes, mark)
             if #slashes > 1 or mark ~= "" then return slashes .. slashes .. mark end
         end):gsub("|", "\\|")

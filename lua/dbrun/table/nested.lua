@@ -1,4 +1,4 @@
---- Values inside of values as one line of text: JSON where they have such a form, else as Lua writes them.
+--- Nested values as one line of text: as JSON if possible, else in Lua's notation.
 local core <const> = require "dbrun.core"
 
 local M = {}
@@ -24,7 +24,7 @@ local function key_text(key, above)
     return ("[%s]"):format(lua_text(key, above))
 end
 
---- `above` has the tables that the value is in: one that holds itself ends there.
+--- `above` has the enclosing tables: a table that contains itself ends there.
 function lua_text(v, above)
     if v == core.null then
         return "NULL"
@@ -64,7 +64,7 @@ function M.text(t)
     return ok and json or M.lua(t)
 end
 
----A table as JSON: what has no JSON form is a string that has it as Lua writes it.
+---A table as JSON: a value without a JSON form becomes a string in Lua's notation.
 ---@param t table
 ---@return string
 function M.json(t)

@@ -1,4 +1,4 @@
---- Where lines are written: collected, written in pieces, and each failure raised.
+--- The output for lines: they are buffered and written in pieces, and each failure is raised.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -22,7 +22,7 @@ local function check_open(self)
     if io.type(self.file) == "closed file" then errors.usage(self.fn, "the file is closed") end
 end
 
---- Files of Lua say nil and why; an object of another class may give nothing when all went well.
+--- Lua's files return nil and the reason; an object of another class may return nothing on success.
 local function check(self, ok, why)
     if not ok and (io.type(self.file) or ok == false or why ~= nil) then
         errors.fail("io", ("%s: cannot write: %s"):format(self.fn, tostring(why)))
@@ -48,7 +48,7 @@ function Out:line(line)
     if self.at_once or self.size >= PIECE then send(self) end
 end
 
----Hands everything over to the system, which says only then that a disk is full.
+---Passes everything to the system, which only then reports a full disk.
 function Out:flush()
     send(self)
     if io.type(self.file) then
@@ -57,7 +57,7 @@ function Out:flush()
     end
 end
 
---- After an error elsewhere the lines before it are still written; that error is the one that is told.
+--- After an error elsewhere the lines before it are still written; that error is raised.
 function meta.__close(self, problem)
     if problem ~= nil then pcall(self.flush, self) end
 end
@@ -83,8 +83,8 @@ local FILE <const> = {
     end, "a file, or an object with a method write",
 }
 
----Raises where that is no file to write to. The name of a file is none: a function that opens it may not say that the
----end of it could not be written.
+---Raises unless it is a file to write to. A file's name is refused, because opening it here could hide that its end
+---could not be written.
 ---@param fn string the function that is called
 ---@param file any
 function M.check(fn, file)

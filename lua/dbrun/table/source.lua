@@ -1,18 +1,18 @@
---- What is printed: the columns, and the rows one after the other, whatever they came as.
+--- The columns and rows to print, from any kind of value.
 local args <const> = require "dbrun.args"
 local columns_of <const> = require "dbrun.table.columns"
 local core <const> = require "dbrun.core"
 
 local M = {}
 
---- Rows that are looked at before the first one is written, of an iterator.
+--- Rows of an iterator that are read before the first one is written.
 local AHEAD <const> = 1000
 
 ---@class dbrun.table.Source
 ---@field kind "rows"|"row"|"map"|"values"|"value" rows; one row; a map by key and value; a list of scalars; one scalar
 ---@field columns dbrun.table.Column[]
 ---@field named boolean have the columns names of their own?
----@field closed boolean has each row these columns, also when it lacks one?
+---@field closed boolean whether each row has exactly these columns, even if a value is absent
 ---@field rows any[] the first rows
 ---@field count integer how many of them are shown
 ---@field hidden? integer columns of equal names, of which rows by name have one
@@ -21,15 +21,15 @@ local AHEAD <const> = 1000
 ---@field get fun(row: any, column: dbrun.table.Column): any
 ---@field check fun(row: any, n: integer) raises when a value of the row would not be shown
 
---- Is it a list? An empty table is one.
+--- Whether it is a list; an empty table is one.
 local function is_list(t)
     return rawlen(t) > 0 or next(t) == nil or core.json.is_array(t)
 end
 
----Is it what a query returned, with columns or without?
+---Whether it is the result of a query, with or without columns.
 local function is_result(v) return core.rows.kind(v) == "result" and type(rawget(v, "columns")) == "table" end
 
---- The columns that all rows of a list have, which a query returned.
+--- The common columns of a list of rows that a query returned.
 local function common(list)
     local first <const> = list[1] ~= nil and columns_of.of_row(list[1]) or nil
     for i = 2, first and #list or 0 do
@@ -38,7 +38,7 @@ local function common(list)
     return first
 end
 
---- The first rows of an iterator, and whether they are all.
+--- The first rows of an iterator, and whether there are no more.
 local function take(iterator, n)
     local rows = {}
     while #rows < n do
@@ -92,7 +92,7 @@ local function of_table(fn, v, opts)
     }, opts)
 end
 
----Looks at what is to be printed.
+---Examines the value to print.
 ---@param fn string the function as scripts call it
 ---@param v any
 ---@param opts table checked

@@ -11,7 +11,7 @@ local NULL <const> = core.null
 ---@field key? any where rows have it: a name, or a position
 ---@field type? string the type's name, such as "int8"
 ---@field oid? integer the type
----@field number? boolean|nil numbers stand right; nil: as the values say
+---@field number? boolean|nil numbers are aligned right; nil: depends on the values
 ---@field bytes? boolean a bytea
 
 local NUMBERS <const> = {
@@ -23,7 +23,7 @@ local NUMBERS <const> = {
 local OIDS <const> = { [20] = "int8", [21] = "int2", [23] = "int4", [26] = "oid", [700] = "float4", [701] = "float8",
     [790] = "money", [1700] = "numeric", [16] = "bool", [17] = "bytea", [114] = "json", [3802] = "jsonb" }
 
----The type's name without what is in brackets: "numeric(10,2)" is numeric.
+---The type's name without its modifier: "numeric(10,2)" is numeric.
 ---@param column dbrun.table.Column
 ---@return string|nil
 local function type_of(column)
@@ -31,7 +31,7 @@ local function type_of(column)
     return name and name:gsub("%s*%b()", ""):lower()
 end
 
----Notes what the type says about how values are shown.
+---Records how values of the type are shown.
 ---@param column dbrun.table.Column
 function M.describe(column)
     local name <const> = type_of(column)
@@ -51,7 +51,7 @@ local function hex(bytes)
     return "\\x" .. bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
 end
 
---- The shortest text that is the same number, as PostgreSQL writes it; in no locale.
+--- The shortest text for the number, as PostgreSQL writes it, independent of the locale.
 local function number_text(n)
     if math.type(n) == "integer" then
         return ("%d"):format(n)
@@ -63,7 +63,7 @@ local function number_text(n)
     return (core.json.encode(n):gsub("%.0$", ""))
 end
 
----A value as a text that may hold any bytes. Not for NULL.
+---A value as a text, which can contain any bytes. Not for NULL.
 ---@param v any
 ---@param column dbrun.table.Column
 ---@return string
@@ -96,14 +96,14 @@ local function server_json(text, kind)
     return nil
 end
 
---- Control characters that JSON's own rules leave as they are.
+--- Control characters that JSON does not require to escape.
 local CONTROLS <const> = {
     "\x7f", "\xc2[\x80-\x9f]", "\xd8\x9c", "\xe2\x80[\x8e\x8f\xa8-\xae]", "\xe2\x81[\xa6-\xa9]",
     "\xef\xbb\xbf",
 }
 local function escaped(c) return ("\\u%04x"):format(utf8.codepoint(c)) end
 
----A text of JSON with all control characters escaped, also those that JSON allows. What reads it gets the same value.
+---A JSON text with all control characters escaped, even those that JSON allows. A parser reads the same value.
 ---@param json string
 ---@return string
 function M.printable_json(json)
@@ -113,7 +113,8 @@ function M.printable_json(json)
     return json
 end
 
----A value as JSON in one line. Bytes that are no UTF-8 become PostgreSQL's text of a bytea, NaN and infinities strings.
+---A value as JSON in one line. Bytes that are not UTF-8 become PostgreSQL's text of a bytea, NaN and infinities
+---strings.
 ---@param v any
 ---@param column dbrun.table.Column
 ---@return string

@@ -1,6 +1,6 @@
---- What one spec file has for itself on servers that others use at the same time: a database, and a Redis database
---- whose number is noted in the comment of the first. A claim is an advisory lock of a session that lives as long as
---- the spec's process. What nobody holds a lock on was left by a process that was killed; the next one removes it.
+--- The databases that belong to one spec file on shared servers: a PostgreSQL database, and a Redis database whose
+--- number is in the comment of the first. A claim is an advisory lock of a session that lives as long as the spec's
+--- process. A database without a lock was left by a killed process; the next one removes it.
 local template = require "dbrun.testing.template"
 
 local M = {}
@@ -59,13 +59,13 @@ function M.database(conn)
     return name_of(key), key
 end
 
---- Notes which Redis database goes with a database.
+--- Records which Redis database belongs to a database.
 ---@param conn dbrun.Connection
 ---@param name string
 ---@param number integer
 function M.note(conn, name, number) conn:exec(("comment on database %s is '%s%d'"):format(name, NOTE, number)) end
 
---- Claims an empty database of the Redis. Number 0 is never taken: it is the one that people use.
+--- Claims an empty database of the Redis. Number 0 is never used, because people use it.
 ---@param conn dbrun.Connection
 ---@param open fun(number: integer): dbrun.Redis
 ---@param count integer how many databases the Redis has
@@ -81,7 +81,7 @@ function M.redis_number(conn, open, count)
     return nil
 end
 
---- Drops the database, empties the Redis database, and gives both back.
+--- Drops the database, empties the Redis database, and releases both.
 ---@param conn dbrun.Connection
 ---@param key? integer nil: no database was claimed
 ---@param open fun(number: integer): dbrun.Redis

@@ -1,13 +1,13 @@
---- The environment of a program that runs beside a spec: the spec's servers, and nothing of the configured ones.
+--- The environment of a program that a spec runs: the spec's servers, and none of the configured ones.
 local url = require "dbrun.url"
 
 local M = {}
 
---- What to say where a spec has no servers (url.NOWHERE).
+--- The hint for a spec without servers (url.NOWHERE).
 M.HINT = "dbrun test keeps specs away from configured servers: local t = testing.project(), in a describe, makes a "
     .. "database and takes an empty Redis (dbrun help testing)"
 
---- What names another server, or changes what a session on this one does.
+--- Variables that name another server, or change sessions on this one.
 local OTHER <const> = {
     "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "REDIS_HOST", "REDIS_PORT",
     "REDIS_DB", "REDIS_USERNAME", "REDIS_PASSWORD", "PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGPASSWORD",
@@ -34,8 +34,8 @@ function M.of(urls, more)
     return env
 end
 
----The environment of the specs themselves: no server, until testing.project() makes one. A configuration without
----servers would lead to libpq's own default, and to those of .env.
+---The environment of the specs themselves: it names servers that do not exist, until testing.project() sets others. An
+---empty configuration would mean libpq's defaults and the servers of .env.
 ---@return table<string, string|false> env as process.run takes it
 function M.of_specs()
     local database_url <const> = "postgresql:///?host=" .. url.encode(url.NOWHERE)

@@ -22,8 +22,8 @@ function M.remove(folder)
     fs.rmtree(folder)
 end
 
---- The same by a program of its own. An interrupted program has 2 seconds to end, and a second Ctrl-C ends it at once;
---- servers on a busy machine may take longer to stop. This one goes on.
+--- The same by a separate program, which survives this one. An interrupted program has 2 seconds to end, and a second
+--- Ctrl-C ends it at once; servers on a busy machine can take longer to stop.
 local function remove_detached(folder)
     local child <const> = process.start {
         core.options.program, "--no-env", "-e", ("require('dbrun.testing.own').remove(%q)"):format(folder),
@@ -32,7 +32,7 @@ local function remove_detached(folder)
     child:wait()
 end
 
---- Removes the servers of a run that was killed: its process is gone, or another one has its number now.
+--- Removes the servers of a killed run: its process is gone, or another one has its pid now.
 local function remove_left(above)
     for _, name in ipairs(fs.exists(above) and fs.list(above) or {}) do
         local pid <const>, started <const> = name:match "^test%-(%d+)%-(%d+)$"
@@ -42,14 +42,14 @@ local function remove_left(above)
     end
 end
 
---- Starts a stack of its own for this run.
+--- Starts a separate stack for this run.
 ---@return { urls: table<string, string>, [string]: any } servers a value to close
 function M.start()
     local above <const> = fs.join(fs.cwd(), ".dbrun")
     remove_left(above)
     local me <const> = process.pid()
     local folder <const> = fs.join(above, ("test-%d-%d"):format(me, process.info(me).start))
-    -- The folder of a stack that is there is what `dbrun stack` takes, whatever lies above.
+    -- `dbrun stack` uses an existing stack folder, regardless of the folders above it.
     fs.mkdir_p(fs.join(folder, ".dbrun", "stack"))
     local ignore <const> = fs.join(above, ".gitignore")
     if not fs.exists(ignore) then fs.write(ignore, "*\n") end

@@ -1,5 +1,5 @@
---- The databases of one spec file: made, given back as they were, and dropped. In between, the configuration of this
---- process points at them.
+--- The databases of one spec file: made, reset, and dropped. In between, the configuration of this process points at
+--- them.
 local claim = require "dbrun.testing.claim"
 local core = require "dbrun.core"
 local db = require "dbrun.db"
@@ -32,7 +32,7 @@ local function content_of(opts)
     return { migrations = folder or nil, seed = opts.seed or false }
 end
 
---- How many databases the Redis has; its default where it does not say.
+--- The number of databases of the Redis; the default if it does not tell.
 local function redis_count(open)
     local client <close> = open(0)
     local ok, told = pcall(client.call, client, "CONFIG", "GET", "databases")
@@ -54,7 +54,7 @@ local function point(values)
     for _, key in ipairs(KEYS) do core.options.overlay[key] = values[key] end
 end
 
---- What the specs opened by the configuration goes with the database.
+--- Closes what the specs opened by the configuration, together with the database.
 local function close_singletons()
     db.close()
     redis.close()
@@ -77,7 +77,7 @@ end
 ---@return dbrun.testing.Place
 function M.new(opts)
     local at <const> = server.find()
-    -- Blocking, so that it works wherever busted calls: in the body of a describe, and in a subscriber.
+    -- Blocking, so that it works wherever busted calls it: in the body of a describe, and in a subscriber.
     local engine <const> = db.engine { url = at.database_url, mode = "sync", size = 1, application_name = "dbrun test" }
     local self <const> = setmetatable({ engine = engine, admin = engine:acquire(), before = {} }, Place)
     function self.open(number) return redis.client { url = server.redis_url(at.redis_url, number) } end
@@ -92,14 +92,14 @@ function M.new(opts)
     return self
 end
 
---- Gives both databases back as they were at the start.
+--- Resets both databases to their state at the start.
 function Place:reset()
     close_singletons()
     self.admin:exec(("drop database %s with (force)"):format(self.name))
     copy(self)
 end
 
---- Drops them; the configuration is as it was.
+--- Drops them, and restores the configuration.
 function Place:close()
     if self.closed then return end
     self.closed = true

@@ -1,5 +1,5 @@
---- Where the databases of specs are made: never on the servers of the configuration. `dbrun test` says where, by
---- DBRUN_TEST_DATABASE_URL and DBRUN_TEST_REDIS_URL; without them it is the project's private stack.
+--- The servers for the databases of specs: never those of the configuration. `dbrun test` names them by
+--- DBRUN_TEST_DATABASE_URL and DBRUN_TEST_REDIS_URL; without these it is the project's private stack.
 local errors = require "dbrun.error"
 local url = require "dbrun.url"
 

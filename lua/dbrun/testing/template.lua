@@ -1,5 +1,5 @@
---- The database that every spec file's database is copied from: migrated once, and made anew when a migration, a hook
---- or a seed has changed. Its name has the digest of these files.
+--- The template of every spec file's database: migrated once, and made again when a migration, a hook or a seed has
+--- changed. Its name has the digest of these files.
 local core = require "dbrun.core"
 local environment = require "dbrun.testing.environment"
 local errors = require "dbrun.error"
@@ -9,7 +9,7 @@ local server = require "dbrun.testing.server"
 
 local M = {}
 
---- All templates and databases of specs begin so: what begins otherwise is never dropped.
+--- The prefix of all templates and databases of specs: databases without it are never dropped.
 M.PREFIX = "dbrun_test_"
 
 local LOCK <const> = 0x6462746d706c -- "dbtmpl": one process makes a template, the others wait for it
@@ -57,7 +57,7 @@ local function command(url, at, ...)
     end
 end
 
---- Removes what older files have left: the templates made before the newest three.
+--- Removes the templates of older files: all but the newest three.
 local function remove_old(conn, name)
     local old <const> = conn:query([[select datname from pg_catalog.pg_database
         where starts_with(datname, $1) and datname <> $2 order by oid desc offset 2]], M.PREFIX .. "template_", name)
@@ -76,13 +76,13 @@ function M.make(conn, at, content)
     conn:query("select pg_catalog.pg_advisory_lock($1)", LOCK)
     local ok, e = xpcall(function()
         if conn:value(ready, name) then return end
-        conn:exec(("drop database if exists %s with (force)"):format(name)) -- one that was not finished
+        conn:exec(("drop database if exists %s with (force)"):format(name)) -- an unfinished one
         conn:exec(("create database %s"):format(name))
         local url <const> = server.database_url(at.database_url, name)
         if content.migrations then command(url, at, "migrate", "up", "--dir", content.migrations) end
         if content.seed == true then command(url, at, "seed") end
         if type(content.seed) == "string" then command(url, at, "seed", "--env", content.seed) end
-        -- Nobody connects from now on, so that it can always be copied; and only now does it count as made.
+        -- Forbids connections from now on, so that it can always be copied; only now does it count as complete.
         conn:exec(("alter database %s with allow_connections false"):format(name))
         remove_old(conn, name)
     end, function(e) return e end)
