@@ -290,7 +290,7 @@ end
 function M.options_and_function(fn, options, work, known)
     if type(options) == "function" then
         if work ~= nil then
-            errors.fail("usage", ("%s: got %s behind the function"):format(fn, got(work)),
+            errors.fail("usage", ("%s: got %s after the function"):format(fn, got(work)),
                 "options stand before the function")
         end
         options, work = nil, options

@@ -125,7 +125,7 @@ function M.parse(parser, argv)
             message = ("unknown option '%s', it is an option of dbrun: write it before the command's name")
                 :format(unknown)
         elseif unknown and owner_of(at, unknown) then
-            message = ("the option '%s' stands behind the command: %s %s %s ..."):format(unknown,
+            message = ("the option '%s' stands after the command: %s %s %s ..."):format(unknown,
                 at:_get_fullname(), owner_of(at, unknown), unknown)
         end
         errors.raise {

@@ -141,7 +141,7 @@ local function converters(given, columns, places)
         local place <const> = place_in("types", column, columns, places)
         local known <const> = types.by_name[kind]
         if not known and not args.is_callable(kind) then
-            errors.fail("usage", ("csv.reader: types: '%s' is no type of column '%s'"):format(tostring(kind),
+            errors.fail("usage", ("csv.reader: types: '%s' is not a type of column '%s'"):format(tostring(kind),
                 tostring(column)), near_text(kind, types.names) or "types are " .. table.concat(types.names, ", "))
         end
         list[place] = known or { kind, "what its function takes" }

@@ -112,7 +112,7 @@ local function quoted_value(text, pos, name, line)
     end
     local rest <const> = text:match("^[^\n]*", after)
     if not rest:find "^[ \t]*\r?$" and not rest:find "^[ \t]*#" then
-        fail(name, line_of(text, after), "there is text behind the closing quote",
+        fail(name, line_of(text, after), "there is text after the closing quote",
             double and 'write \\" for a double quote inside double quotes'
             or "a single quote cannot stand inside single quotes: use double quotes")
     end

@@ -15,7 +15,7 @@ local function install()
     rawset(os, "exit", function(...)
         local what = running[coroutine.running()]
         if not what then return exit(...) end
-        errors.fail("usage", what .. " called os.exit, which would end the run with a status of its own",
+        errors.fail("usage", what .. " called os.exit, which would end the run with its own status",
             "error 'why' stops the run; return ends the file")
     end)
 end

@@ -87,7 +87,7 @@ describe("options", function()
         o, w = args.options_and_function("f", nil, work, known)
         assert.same({}, o)
         assert.equal(work, w)
-        assert.equal("f: got 5 behind the function | options stand before the function",
+        assert.equal("f: got 5 after the function | options stand before the function",
             problem(args.options_and_function, "f", work, 5, known))
         assert.equal("f: the function to call must be a function, got nil",
             problem(args.options_and_function, "f", given, nil, known))

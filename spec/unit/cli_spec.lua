@@ -216,12 +216,12 @@ return cli.run {
         { '{ "help", "flag" }', "", 6, "'--help' is the help already", "" },
         { '{ "x", "flag", short = "h" }', "", 6, "'-h' is the help already", "" },
         { '{ "x", "choice" }', "", 6, "is a choice without choices", "" },
-        { '{ "x", "choice", choices = { "a" }, default = "b" }', "", 6, "the default is none of the choices (a)", "" },
+        { '{ "x", "choice", choices = { "a" }, default = "b" }', "", 6, "default is not one of the choices (a)", "" },
         { '{ "x", "integer", required = true, default = 1 }', "", 6, "is required: its default is never used", "" },
-        { '{ "a b" }', "", 6, "has a name that is none", "" }, { '"days"', "", 6, "option 2 must be a table", "" },
+        { '{ "a b" }', "", 6, "has an invalid name", "" }, { '"days"', "", 6, "option 2 must be a table", "" },
         { '{ "x" }', "comands = {}", 9, "the table has the unknown key 'comands'", "did you mean 'commands'" },
         { '{ "x" }', "description = ''", 9, "the table has the unknown key 'description'", "did you mean 'about'" },
-        { '{ "x" }', "args = { { 'a', optional = true }, { 'b' } }", 9, "is needed, but stands behind", "" },
+        { '{ "x" }', "args = { { 'a', optional = true }, { 'b' } }", 9, "is required, but follows", "" },
         { '{ "x" }', "args = { { 'x' } }", 9, "that name is the option 'x' already", "" },
         { '{ "x" }', "commands = { { 'go' }, { 'go' } }", 9, "the command 'go' is there twice", "" },
     } do
@@ -282,7 +282,7 @@ options:
       --size SIZE  (default 5MiB)
       --fail
       --[no-]cold  (on unless --no-cold)
-      --dry-run    nothing is kept: what would change is told
+      --dry-run    keep nothing; show what would change
   -h, --help       show this help
 
 examples:

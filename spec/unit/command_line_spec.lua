@@ -51,7 +51,7 @@ describe("a command line", function()
 
     it("with a mistake raises one line that names it, and the command for help", function()
         assert.equal("unknown option '--foo'", mistake({ "go", "--foo" }).message)
-        assert.equal("the option '--wait' stands behind the command: dbrun sample go --wait ...",
+        assert.equal("the option '--wait' stands after the command: dbrun sample go --wait ...",
             mistake({ "--wait", "1", "go" }).message)
         for _, of_dbrun in ipairs { "--stack", "--timeout=5", "-C", "--target" } do
             for _, argv in ipairs { { of_dbrun, "go" }, { "go", of_dbrun } } do

@@ -37,7 +37,7 @@ describe("csv.reader", function()
             assert.same({
                 { line = 7, reason = "it has 1 field, expected 2", text = "4" },
                 { line = 8, reason = "it has 3 fields, expected 2", text = "5,a,b" },
-                { line = 9, reason = "field 2 has text behind its closing quote", text = '6,"x"y,z' },
+                { line = 9, reason = "field 2 has text after its closing quote", text = '6,"x"y,z' },
                 { line = 11, reason = "id: 'x' is not a whole number of at most 64 bits", text = "x,1" },
             }, reader.bad)
         end)

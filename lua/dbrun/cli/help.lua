@@ -145,7 +145,7 @@ function M.text(level, program)
         at = at.parent
     end
     if not has_dry_run(level) then
-        rows[#rows + 1] = { "    --dry-run", "nothing is kept: what would change is told" }
+        rows[#rows + 1] = { "    --dry-run", "keep nothing; show what would change" }
     end
     rows[#rows + 1] = { "-h, --help", "show this help" }
     section(lines, "options", rows)

@@ -74,7 +74,7 @@ end
 ---@return string? why there is none
 function M.describe(path)
     local stat = fs.stat(path)
-    if not stat or stat.kind ~= "file" or stat.size > LARGEST then return nil, path .. " is no script" end
+    if not stat or stat.kind ~= "file" or stat.size > LARGEST then return nil, path .. " is not a script" end
     local text = fs.read(path)
     if not text:find("dbrun", 1, true) or not text:find("run", 1, true) then return nil, "it does not use cli.run" end
     local chunk, why = load((text:gsub("^#[^\n]*", "")), "@" .. path, "t", copied(environment(path)))

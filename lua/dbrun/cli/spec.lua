@@ -175,7 +175,7 @@ local function check_within(spec, what, option, v)
     local out = option.min ~= nil and v < option.min or option.max ~= nil and v > option.max
     if out then fail(spec, option.name, what .. ": the default is outside of min and max") end
     if option.choices and not contains(option.choices, v) then
-        fail(spec, option.name, ("%s: the default is none of the choices (%s)"):format(what,
+        fail(spec, option.name, ("%s: the default is not one of the choices (%s)"):format(what,
             table.concat(option.choices_text, ", ")))
     end
 end
@@ -205,7 +205,7 @@ local function check_name(spec, what, given)
     local name = given[1]
     if type(name) ~= "string" or not name:find "^%a[%w_-]*$" then
         fail(spec, type(name) == "string" and name or nil, what
-            .. (name == nil and " has no name" or " has a name that is none: letters, digits and '-'"),
+            .. (name == nil and " has no name" or " has an invalid name: letters, digits and '-'"),
             'it stands first: { "days", "integer" }')
     end
     return name
@@ -222,7 +222,7 @@ local function check_type(spec, what, option, kind, of)
     if kind == "list" then
         option.of = of or "string"
         if not types.types[option.of] or option.of == "flag" or option.of == "list" then
-            fail(spec, option.name, ("%s: of = '%s' is no type of elements"):format(what, option.of))
+            fail(spec, option.name, ("%s: of = '%s' is not a type of elements"):format(what, option.of))
         end
     elseif of ~= nil then
         fail(spec, option.name, ("%s: `of` is the type of a list's elements"):format(what))
@@ -283,13 +283,13 @@ local function take_argument(spec, level, i, given, used)
     elseif option.type == "flag" then
         fail(spec, given[1], what .. ": a flag is an option")
     elseif before and before.variadic then
-        fail(spec, given[1], what .. " stands behind one that takes all the rest")
+        fail(spec, given[1], what .. " follows one that takes all the rest")
     end
     option.optional = given.optional or given.required == false or given.default ~= nil or given.env ~= nil
     option.is_argument, option.variadic = true, given.variadic
     option.argname = given.argname or given[1]:upper():gsub("-", "_")
     if before and before.optional and not option.optional then
-        fail(spec, given[1], what .. " is needed, but stands behind an optional one")
+        fail(spec, given[1], what .. " is required, but follows an optional one")
     end
     used[option.name] = ("the argument '%s'"):format(option.name)
     level.args[i] = option

@@ -85,7 +85,7 @@ function M.records(read, delimiter, quote, from)
                 stop = buffer:find(plain_end, p)
                 local rest = buffer:sub(p, stop and stop - 1)
                 if rest ~= "" and not ((not stop or buffer:sub(stop, stop) == "\n") and rest == "\r") then
-                    wrong = wrong or ("field %d has text behind its closing quote"):format(n + 1)
+                    wrong = wrong or ("field %d has text after its closing quote"):format(n + 1)
                     stop = buffer:find("\n", p, true)
                 end
             else

@@ -121,8 +121,8 @@ local function check_not_values(source, opts)
     local plan <const> = core.pg.named(source)
     for i = 2, plan and #plan or 1 do
         if opts[plan[i]] ~= nil then
-            errors.fail("usage", ("copy_out: the parameter :%s stands where the options are"):format(plan[i]),
-                "parameters stand behind them: copy_out(sql, {}, { name = value })")
+            errors.fail("usage", ("copy_out: the parameter :%s is passed in place of the options"):format(plan[i]),
+                "parameters follow the options: copy_out(sql, {}, { name = value })")
         end
     end
 end
@@ -138,7 +138,7 @@ function M.arguments(source, opts, ...)
     args.check("copy_out", "its first argument", source, SOURCE)
     if opts ~= nil and type(opts) ~= "table" then
         errors.fail("usage", "copy_out: the options must be a table, got a " .. type(opts),
-            "parameters stand behind them: copy_out(sql, {}, value, ...)")
+            "parameters follow the options: copy_out(sql, {}, value, ...)")
     elseif select("#", ...) > 0 and is_table(source) then
         errors.usage("copy_out", "parameters are for a query, not for a table")
     end

@@ -119,7 +119,7 @@ local function check_pooler(self)
         kind = "config", outcome = "not_sent",
         message = "listen: a transaction pooler in front of the server keeps the notifications (one that was sent to "
             .. "this connection did not come)",
-        hint = "Give the listener an engine of its own whose URL leads past the pooler, or to a pool in session mode.",
+        hint = "Give the listener a separate engine whose URL names the server itself, or a pool in session mode.",
     }
 end
 

@@ -162,7 +162,7 @@ end
 
 local function put_dimension(tree, v, w, sizes, level, out)
     if type(v) ~= "table" or is_wrapped(v) then
-        refuse(w, ("is no list, but the array has %d dimensions"):format(#sizes))
+        refuse(w, ("is not a list, but the array has %d dimensions"):format(#sizes))
     end
     local n <const> = length(v, w, "an array")
     sizes[level] = sizes[level] or n
@@ -257,7 +257,7 @@ function M.composite(tree, v, w, by_position)
             if math.type(key) == "integer" then
                 hint = "A composite value is a table by field name; by position it is db.composite(list, type)."
             end
-            refuse(w, ("has the key %q, which is no field of the type %s"):format(tostring(key), tree.name), hint)
+            refuse(w, ("has the key %q, which is not a field of the type %s"):format(tostring(key), tree.name), hint)
         end
     end
     return fields(tree, v, w)
@@ -401,7 +401,7 @@ local function leaves(tree, v, w, level)
         local is_raw <const> = tree.elem.kind == "bytea" and (type(item) == "string" or is_wrapped(item))
         if level > 1 then
             if type(item) ~= "table" or is_wrapped(item) then
-                refuse(w, "is no list, but the array has more dimensions")
+                refuse(w, "is not a list, but the array has more dimensions")
             end
             w[#w + 1] = i
             out[i] = leaves(tree, item, w, level - 1)

@@ -32,7 +32,7 @@ local ENGINE <const> = {
     { "cursor server_side_cursor declare", "a cursor needs a transaction: tx:cursor(sql, ...); outside of one "
         .. "engine:rows(sql, ...) reads row by row" },
     { "connect connection checkout getconn get_connection lease", "local conn <close> = engine:acquire()" },
-    { "release putconn put_connection free", "conn:release() gives the connection back" },
+    { "release putconn put_connection free", "conn:release() returns the connection" },
     { "disconnect end_ terminate shutdown quit", "engine:close()" },
     { "subscribe add_listener wait_for_notification", "local listener <close> = engine:listen(channel)" },
     { "pool_size get_stats", "engine:stats()" },
@@ -48,9 +48,9 @@ local CONNECTION <const> = {
     { "rollback", "raise an error: the transaction rolls back when its function raises; engine:session() has "
         .. "rollback()" },
     { "savepoint begin_nested nested", "tx:transaction(function(tx) ... end) inside of a transaction is a savepoint" },
-    { "close disconnect end_ terminate free putconn", "conn:release() gives the connection back; conn:invalidate() "
+    { "close disconnect end_ terminate free putconn", "conn:release() returns the connection; conn:invalidate() "
         .. "before it closes it" },
-    { "listen subscribe add_listener notifies", "engine:listen(channel): a listener has a connection of its own" },
+    { "listen subscribe add_listener notifies", "engine:listen(channel): a listener has a dedicated connection" },
     { "acquire connect session", "an engine has it: engine:acquire(), engine:session()" },
     { "lock", "conn:advisory_lock(key, function(conn) ... end)" },
     { "get_backend_pid", "conn:backend_pid()" },

@@ -58,7 +58,7 @@ function Handle:pid() return self.number end
 
 function Handle:write()
     if self.stdin ~= "pipe" then
-        errors.fail("usage", ("process: the standard input of '%s' is no pipe"):format(self.name),
+        errors.fail("usage", ("process: the standard input of '%s' is not a pipe"):format(self.name),
             'start it with stdin_from = "pipe"')
     elseif self.closed then
         errors.fail("usage", ("process: the standard input of '%s' is closed"):format(self.name),

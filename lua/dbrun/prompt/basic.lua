@@ -56,8 +56,8 @@ local commands <const> = {
         run = function(session, argument) set(session, "expanded", "One line a column", argument) end,
     },
     timing = {
-        usage = "\\timing [on|off]", summary = "the time behind each statement",
-        run = function(session, argument) set(session, "timing", "The time behind each statement", argument) end,
+        usage = "\\timing [on|off]", summary = "show the time of each statement",
+        run = function(session, argument) set(session, "timing", "The time of each statement", argument) end,
     },
     g = { usage = "\\g", summary = "runs what is typed, or the last statement again", run = again },
     o = { usage = "\\o [FILE]", summary = "results go to FILE; without it to the terminal again", run = output },

@@ -53,7 +53,7 @@ local function add_list(blocks, conn, list, wanted, opts)
             "The command without a name lists all.")
     elseif #block.rows == 0 then
         errors.fail("usage", ("there is no %s"):format(list.what),
-            not opts.system and "S behind the command's name shows the server's own." or nil)
+            not opts.system and "S after the command's name includes system objects." or nil)
     end
     blocks[#blocks + 1] = block
 end

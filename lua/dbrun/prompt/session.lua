@@ -19,7 +19,7 @@ local M = {}
 ---@field last any the last result, `_`
 ---@field lua table the variables of what is typed
 ---@field expanded boolean one line a column
----@field timing boolean the time behind each statement
+---@field timing boolean print the time of each statement
 ---@field database? string as far as it is known
 ---@field output? file* of \o
 ---@field ended boolean the prompt ends
@@ -169,7 +169,7 @@ M.error_text = error_text
 
 local function refuse_copy(way)
     local what <const> = way == "in" and "FROM STDIN" or "TO STDOUT"
-    errors.fail("usage", ("COPY ... %s is not for the prompt: the terminal is no file"):format(what),
+    errors.fail("usage", ("COPY ... %s is not for the prompt: the terminal is not a file"):format(what),
         way == "in" and 'In a shell: dbrun sql "copy ... from stdin" < FILE; from Lua: conn:copy_in(...).'
         or 'In a shell: dbrun sql "copy ... to stdout" > FILE; from Lua: conn:copy_out(...).')
 end

@@ -47,7 +47,7 @@ local CLIENT <const> = {
     { "listen listener get_message on_message", "local s <close> = r:subscribe(channel); "
         .. "for m in s:messages() do ... end" },
     { "connect duplicate open is_open isopen isready checkout", "a client connects when it is used; "
-        .. "local conn <close> = r:acquire() is a connection of its own" },
+        .. "local conn <close> = r:acquire() is a dedicated connection" },
     { TO_CLOSE .. " release", "r:close()" },
     { "pool_stats get_stats", "r:stats()" },
     { "redlock mutex", "local l <close> = r:lock(name, {ttl = seconds})" },
@@ -58,7 +58,7 @@ local CONNECTION <const> = {
     { "script", 'conn:call("SCRIPT", "LOAD", source) is the command; r:script(source) is a method of a client' },
     { "lock library consume", "a client has it: r:lock(name), r:library(source)" },
     { "acquire with stats", "a client has it: r:acquire(), r:with{...}, r:stats()" },
-    { TO_CLOSE .. " release free", "conn:close() gives it back to the pool" },
+    { TO_CLOSE .. " release free", "conn:close() returns it to the pool" },
 }
 
 local PIPELINE <const> = {
@@ -72,13 +72,13 @@ local PIPELINE <const> = {
 local POOL <const> = {
     { "get set call query", "redis.client{pool = pool} has the commands" },
     { "acquire get_connection checkout connection getconn", "redis.client{pool = pool}:acquire()" },
-    { "release", "conn:close() gives a connection back" },
+    { "release", "conn:close() returns a connection" },
     { TO_CLOSE, "pool:close()" },
 }
 
 local SUBSCRIPTION <const> = {
     { "listen get_message next receive read messages_iter iter events read_reply", "for m in s:messages() do ... end" },
-    { "psubscribe ssubscribe", "r:psubscribe(pattern) makes a subscription of its own" },
+    { "psubscribe ssubscribe", "r:psubscribe(pattern) makes a separate subscription" },
     { "punsubscribe sunsubscribe", "s:unsubscribe(name)" },
     { "disconnect quit reset release", "s:close()" },
     { "publish", "r:publish(channel, payload)" },

@@ -229,7 +229,7 @@ end
 local function late_error(self)
     return errors.new {
         kind = "timeout", outcome = "not_sent", retryable = true,
-        message = ("redis cluster: no node (%s:%d and others) told the map before the deadline, so nothing was sent")
+        message = ("redis cluster: no node (%s:%d and others) gave the map before the deadline, so nothing was sent")
             :format(self.seeds[1].host, self.seeds[1].port),
         hint = "check that the nodes are reachable and answer (redis-cli -h HOST -p PORT cluster slots)",
     }

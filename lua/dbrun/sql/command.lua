@@ -28,12 +28,12 @@ local FORMATS <const> = { "table", "vertical", "csv", "tsv", "json", "jsonl", "m
 
 local function parser()
     local p = cli.parser {
-        name = "dbrun sql", description = "Run SQL and print what it gives.", examples = EXAMPLES, epilog = EPILOG,
+        name = "dbrun sql", description = "Run SQL and print the results.", examples = EXAMPLES, epilog = EPILOG,
     }
     p:argument("sql", "One statement or several."):args "?"
     p:option("-f --file", "Read the SQL from this file; - is standard input."):argname "FILE":overwrite(false)
     p:option("--format", "How rows are printed."):choices(FORMATS):default "table"
-    p:flag("-t --tuples-only", "Print values only: no names, no tags; | stands between them (csv, tsv: as there).")
+    p:flag("-t --tuples-only", "Print values only: no names, no tags, separated by | (csv, tsv: no header).")
         :target "values"
     p:option("-o --output", "Write into this file, which is whole afterwards or as it was."):argname "FILE"
         :overwrite(false)

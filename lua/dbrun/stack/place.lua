@@ -65,7 +65,7 @@ local function refuse_links(folder)
     for _, name in ipairs { "/data", "/sockets", "/data/postgres", "/data/redis" } do
         local path = folder .. name
         if no_folder(path) then
-            errors.fail("io", ("'%s' is not a folder, but a %s: the stack uses folders of its own only"):format(path,
+            errors.fail("io", ("'%s' is not a folder, but a %s: the stack uses only its own folders"):format(path,
                 fs.stat(path, true).kind),
                 "nothing was touched there; remove it, or put a link in place of .dbrun as a whole")
         end

@@ -50,7 +50,7 @@ end
 ---Refuses a dangling link, whose target cannot be read or made.
 local function check_link(path)
     if fs.stat(path, true) and not fs.stat(path) then
-        errors.fail("io", ("'%s' is a link to what is not there"):format(path), "remove it; nothing was written")
+        errors.fail("io", ("'%s' is a dangling link"):format(path), "remove it; nothing was written")
     end
 end
 

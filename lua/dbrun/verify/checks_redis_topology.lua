@@ -330,7 +330,7 @@ function M.sentinels(ctx)
             ("look at their logs; `sentinel reset %s` on the one that is wrong"):format(url.service))
     end
     for _, address in ipairs(addresses) do judge_role(found, ctx, address, url.service, named_by[address]) end
-    if answered == 0 then return found.result(("none of %d sentinels tells the master"):format(#url.hosts)) end
+    if answered == 0 then return found.result(("none of %d sentinels names the master"):format(#url.hosts)) end
     return found.result(("%s of %d, master %s with %s"):format(cli.plural(answered, "sentinel"), #url.hosts,
         addresses[1], cli.plural(replicas, "replica")), { sentinels = answered, replicas = replicas })
 end

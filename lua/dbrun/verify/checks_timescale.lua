@@ -83,7 +83,7 @@ end
 local function why(job, texts)
     if texts[job.job_id] then return texts[job.job_id] end
     local owner = intervals.text(job.owner)
-    return owner and ("only %s and the owner of the database may see why"):format(owner) or "the reason is not told"
+    return owner and ("only %s and the owner of the database may see why"):format(owner) or "the reason is unknown"
 end
 
 ---What is wrong with the jobs: lines, remedies, and the worst status.

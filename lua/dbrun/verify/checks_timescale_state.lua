@@ -166,7 +166,7 @@ end
 local function judge(ctx, fact, row)
     local name, wanted = fact.aggregate, fact.refreshed_within
     if not row.there then
-        return name .. ": not there", name .. " is no continuous aggregate", "create it in a migration"
+        return name .. ": not there", name .. " is not a continuous aggregate", "create it in a migration"
     end
     if not wanted then return name .. " is there" end
     local limit = intervals.seconds(ctx.conn, wanted)
@@ -182,7 +182,7 @@ local function judge(ctx, fact, row)
     if since and since <= limit then return text end
     local how = job.scheduled == false and " (its job is paused)"
         or job.last_run_status == "Failed" and " (its job failed the last time)" or ""
-    return text, ("%s was to be refreshed within %s, and was %s%s"):format(name, cli.duration(limit),
+    return text, ("%s should be refreshed within %s, and was %s%s"):format(name, cli.duration(limit),
         since and ("%s ago"):format(cli.duration(since)) or "not, so far", how),
         job.scheduled == false and ("select alter_job(%d, scheduled => true);"):format(job.job_id)
         or ("call run_job(%d);   (shows why it fails, or refreshes)"):format(job.job_id)

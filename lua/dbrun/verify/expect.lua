@@ -229,7 +229,7 @@ local function check_list(file, facts)
     for key in pairs(facts) do
         if math.type(key) ~= "integer" or key < 1 then
             fail(require("dbrun.places").name(file, 0, key),
-                ("'%s' stands beside the facts, not in one"):format(tostring(key)),
+                ("'%s' is beside the facts, not in one"):format(tostring(key)),
                 ("write each in braces: return { { %s = ... } }"):format(tostring(key)))
         end
         most = math.max(most, key)

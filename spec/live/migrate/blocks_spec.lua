@@ -228,7 +228,7 @@ describe("a migration", function()
             } do
                 local result, dir = again(statement .. ";\nSTOP;\nselect 2;")
                 assert.equal(1, result.code, statement)
-                assert.matches("1_x.sql:2: a run was interrupted behind this line", result.stderr, 1, true)
+                assert.matches("1_x.sql:2: a run was interrupted after this line", result.stderr, 1, true)
                 assert.matches(what, result.stderr, 1, true)
                 assert.matches("repair --version 1 --statement 2", result.stderr, 1, true)
                 assert.equal(0, migrate("repair", "--dir", dir, "--version", "1", "--statement", "2").code)

@@ -238,7 +238,7 @@ describe("dbrun dbmate", function()
             { DATABASE_URL = url .. "&sslmod=x" }).stderr)
         local opaque = url:gsub("^%w+://[^/]*/", "postgres:/")
         assert.matches("cannot connect", expect(2, "", { "status" }, { DATABASE_URL = opaque .. "&port=1" }).stderr)
-        assert.matches("there is no // behind", expect(2, "", { "status" }, { DATABASE_URL = "postgres:x" }).stderr)
+        assert.matches("there is no // after", expect(2, "", { "status" }, { DATABASE_URL = "postgres:x" }).stderr)
         assert.matches("the URL names no database", expect(2, "Dropping: \n", { "drop" },
             { DATABASE_URL = url:gsub("/[%w_]+%?", "/?") }).stderr)
         assert.matches("unsupported driver: POSTGRES", expect(2, "", { "--driver", "POSTGRES", "status" }).stderr)

@@ -103,7 +103,7 @@ describe("a table schema_migrations", function()
             ["golang%-migrate"] = "version bigint not null primary key, dirty boolean not null",
             Ecto = "version bigint primary key, inserted_at timestamp(0)",
             Diesel = "version varchar primary key, run_on timestamp not null default now()",
-            ["is no text"] = "version int primary key",
+            ["is not text"] = "version int primary key",
             ["a column rank"] = "version text, rank int not null",
             ["no column version"] = "id text",
         }

@@ -56,7 +56,7 @@ local CASES <const> = {
     ["a statement that was cancelled on the server"] = {
         "\nselect pg_cancel_backend(pg_backend_pid()), pg_sleep(20);",
         "7_x.sql:2: canceling statement due to user request .*\n     2 | select pg_cancel.*"
-            .. "hint: somebody has cancelled it on the server.*Nothing of this migration was kept",
+            .. "hint: it was cancelled on the server.*Nothing of this migration was kept",
     },
     ["one that was cancelled on the server, without a transaction"] = {
         " transaction:false\ncreate table t ();\nselect pg_cancel_backend(pg_backend_pid()), pg_sleep(20);",

@@ -187,7 +187,7 @@ on only";
         local result = migrate("dump", "--file", "-")
         assert.equal(1, result.code)
         assert.equal("", result.stdout)
-        for _, words in ipairs { "public.h, a hypertable with a schema", "function public.uses(), which stands on",
+        for _, words in ipairs { "public.h, a hypertable with a schema", "function public.uses(), which uses",
             "the job my clean-up" } do
             assert.matches(words, result.stderr, 1, true)
         end

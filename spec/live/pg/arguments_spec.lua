@@ -42,7 +42,7 @@ describe("wrong arguments", function()
         told("copy_in: takes (table, columns, rows, options), got 5", e.copy_in, e, "t", nil, print, nil, nil, 5)
         told("copy_out: unknown option 'postional' | did you mean 'positional'?", e.copy_out, e, "t",
             { postional = true })
-        told("copy_out: the options must be a table, got a number | parameters stand behind them", e.copy_out, e,
+        told("copy_out: the options must be a table, got a number | parameters follow the options", e.copy_out, e,
             "select $1", 7)
         told("copy_out: parameters are for a query, not for a table", e.copy_out, e, "t", nil, 7)
         told("copy_out: parameter 2 must be a value: a string, number,", e.copy_out, e, "select $2", nil, 7, print)

@@ -98,7 +98,7 @@ describe("at the prompt", function()
             "config set masterauth hidden-secret", "config set RequirePass hidden-secret",
             "sentinel set m auth-pass hidden-secret" } do
             term:line("\\redis -" .. login) -- no command: nothing is sent
-            term:expect "no command of Redis.-=> "
+            term:expect "not a command of Redis.-=> "
         end
         term:type "\4"
         term:ends(0)

@@ -118,7 +118,7 @@ describe("an SQL seed", function()
         for text, line in pairs { ["select :x"] = 1, ["select\n:'x'"] = 2, ["select %s"] = 1, ["select $1"] = 1 } do
             said = failing { ["1_a.sql"] = text }
             assert.matches(("1_a.sql:%d: "):format(line), said, 1, true)
-            assert.matches("hint: a file is sent as it stands: it has no parameters", said, 1, true)
+            assert.matches("hint: a file is sent unchanged: it has no parameters", said, 1, true)
         end
         said = failing { ["1_a.sql"] = "select 1;\nset unheard_of_timeout = 0;" }
         assert.matches("hint: leave the line out: this server is older", said, 1, true)

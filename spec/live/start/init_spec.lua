@@ -69,7 +69,7 @@ describe("dbrun init", function()
             local before <const> = out "find here | sort"
             local r <const> = sh "dbrun init here"
             assert.equal(1, r.code, link)
-            assert.equal("init: '" .. link .. "' is a link to what is not there\n"
+            assert.equal("init: '" .. link .. "' is a dangling link\n"
                 .. "  hint: remove it; nothing was written\n", r.stderr)
             assert.equal(before, out "find here | sort")
         end

@@ -152,7 +152,7 @@ describe("dbrun verify, about TimescaleDB:", function()
             root .. "/expect.lua" }, { DATABASE_URL = other.url, REDIS_URL = "redis://127.0.0.1:1/0" })
         assert.matches("WARN  postgres.timescale ", result.stdout, 1, true)
         assert.matches("under the Apache licence", result.stdout, 1, true)
-        assert.matches("a is no continuous aggregate", result.stdout, 1, true)
+        assert.matches("a is not a continuous aggregate", result.stdout, 1, true)
     end)
 
     it("expects continuous aggregates, and that they are refreshed", function()
@@ -168,11 +168,11 @@ describe("dbrun verify, about TimescaleDB:", function()
         local job = sql [[select add_continuous_aggregate_policy('hourly', start_offset => interval '3 days',
             end_offset => interval '1 hour', schedule_interval => interval '1 hour', initial_start => now() + '1 day')]]
         told("schema.aggregates", "{ aggregate = 'hourly', refreshed_within = 7200 }", "FAIL",
-            "hourly was to be refreshed within 2 h 00 min, and was not, so far", { strict = true })
+            "hourly should be refreshed within 2 h 00 min, and was not, so far", { strict = true })
         sql(([[select alter_job(%s, scheduled => false); update _timescaledb_internal.bgw_job_stat
             set last_successful_finish = now() - interval '1 hour' where job_id = %s]]):format(job, job))
         told("schema.aggregates", "{ aggregate = 'hourly', refreshed_within = 'soon' }", "WARN",
             "refreshed_within of hourly is 'soon', no interval")
-        told("schema.aggregates", "{ aggregate = 'm' }", "WARN", "m is no continuous aggregate")
+        told("schema.aggregates", "{ aggregate = 'm' }", "WARN", "m is not a continuous aggregate")
     end)
 end)

@@ -77,7 +77,7 @@ describe("dbrun migrate lint", function()
             fs.write(dir .. "/bad.json", text)
             result = lint("--baseline", dir .. "/bad.json")
             assert.equal(2, result.code, text)
-            assert.matches("is no report of lint", result.stderr, 1, true)
+            assert.matches("is not a report of lint", result.stderr, 1, true)
         end
     end)
 

@@ -65,7 +65,7 @@ describe("a text for psql", function()
             assert.equal(2, problem.line)
             assert.matches("have no end", problem.message, 1, true)
         end
-        assert.matches("more behind it", refused("copy t from stdin; select 1;\n1\n\\.\n").message, 1, true)
+        assert.matches("more follows it", refused("copy t from stdin; select 1;\n1\n\\.\n").message, 1, true)
     end)
 
     it("has lines \\restrict and \\unrestrict, which are left out", function()

@@ -303,7 +303,7 @@ describe("the expectations", function()
             ["return 5"] = "returns a number",
             [""] = "returns nothing",
             ["error {}"] = "raises a table",
-            ["return { postgresql = '>= 14' }"] = "'postgresql' stands beside the facts",
+            ["return { postgresql = '>= 14' }"] = "'postgresql' is beside the facts",
             ["return { { table = 'a' }, nil, { table = 'b' } }"] = "fact 2 is nil",
             ["return { { table = 'a', aggregate = 'b' } }"] = "fact 1 has `aggregate` and `table`",
             ["return { { table = 'My Table' } }"] = "is not the name of a table as SQL writes it",

@@ -51,7 +51,7 @@ local function check_columns(conn, ledger, letters)
     for _, column in ipairs(conn:query(COLUMNS, ledger.sql)) do
         if column.name == "version" then
             has_version = true
-            if not column.is_text then wrong = wrong or "its column version is no text" end
+            if not column.is_text then wrong = wrong or "its column version is not text" end
         else
             tool = tool or OTHERS[column.name]
             if OTHERS[column.name] or column.must_be_given then

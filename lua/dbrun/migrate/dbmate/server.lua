@@ -65,7 +65,7 @@ local function normal(text)
     local rest = text:match "^%s*%a[%w+.-]*:(.*)$"
     if rest:find "^//" then return "postgresql:" .. rest end
     if rest:find "^/" then return "postgresql://" .. rest end
-    errors.fail("config", "invalid url: there is no // behind its scheme",
+    errors.fail("config", "invalid url: there is no // after its scheme",
         "it begins with postgres://, as in postgres://user@host:5432/name")
 end
 
@@ -186,7 +186,7 @@ end
 
 local function check_name(name)
     if name == "" then
-        errors.fail("config", "the URL names no database", "it stands behind the host: postgres://user@host:5432/name")
+        errors.fail("config", "the URL names no database", "it follows the host: postgres://user@host:5432/name")
     end
 end
 

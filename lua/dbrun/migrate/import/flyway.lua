@@ -210,7 +210,7 @@ local function add_file(state, path)
     if kind == "java" or kind == "class" or base:find "^R__.*%.java$" then
         reject(state, path, "a migration in Java: write it in SQL, or in Lua")
     elseif prefix and kind == "sql" and not parts then
-        reject(state, path, "'%s' is no version", version)
+        reject(state, path, "'%s' is not a version", version)
     elseif prefix == "V" and kind == "sql" then
         local entry = add(state, path, parts, label)
         entry.up = read_part(entry, state.folder, path, state.values)

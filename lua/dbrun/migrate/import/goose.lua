@@ -43,7 +43,7 @@ local function parse(entry, text, source)
                 if part then refuse "a second '-- +goose Up'" end
                 part, began.up = "up", number
             elseif word == "down" then
-                if part ~= "up" then refuse "'-- +goose Down' does not stand behind '-- +goose Up'" end
+                if part ~= "up" then refuse "'-- +goose Down' does not follow '-- +goose Up'" end
                 part, began.down = "down", number
             elseif word == "no transaction" then
                 free = true

@@ -84,12 +84,12 @@ function M.baseline(path)
     local ok, value = pcall(json.decode, fs.read(path))
     local list = ok and type(value) == "table" and value.findings
     if type(list) ~= "table" then
-        errors.fail("config", ("'%s' is no report of lint"):format(path), hint)
+        errors.fail("config", ("'%s' is not a report of lint"):format(path), hint)
     end
     local known = {}
     for _, finding in ipairs(list) do
         if type(finding) ~= "table" or type(finding.path) ~= "string" or type(finding.rule) ~= "string" then
-            errors.fail("config", ("'%s' is no report of lint"):format(path), hint)
+            errors.fail("config", ("'%s' is not a report of lint"):format(path), hint)
         end
         known[key_of(finding)] = math.tointeger(finding.count) or 1
     end

@@ -45,7 +45,7 @@ local OUTSIDE_BLOCK <const> = { savepoint = "SAVEPOINT", release = "RELEASE", ["
 local function without_block(statement, what)
     local name <const> = OUTSIDE_BLOCK[what] or not what and control.needs_block(statement)
     return name and refusal(statement.line, "%s works only inside a transaction block",
-        "put 'begin;' before it and 'commit;' behind what belongs together", name)
+        "put 'begin;' before it and 'commit;' after the statements that belong together", name)
 end
 
 ---The checksum of a statement, its rows, and all before it.

@@ -114,7 +114,7 @@ local function find_pairs(text, name)
         if which == "up" then
             if open and not open.down then
                 fail(name, number,
-                    ("a second '-- migrate:up'; the first, in line %d, has no '-- migrate:down' behind it"):format(
+                    ("a second '-- migrate:up'; the first, in line %d, has no '-- migrate:down' after it"):format(
                         open.up.line), "begin its down section (nothing needs to follow it) before this line")
             end
             list[#list + 1] = { up = found }

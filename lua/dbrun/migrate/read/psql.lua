@@ -91,7 +91,7 @@ function Reader:statement(first, last, semicolon)
     local rest <const> = sql:sub(semicolon + 1, line_end - 1)
     if not rest:find "^%s*$" and not rest:find "^%s*%-%-" then
         return self:refuse(refusal(self:line_of(semicolon), "the rows of a COPY ... FROM stdin begin in the line below "
-            .. "it, and there is more behind it in this one", "put that behind the rows"))
+            .. "it, and more follows it in this one", "put that after the rows"))
     end
     local rows_end <const>, behind <const> = end_of_rows(sql, line_end + 1)
     if not rows_end then

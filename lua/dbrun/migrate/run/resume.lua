@@ -89,17 +89,17 @@ local function restore(run, work, record)
     local hint <const> = repair_hint(work, record.done + 1)
     local session <const> = state.parse(record.session)
     if #session.left > 0 then
-        M.refuse(work, line, "a run was interrupted behind this line, and its session, which has ended, had "
+        M.refuse(work, line, "a run was interrupted after this line, and its session, which has ended, had "
             .. table.concat(session.left, ", "), "if the rest does not need it, or makes it itself: " .. hint)
     end
     if session.unsure then
-        M.refuse(work, line, "a run was interrupted right behind this line, and which settings of it were for its "
+        M.refuse(work, line, "a run was interrupted right after this line, and which settings of it were for its "
             .. "transaction only is not known", hint)
     end
     local ok, e = pcall(state.restore, run.conn, session)
     if ok then return end
     if not errors.is(e) or not e.sqlstate then error(e, 0) end
-    M.refuse(work, line, "a run was interrupted behind this line, and the settings of its session cannot be made "
+    M.refuse(work, line, "a run was interrupted after this line, and the settings of its session cannot be made "
         .. "again: " .. e.message, hint)
 end
 

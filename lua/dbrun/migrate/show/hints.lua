@@ -97,7 +97,7 @@ end
 
 HINTS["57014"] = function(place, e)
     if e.message:find("user request", 1, true) then
-        return "somebody has cancelled it on the server (pg_cancel_backend); the server's log may say who"
+        return "it was cancelled on the server (pg_cancel_backend); the server's log may say by whom"
     elseif e.message:find("statement timeout", 1, true) then
         local line <const> = says(place, "statement_timeout")
         return line and ("statement_timeout is set in line %d"):format(line)

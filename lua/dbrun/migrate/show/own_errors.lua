@@ -130,7 +130,7 @@ local function told(e, failure)
     local out = { message }
     if cause then
         out[2] = ("%6d | %s"):format(cause.line, cause.sql:match "^[^\r\n]*")
-        out[3] = e.sqlstate == "25006" and "  behind this statement of the file nothing can be recorded" or CHANGED
+        out[3] = e.sqlstate == "25006" and "  after this statement of the file nothing can be recorded" or CHANGED
     end
     for _, field in ipairs { { "detail", e.detail }, { "hint", failure.hint } } do
         if field[2] then out[#out + 1] = ("  %s: %s"):format(field[1], (field[2]:gsub("\n", "\n    "))) end

@@ -79,7 +79,7 @@ local function misused(e)
         .. "a Lua file" or e.hint
 end
 
-local NO_PARAMETERS <const> = "a file is sent as it stands: it has no parameters, and variables such as :name are "
+local NO_PARAMETERS <const> = "a file is sent unchanged: it has no parameters, and variables such as :name are "
     .. "psql's; write the value itself, or a Lua file"
 
 local OTHER_ENCODING <const> = "leave client_encoding out, and write the file in UTF-8 (pg_dump --encoding=UTF8)"

@@ -151,7 +151,7 @@ local function aggregates(conn, facts, of)
     local above = table.move(facts.views, 1, #facts.views, #facts.aggregates + 1,
         table.move(facts.aggregates, 1, #facts.aggregates, 1, {}))
     for _, row in ipairs(conn:query(OTHERS, oids(above))) do
-        facts.refused[#facts.refused + 1] = row.what .. ", which stands on a continuous aggregate"
+        facts.refused[#facts.refused + 1] = row.what .. ", which uses a continuous aggregate"
     end
 end
 

@@ -49,8 +49,8 @@ function M.kind(words)
     local name <const> = (words[1] or ""):upper()
     local both <const> = words[2] and name .. " " .. words[2]:upper()
     if not name:find "^%a[%w_.:|-]*$" then
-        errors.fail("usage", ("'%s' is no command of Redis"):format(words[1] or ""),
-            "dbrun redis GET KEY: the command is the first word, each argument a word of its own")
+        errors.fail("usage", ("'%s' is not a command of Redis"):format(words[1] or ""),
+            "dbrun redis GET KEY: the command is the first word, each argument a separate word")
     end
     local instead <const> = REFUSED[name] or both == "CLIENT REPLY" and "the reply is what is printed here"
     if instead then errors.fail("usage", ("%s cannot be run by itself"):format(both == "CLIENT REPLY" and both or name),
