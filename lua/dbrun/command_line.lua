@@ -452,7 +452,7 @@ local function renew_stubs()
 end
 
 ---Runs a script: returns its exit status, turns errors into a message and a status.
----@param name string the script's short name, in front of messages
+---@param name string the script's short name, the prefix of messages
 ---@param fn fun(): integer? its work; nil counts as 0
 ---@return integer status
 ---Raises interruptions again: the host turns them into 129, 130 or 143.

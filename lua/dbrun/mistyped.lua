@@ -48,7 +48,7 @@ local function line_of(source, number)
     end
 end
 
----The object in front of ".name" or ":name" in the line where the error was raised.
+---The object before ".name" or ":name" in the line where the error was raised.
 local function object(level, name)
     local info <const> = debug.getinfo(level + 1, "Sl")
     local line <const> = line_of(info.source, info.currentline)

@@ -160,7 +160,7 @@ function Child:kill(sig)
 end
 
 --- Writes to its standard input (`stdin_from = "pipe"`), and waits while the child does not read. Tasks that write at
---- once take turns, and each text stays in one piece. Raises kind `io` when the child reads no more, and `timeout`
+--- once take turns, and each text stays in one piece. Raises kind `io` when the child no longer reads, and `timeout`
 --- after that time. A child whose captured output is over `max_output` cannot read on: it is ended, with an error of
 --- kind `io`. Once `read_line` is in use, a write waits for the tasks that read lines. The error's `written` is the
 --- number of bytes that the pipe has taken: if it is 0, the outcome is `not_sent`, and the child can be written to

@@ -19,7 +19,7 @@ local LARGEST <const> = 64 << 20
 ---@field below integer the line behind it
 
 ---@class dbrun.csv.Place where a record begins
----@field byte integer bytes of the source in front of it
+---@field byte integer bytes of the source before it
 ---@field line integer
 
 ---@param read fun(): string|nil the next piece of the source, nil at its end

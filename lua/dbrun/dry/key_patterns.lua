@@ -27,7 +27,7 @@ local function new_node()
     return { kids = {}, values = 0, collapsed = false, leaf = nil }
 end
 
----@param most? integer how many keys are told apart
+---@param most? integer how many keys are distinguished
 ---@return dbrun.dry.KeyPatterns
 function M.new(most)
     return setmetatable({ root = new_node(), seen = {}, known = 0, most = most or MOST_KNOWN, leaves = 0 }, Patterns)

@@ -9,7 +9,7 @@ local M = {}
 ---@field id string "engine:query", "task.sleep", "config.DB_POOL_SIZE"
 ---@field owner string
 ---@field name string
----@field names string[] what may stand in front of `name`
+---@field names string[] the words that can precede `name`
 ---@field f? dbrun.manual.Function
 ---@field field? dbrun.manual.Param of a value
 ---@field class? dbrun.manual.Class of a method

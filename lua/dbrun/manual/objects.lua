@@ -4,7 +4,7 @@ local M = {}
 
 ---@class dbrun.manual.Object
 ---@field class string
----@field name string in front of its methods
+---@field name string the name before its methods
 ---@field also string[] other names under which people look for it
 ---@field like? string[] classes: methods of the same name do the same
 ---@field only? table<string, boolean> the public methods, when others are not

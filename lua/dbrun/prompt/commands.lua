@@ -76,7 +76,7 @@ end
 ---The command of this name.
 ---@param name string
 ---@return dbrun.prompt.Command|nil command
----@return string|nil message what to say when there is none
+---@return string|nil message the error when there is none
 function M.find(name)
     local all <const> = M.all()
     if all[name] then return all[name] end

@@ -20,7 +20,7 @@ local M = {}
 ---Raises the refusal, with its place.
 ---@param run dbrun.sql.Run
 ---@param refusal dbrun.sql.Refusal
----@param ran? boolean it is told after something has run
+---@param ran? boolean the error comes after something has run
 function M.refuse(run, refusal, ran)
     local e <const> = errors.new { kind = ran and "query" or "usage", message = refusal.message, hint = refusal.hint }
     e.where = run.text.name and ("%s:%d"):format(run.text.name, refusal.line) or nil

@@ -51,7 +51,7 @@ end
 
 ---Reads the text.
 ---@param text string
----@return dbrun.batch.Hours? hours nil: it is none
+---@return dbrun.batch.Hours? hours nil: not valid
 function M.parse(text)
     local list <const>, zone <const> = text:match "^%s*(.-)%s+([%a_][%w_/+-]*)%s*$"
     if not list then return nil end

@@ -16,7 +16,7 @@ end
 
 ---@class dbrun.batch.Partitions
 ---@field total integer
----@field whole string[] names of those of which every row matches
+---@field whole string[] names of partitions of which every row matches
 ---@field bytes integer of these
 ---@field is_hypertable boolean
 

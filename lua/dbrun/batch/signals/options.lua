@@ -20,7 +20,7 @@ local VACUUM <const> = "vacuum"
 
 ---@type table<string, dbrun.batch.Signal>
 M.BY_NAME = {}
----@type string[] in the order in which they are told
+---@type string[] in the order of messages
 M.ORDER = {}
 ---@type table<string, number> the limits of the signals that are on by default
 M.DEFAULTS = {}

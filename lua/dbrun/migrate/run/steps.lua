@@ -93,7 +93,7 @@ local function effect_of(step)
     return effect
 end
 
----After a step, in a transaction that may write: how far the migration is; after the last step the version's row.
+---After a step, in a transaction that may write: records the progress; after the last step, the version's row.
 local function write(pace, number, session)
     local run <const>, work <const> = pace.run, pace.work
     note.telling(("statement %d of it was recorded"):format(number), function()
@@ -102,12 +102,12 @@ local function write(pace, number, session)
     end)
 end
 
----Is the session to be looked at after a step? Not behind a pooler, and not when the file is done.
+---Whether to read the session state after a step: not behind a pooler, and not when the file is done.
 local function looks(pace, number)
     return pace.base and number < #pace.steps and effect_of(pace.steps[number]) ~= "none"
 end
 
----Writes the record inside of the step's own transaction, if that may write. Returns whether it did.
+---Writes the record inside the step's own transaction, if it may write. Returns whether it did.
 local function record_inside(pace, number)
     local conn <const>, session = pace.run.conn, pace.session
     local who <const> = note.look(conn)
@@ -125,7 +125,7 @@ local function record_inside(pace, number)
     return true
 end
 
----The record in a transaction of its own.
+---Writes the record in a separate transaction.
 local function record_apart(pace, number)
     local run <const> = pace.run
     local session = pace.session
@@ -139,8 +139,8 @@ local function record_apart(pace, number)
     pace.session = session
 end
 
----After a step with its record in its own transaction: COMMIT takes back what was set for the transaction only. In a
----block that may hide what was set for the session.
+---After a step with its record in its own transaction: COMMIT undoes settings for the transaction, which in a block may
+---have hidden settings for the session.
 local function correct(pace, number)
     local run <const>, step <const>, inside <const> = pace.run, pace.steps[number], pace.inside
     pace.session = pace.session_inside
@@ -165,7 +165,7 @@ end
 
 -- ---- the kinds of steps ----
 
----Calls fn(), which sends statements, in the open transaction; behind a pooler with a look at the session.
+---Calls fn(), which sends statements, in the open transaction; behind a pooler it also checks the session.
 local function watched(pace, number, fn)
     if not pace.run.pooled then return fn() end
     pooled.watched(pace.run, pace.work, pace.steps[number].statements, fn)
@@ -215,15 +215,15 @@ local function block(pace, number)
     if inside then correct(pace, number) else record_apart(pace, number) end
 end
 
----One that changes nothing outside of a transaction block.
+---A statement that has no effect outside a transaction block.
 local function void(pace, number)
     send(pace, pace.steps[number].statements[1], false)
     record_apart(pace, number)
 end
 
 ---A statement failed on the server. If its effect can be checked, the record stays, so that the next run cleans up even
----when this one cannot. If it ran procedural code, which may have committed before, the record stays, too. Otherwise
----the server's error is believed.
+---if this one cannot. If it ran procedural code, which may have committed before, the record stays too. Otherwise the
+---server's error is trusted.
 local function after_error(pace, number, handler, body, before, e)
     if not (errors.is(e) and e.sqlstate) then return end
     local run <const> = pace.run
@@ -244,7 +244,7 @@ local function outside(pace, number, handler, body)
     local before <const> = handler.before and handler.before(run.conn, body)
     note.apart(run.conn, run.own, function()
         note.telling("the beginning of a statement was recorded", function()
-            -- The record needs a row: that of the statement before, or a new one.
+            -- The record needs a row: that of the previous statement, or a new one.
             records.progress(run.conn, run.book, work, number - 1, number > 1 and pace.steps[number - 1].checksum or "",
                 pace.session, pace.row)
             records.begin(run.conn, run.book, work, number, before)
@@ -259,8 +259,8 @@ local function outside(pace, number, handler, body)
     record_apart(pace, number)
 end
 
----A statement outside of the file's blocks: in a transaction if its text and the server allow that. Only a statement
----that calls no functions is sent again when the server has refused it in a transaction.
+---A statement outside the file's blocks: in a transaction if its text and the server allow that. Only a statement that
+---calls no functions is sent again when the server has refused it in a transaction.
 local function single(pace, number)
     local statement <const> = pace.steps[number].statements[1]
     local sql <const> = statement.tree_sql or statement.sql
@@ -288,7 +288,7 @@ local function run_step(pace, number)
     recorded(pace, number)
 end
 
----May the step run again after it waited too long for a lock? Not when code of its own may have committed before.
+---Whether the step can run again after it waited too long for a lock: not if its own code may have committed before.
 local function may_wait_again(step)
     local statement <const> = step.statements[1]
     local handler = step.kind == "single" and aftermath.outside(statement.tree_sql or statement.sql)

@@ -1,11 +1,11 @@
---- What `status` and `plan` say, as JSON for programs. Keys are only added, never renamed.
+--- The output of `status` and `plan` as JSON for programs. Keys are only added, never renamed.
 local cli = require "dbrun.command_line"
 local json = require "dbrun.json"
 local locks = require "dbrun.migrate.show.locks"
 
 local M = {}
 
----A text of a file: JSON has none that is not UTF-8, so its bytes above 127 become `\xe9`.
+---A text from a file: if it is not UTF-8, which JSON requires, its bytes above 127 become `\xe9`.
 local function text(bytes)
     if utf8.len(bytes) then return bytes end
     return (bytes:gsub("[\x80-\xff]", function(c) return ("\\x%02x"):format(c:byte()) end))

@@ -182,7 +182,7 @@ end
 
 local SCHEMA_FILE <const> = "db/schema.sql"
 
----Writes the schema file anew where the project has one. A failure is a warning: the migrations stay.
+---Updates the schema file if the project has one. A failure is a warning: the migrations stay.
 local function refresh_schema(args, migrate)
     local fs = require "dbrun.fs"
     if args.no_dump_schema or not fs.exists(SCHEMA_FILE) then return end
@@ -272,7 +272,7 @@ end
 ---The other subcommands are in upkeep_commands.lua.
 setmetatable(run, { __index = function(_, name) return require("dbrun.migrate.show.upkeep_commands")[name] end })
 
----Commands of dbmate's that have another name here, or none.
+---Commands of dbmate that have another name here, or do not exist.
 local OF_DBMATE <const> = {
     create = "dbrun dbmate create", drop = "dbrun dbmate drop", load = "dbrun dbmate load", wait = "dbrun dbmate wait",
     migrate = "dbrun migrate up", rollback = "dbrun migrate down",

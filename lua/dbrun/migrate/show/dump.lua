@@ -8,7 +8,7 @@ local session = require "dbrun.migrate.run.session"
 
 local M = {}
 
----The blank lines and comments at the top name versions of programs and change with them.
+---The blank lines and comments at the top, which name program versions and change with them.
 local function tidy(text)
     while true do
         local line, rest = text:match "^([^\n]*)\n(.*)$"
@@ -20,13 +20,13 @@ end
 local VERSIONS <const> = catalog.sql "select {quote_literal}(version) as version from %s order by version"
 local NAME <const> = catalog.sql "select {quote_ident}($1) {||} '.' {||} {quote_ident}($2)"
 
----Tables that Citus distributes, where it is there.
+---Tables that Citus distributes, if it is installed.
 local CITUS <const> = "select pg_catalog.to_regclass('pg_catalog.pg_dist_partition') is not null"
 local DISTRIBUTED <const> = catalog.sql [[
 select {string_agg}(name, ', ' order by name) from (select logicalrelid::{text} as name
     from pg_catalog.pg_dist_partition order by 1 limit 20) x]]
 
----What the dump does not say, in a sentence.
+---What the dump leaves out, in a sentence.
 local function lacks(conn)
     local names <const> = conn:value(CITUS) and conn:value(DISTRIBUTED)
     return names and ("the dump does not say how Citus distributes its tables (%s): loaded, they are ordinary ones "

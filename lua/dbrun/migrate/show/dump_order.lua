@@ -1,7 +1,7 @@
---- The order of tables in a dump of a database with TimescaleDB. pg_dump sorts by name, but what something else stands
---- on it moves to before that: chunks, which the dump leaves out, move their hypertables before other tables, so that
---- two dumps of one schema differ by what is in the tables. Here tables, views and sequences, and what stands between
---- them, are sorted by name again, each behind what its text names. Where that is not sure the order stays.
+--- The order of tables in a dump of a database with TimescaleDB. pg_dump sorts by name, but puts objects before those
+--- that depend on them: chunks, which the dump leaves out, move their hypertables before other tables, so that two
+--- dumps of one schema differ with the data. Here tables, views and sequences, and the entries between them, are sorted
+--- by name again, each after the objects that its text names. If that is not certain, the order stays.
 local split = require "dbrun.migrate.read.split"
 
 local scan <const> = require "dbrun.core".sql.scan
@@ -18,13 +18,13 @@ local M = {}
 ---@field makes? string the quoted name of what it makes
 ---@field needs table<integer, true> numbers of the entries before it
 
----Entries that may change places: what they stand on is named in their text.
+---Entries that can be moved, because their text names all that they depend on.
 local KNOWN <const> = {
     TABLE = true, VIEW = true, SEQUENCE = true, ["SEQUENCE OWNED BY"] = true, DEFAULT = true, FUNCTION = true,
     ["MATERIALIZED VIEW"] = true, ["TABLE ATTACH"] = true, COMMENT = true,
 }
 
----The entries of a dump. Their headers are comments, which stand between statements.
+---The entries of a dump. Their headers are comments between statements.
 local function entries_of(text)
     local list, from = {}, 1
     local function headers(to)
@@ -70,7 +70,7 @@ end
 local MAKING <const> = { TABLE = true, VIEW = true, SEQUENCE = true, FUNCTION = true, ["MATERIALIZED VIEW"] = true }
 local RELATION <const> = { TABLE = true, VIEW = true, SEQUENCE = true, ["MATERIALIZED VIEW"] = true }
 
----Takes the settings for new tables, which stand before the first one, out of the entry before it.
+---Takes the settings for new tables, which precede the first table, out of the entry before it.
 ---@return string? settings nil: there is another one
 local function without_settings(entry, settings)
     for i = #entry.statements, 1, -1 do
@@ -89,7 +89,7 @@ local function without_settings(entry, settings)
     return settings
 end
 
----The entries from the first relation to the last one, each with the comments on it; nil: the order is to stay.
+---The entries from the first relation to the last one, each with its comments; nil: the order must stay.
 ---@return dbrun.migrate.DumpEntry[]? parts
 ---@return integer from
 ---@return integer? behind
@@ -138,7 +138,7 @@ local function less(a, b)
     return a.type < b.type
 end
 
----The entries by name, each behind what it needs; nil: two need each other.
+---The entries by name, each after those that it needs; nil: two need each other.
 local function sorted(parts)
     local state, out, by_name = {}, {}, table.move(parts, 1, #parts, 1, {})
     table.sort(by_name, less)
@@ -160,14 +160,14 @@ local function sorted(parts)
     return out
 end
 
----Entries that must stand behind all others: a publication of all tables forbids hypertables that are made later, and
----an event trigger would run with each of the statements that make them.
+---Entries that must come last: a publication of all tables forbids making hypertables later, and an event trigger would
+---fire for each of the statements that make them.
 local LAST <const> = {
     PUBLICATION = true, ["PUBLICATION TABLE"] = true, ["PUBLICATION TABLES IN SCHEMA"] = true, SUBSCRIPTION = true,
     ["EVENT TRIGGER"] = true,
 }
 
----Takes what must stand last out of a text.
+---Takes the entries that must come last out of a text.
 ---@param text string what pg_dump writes of the section post-data
 ---@return string text
 ---@return string last

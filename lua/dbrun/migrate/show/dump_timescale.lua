@@ -1,6 +1,6 @@
 --- The schema of a database with TimescaleDB. pg_dump writes chunks and catalogs of the extension as ordinary tables,
---- and hypertables as tables without partitions; here the schemas of the extension are left out, and calls make
---- hypertables, continuous aggregates, policies and jobs again.
+--- and hypertables as tables without partitions; here the schemas of the extension are left out, and calls recreate
+--- hypertables, continuous aggregates, policies and jobs.
 local dump_order = require "dbrun.migrate.show.dump_order"
 local calls = require "dbrun.migrate.show.timescale_calls"
 local errors = require "dbrun.error"
@@ -22,7 +22,7 @@ local function body_of(text)
     return (text:sub((behind or 0) + 1):gsub("%s*%-%-\n%-%- PostgreSQL database dump complete\n%-%-%s*$", "\n"))
 end
 
----The relation that a statement names behind the word ONLY.
+---The relation that a statement names after the word ONLY.
 ---@return string? relation as it is quoted there
 ---@return integer from byte where ONLY begins
 ---@return integer to byte where the relation begins
@@ -88,7 +88,7 @@ end
 ---@param address string the database's URL
 ---@param options string[] options for pg_dump
 ---@return string? text nil where TimescaleDB is not in the database
----Raises an error of kind `query` that names what a dump cannot say.
+---Raises an error of kind `query` that names objects that a dump cannot express.
 function M.schema(conn, address, options)
     local facts = read(conn)
     if not facts then return nil end

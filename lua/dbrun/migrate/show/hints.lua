@@ -1,16 +1,16 @@
---- What to do about an error of a statement of a migration, where that depends on the statements around it: which
---- transaction it was in, and what the file has set before.
+--- Hints for an error of a migration's statement that depend on its context: the transaction that it was in, and the
+--- earlier settings of the file.
 local split = require "dbrun.migrate.read.split"
 
 local M = {}
 
 ---@class dbrun.migrate.Place where the failed statement stands
 ---@field statement dbrun.migrate.Statement
----@field whole boolean it was in the transaction that the section, or one of its parts, has
+---@field whole boolean it was in the transaction of the section, or of one of its parts
 ---@field begin? integer line of the BEGIN of the file's own block that it was in
 ---@field line integer of the directive of its section
 ---@field direction "up"|"down" of that
----@field before dbrun.migrate.Statement[] those before it, and itself
+---@field before dbrun.migrate.Statement[] the earlier statements, and itself
 ---@field timeout? number --statement-timeout
 
 ---@param work dbrun.migrate.Work
@@ -42,7 +42,7 @@ local function place_of(work, run)
     return place
 end
 
----The line of the last statement before the failed one, or itself, that says one of the words.
+---The line of the last statement, up to the failed one, that has one of the words.
 local function says(place, ...)
     for i = #place.before, 1, -1 do
         local text <const> = place.before[i].sql:lower()
@@ -113,7 +113,7 @@ HINTS["08P01"] = function(_, e)
         .. "MIGRATION_DATABASE_URL to the server itself" or nil
 end
 
----Gives an error of a statement the hint for its place.
+---Adds the hint for its place to an error of a statement.
 ---@param e dbrun.Error
 ---@param work dbrun.migrate.Work
 ---@param run dbrun.migrate.Run

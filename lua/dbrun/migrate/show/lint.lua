@@ -2,7 +2,7 @@
 ---
 --- A rule checks one statement. `-- lint: allow RULE` between the previous statement and the end of this one, or of its
 --- last line, switches a rule off for it. Most rules ignore tables made in the same file, which are empty and not in
---- use. Files before the one that is looked at tell what its tables were.
+--- use. Earlier files show what the tables were.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
@@ -76,7 +76,7 @@ local function check_file(out, file, known, opts)
         local downs = section.check(opts.down and raw or nil, parsed.down, "down",
             opts.down and model.copy(known) or model.new(), opts)
         local rule = by_name["missing-down"]
-        -- Each section by itself: a string without an end in one takes in nothing of the other.
+        -- Each section by itself, so that an unterminated string in one does not swallow the other.
         local allowed = section.allowed(parsed.down.sql, section.allowed(parsed.up.sql))
         if ups > 0 and downs == 0 and not allowed[rule.name] then
             raw[#raw + 1] = {
@@ -87,7 +87,7 @@ local function check_file(out, file, known, opts)
     for _, finding in ipairs(grouped(file.path, raw)) do out[#out + 1] = finding end
 end
 
----A file that nobody asked about: what it makes is learned, and what is wrong with it is of no interest.
+---A file that is not checked: the model learns what it makes, and its errors are ignored.
 local function learn_file(file, known)
     if file.kind ~= "sql" then return end
     local ok, parsed = pcall(files.read, file)

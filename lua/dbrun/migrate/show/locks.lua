@@ -1,4 +1,4 @@
---- The locks that a statement takes on existing tables, and so what others must wait for.
+--- The locks that a statement takes on existing tables, for which other sessions must wait.
 local tree = require "dbrun.sql.tree"
 
 local M = {}
@@ -9,7 +9,7 @@ local M = {}
 ---@field relation table the RangeVar, or its name and schema
 ---@field reference? boolean the statement only refers to it: the other side of a foreign key
 
----What a lock mode blocks, in words.
+---The operations that a lock mode blocks, in words.
 M.BLOCKS = {
     ["ACCESS SHARE"] = "nothing",
     ["ROW SHARE"] = "nothing",
@@ -62,7 +62,7 @@ local MILD <const> = {
     AT_DetachPartitionFinalize = "SHARE UPDATE EXCLUSIVE",
 }
 
----The one option of a table that needs more than the others.
+---Whether it sets the only table option that needs a stronger lock.
 local function has_strong_option(command)
     for _, node in ipairs(command.subtype == "AT_SetRelOptions" and command.def.List.items or {}) do
         if node.DefElem.defname == "user_catalog_table" then return true end
@@ -197,7 +197,7 @@ end
 
 ---The locks of one statement.
 ---@param sql string
----@return dbrun.migrate.Lock[]? locks nil when the statement could not be read
+---@return dbrun.migrate.Lock[]? locks nil when the statement could not be parsed
 ---@return string? why not
 function M.of(sql)
     local kind, body = tree.of(sql)

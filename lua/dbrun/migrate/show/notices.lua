@@ -1,5 +1,4 @@
---- NOTICE and WARNING of a file's statements, as the server words them, with file and line in front, as psql shows
---- them.
+--- NOTICE and WARNING messages of a file's statements, in the server's words, prefixed with file and line, as in psql.
 local cli = require "dbrun.command_line"
 
 local M = {}

@@ -1,4 +1,4 @@
---- Errors of dbrun's own statements: those that make, read and write the tables of versions. They say what was being
+--- Errors of dbrun's own statements, which make, read and write the tables of versions. The errors say what was being
 --- done, which statement of the file may have caused them, and which right is missing.
 local errors = require "dbrun.error"
 local records = require "dbrun.migrate.book.records"
@@ -21,8 +21,8 @@ end
 ---@class dbrun.migrate.OwnTables
 ---@field names table<string, true>
 ---@field sql string their quoted names, for a GRANT
----@field elsewhere string what else helps when they cannot be made
----@field owner string what else helps when they cannot be written
+---@field elsewhere string another remedy when they cannot be made
+---@field owner string another remedy when they cannot be written
 
 ---@param book dbrun.migrate.Ledger
 ---@return dbrun.migrate.OwnTables
@@ -37,7 +37,7 @@ end
 ---@type dbrun.migrate.OwnTables
 local OF_SEEDS <const> = { names = { dbrun_seeds = true }, sql = "dbrun_seeds", elsewhere = "", owner = "" }
 
----What to grant for an error 42501; nil: its text names nothing that is known here.
+---The GRANT for an error 42501; nil: its text names nothing known.
 ---@param e dbrun.Error
 ---@param tables dbrun.migrate.OwnTables
 ---@param role string quoted
@@ -58,7 +58,7 @@ local function missing_right(e, tables, role)
     end
 end
 
----Adds what to grant to an error of a run that is none of a file.
+---Adds the GRANT to an error of a run that is not about a file.
 ---@param e any
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
@@ -70,7 +70,7 @@ end
 
 -- ---- what the file did ----
 
----Beginnings of statements that take away tables or rights without naming them.
+---First words of statements that remove tables or rights without naming them.
 local BROAD <const> = {
     "^drop schema", "^alter schema", "^drop owned", "^reassign owned", "^revoke", "^alter role", "^alter user",
     "^alter database", "^set session_replication_role", "^create event trigger", "^drop role", "^alter default",
@@ -88,8 +88,9 @@ local function is_read_only(text)
     return text:find "^set .*read only" ~= nil or text:find "^set .*_read_only" ~= nil
 end
 
----The statement of a file that the failure of a record may come from: one that makes the transaction read-only, if
----that is the failure; the last one that names one of the tables, else the last one that takes away rights or schemas.
+---The statement of a file that may have caused the failure of a record: one that makes the transaction read-only, if
+---that is the failure; else the last one that names one of the tables; else the last one that removes rights or
+---schemas.
 ---@param statements dbrun.migrate.Statement[]
 ---@param name string of a table
 ---@param sqlstate? string
@@ -112,14 +113,14 @@ end
 
 local CHANGED <const> = "  this statement of the file has changed what dbrun writes to"
 
----@class dbrun.migrate.OwnFailure what a file has to do with the failure of a statement of dbrun's own
+---@class dbrun.migrate.OwnFailure the part of a file in the failure of one of dbrun's own statements
 ---@field path string of the file
----@field line? integer shown where no statement of the file is to blame
+---@field line? integer shown if no statement of the file is to blame
 ---@field cause? dbrun.migrate.Statement of the file
 ---@field hint? string
----@field aftermath string what stays
+---@field aftermath string what stays applied
 
----The error of a statement of dbrun's own beside the statements of a file.
+---The error of one of dbrun's own statements between the statements of a file.
 ---@param e dbrun.Error
 ---@param failure dbrun.migrate.OwnFailure
 ---@return dbrun.Error

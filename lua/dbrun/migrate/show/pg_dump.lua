@@ -1,4 +1,4 @@
---- Runs pg_dump, and takes off its text what differs from one run to the next.
+--- Runs pg_dump, and removes from its text what differs from one run to the next.
 local errors = require "dbrun.error"
 local process = require "dbrun.process"
 local split = require "dbrun.migrate.read.split"
@@ -26,9 +26,9 @@ end
 
 local VERSION <const> = "pg_attver=%d+"
 
----Some releases of the server (15.20 is one) keep a number of their own among the options of columns. Their pg_dump
----leaves it out; one of an earlier minor release, which is as good otherwise, writes it. It differs in each database,
----and servers of earlier releases refuse it.
+---Some releases of the server (such as 15.20) keep an internal number among the options of columns. Their pg_dump
+---leaves it out, but that of an earlier minor release, which is otherwise suitable, writes it. The number differs in
+---each database, and servers of earlier releases refuse it.
 local function without_column_versions(text)
     if not text:find(VERSION) then return text end
     local parts, kept = {}, 1

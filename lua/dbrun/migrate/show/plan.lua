@@ -14,15 +14,15 @@ local M = {}
 ---@field sql string
 ---@field line integer
 ---@field locks? dbrun.migrate.Lock[] nil: the statement could not be read
----@field outside boolean it runs in no transaction
----@field done boolean an interrupted run did it already
+---@field outside boolean it runs outside a transaction
+---@field done boolean an interrupted run has already done it
 
 ---@class dbrun.migrate.Planned
 ---@field file dbrun.migrate.File
 ---@field direction "up"|"down"
 ---@field transaction boolean
 ---@field statements dbrun.migrate.PlannedStatement[]
----@field lua boolean a Lua migration: what it does is not known before
+---@field lua boolean a Lua migration: its statements are unknown before it runs
 
 ---@param conn table
 ---@param opts { table: string, direction?: "up"|"down" }
@@ -34,7 +34,7 @@ function M.of(conn, opts, list)
     for i, file in ipairs(list) do
         local work = runner.prepare(file, opts.direction or "up", conn)
         local record = by_version[file.version]
-        if record and record.direction then resume.check(work, record) end -- what 'up' refuses is no plan
+        if record and record.direction then resume.check(work, record) end -- refuses what "up" refuses
         local done = record and record.direction and record.done or 0
         local planned = {
             file = file, direction = work.direction, transaction = work.section.transaction,
@@ -60,7 +60,7 @@ local MODEL <const> = {}
 
 ---The locks of a statement on tables that the same migration did not make; for DO those of the statements in it.
 ---@param sql string
----@param made table an empty table at the first statement; it keeps what the migration has made
+---@param made table an empty table at the first statement; it records what the migration has made
 ---@return dbrun.migrate.Lock[]? locks nil when the statement could not be read
 function M.locks(sql, made)
     made[MODEL] = made[MODEL] or model.new()

@@ -16,7 +16,7 @@ local function locate(sql, position)
     return newlines + 1, (utf8.len(sql, start, byte - 1, true) or byte - start) + 1, (text:gsub("\r$", ""))
 end
 
----The file, with the line that an error of Lua code in it has. Lua cuts the front of a path that is long.
+---The file, with the line of an error of its Lua code. Lua truncates the front of a long path.
 ---@param where? string of the error
 ---@param path string
 ---@return string
@@ -55,7 +55,7 @@ local HINTS <const> = {
     ["2D000"] = "put 'transaction:false' after '-- migrate:up' (or down): the code that it runs ends transactions",
 }
 
----Of a seed.
+---Hints for errors of seeds, by SQLSTATE.
 local SEED_HINTS <const> = {
     ["57014"] = "the statement was cancelled or ran into statement_timeout",
     ["25001"] = "this statement cannot run in a transaction, which every seed has: put it into a migration with "
@@ -65,13 +65,13 @@ local SEED_HINTS <const> = {
     ["25006"] = "a seed writes in its own transaction: point DATABASE_URL at the primary, or leave 'read only' out",
 }
 
----Of a migration with transaction:false.
+---Hints for errors of migrations with transaction:false, by SQLSTATE.
 local STEP_HINTS <const> = {
     ["25001"] = "put it outside of 'begin' and 'commit': this statement cannot run in a transaction",
     ["2D000"] = "put it outside of 'begin' and 'commit': the code that it runs ends transactions",
 }
 
----exec refuses COPY TO STDOUT as a usage error; here the file is wrong, not a call.
+---exec refuses COPY TO STDOUT as a usage error, but here the file is wrong, not a call.
 local function misused(e)
     if e.kind == "cancelled" then return "query", e.hint end -- on the server: the program goes on
     if e.kind ~= "usage" then return e.kind, e.hint end
@@ -84,14 +84,14 @@ local NO_PARAMETERS <const> = "a file is sent unchanged: it has no parameters, a
 
 local OTHER_ENCODING <const> = "leave client_encoding out, and write the file in UTF-8 (pg_dump --encoding=UTF8)"
 
----Does the statement have a place for a value from elsewhere? The hints for calls do not help in a file.
+---Whether the error is about a parameter: the hints for calls do not help in a file.
 local function has_parameter(e)
     local hint <const> = e.hint or ""
     return hint:find "^parameters are written as " or hint:find "are given by name, in one table"
         or e.sqlstate == "42P02" or e.sqlstate == "42601" and e.message:find '":"$'
 end
 
----The line of a row below a COPY that the server has refused; nil: another error.
+---The line of a row after a COPY that the server has refused; nil: another error.
 local function line_of_row(e, statement)
     local number <const> = statement.data and e.context and e.context:match "^COPY.-, line (%d+)"
     return number and statement.data.line + math.tointeger(number) - 1
@@ -104,8 +104,8 @@ local function add_fields(out, e, hint)
     end
 end
 
----An error that is none of a statement of the file: before the first, or at COMMIT, where deferred constraints and
----triggers are checked.
+---An error that does not belong to a statement of the file: before the first one, or at COMMIT, where deferred
+---constraints and triggers are checked.
 ---@param e dbrun.Error
 ---@param file string path of the migration
 ---@param line integer
@@ -125,7 +125,7 @@ function M.around(e, file, line, when, aftermath)
     }
 end
 
----Kinds that say something else of a run than of a file's code.
+---Kinds of errors that are about the run, not about a file's code.
 local NOT_OF_A_FILE <const> = { usage = true, config = true, cancelled = true }
 
 ---An error of the code of a Lua file (a migration, a hook), with its place there.
@@ -176,7 +176,7 @@ local function role_before(all, statement)
     return role, line
 end
 
----Who lacks which right.
+---The role, and the right that it lacks.
 local function missing_right(e, statement, what, all)
     local role <const>, line <const> = role_before(all, statement)
     local who <const> = role and ("%s, the role that line %d has set"):format(role, line)

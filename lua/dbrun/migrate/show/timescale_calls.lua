@@ -1,5 +1,5 @@
---- The calls that make hypertables, continuous aggregates, policies and jobs as the catalogs of TimescaleDB have them.
---- What no call of these makes is refused by its name.
+--- The calls that recreate hypertables, continuous aggregates, policies and jobs from the catalogs of TimescaleDB.
+--- Objects that no call can recreate are refused by name.
 local json = require "dbrun.json"
 
 local M = {}
@@ -83,7 +83,7 @@ local function refuse_hypertable(facts, h)
     end
 end
 
----What makes hypertables of tables: after the tables, before their indexes and foreign keys.
+---The calls that convert tables to hypertables: after the tables, before their indexes and foreign keys.
 ---@param facts dbrun.migrate.TimescaleFacts gets what is refused
 ---@return string[] statements
 function M.hypertables(facts)
@@ -127,7 +127,7 @@ local function columns(list)
     return table.concat(out, ", ")
 end
 
----The sparse indexes that a person chose; others follow from the columns.
+---The sparse indexes that a user chose; others follow from the columns.
 local function sparse_indexes(index)
     local list, chosen = {}, false
     for _, entry in ipairs(index or {}) do
@@ -160,7 +160,7 @@ end
 
 -- ---- continuous aggregates ----
 
----The index with the name that the server gives it where none is said.
+---Whether the index has a generated name.
 local function is_automatic(index, id)
     return index.plain:find(("_materialized_hypertable_%d_"):format(id), 1, true) == 1
 end
@@ -256,8 +256,8 @@ local function schedule(job)
         named("timezone", fixed and scalar(job.timezone) or nil)
 end
 
----The call, wrapped in one that gives the job what the call has no argument for. It takes the time zone away if it is
----not given again.
+---The call, wrapped in one that sets the properties of the job for which the call has no argument. The outer call
+---resets the time zone if it is not given again.
 local function altered(schema, job, inner)
     return "SELECT " .. call(schema, "alter_job", inner,
         "schedule_interval => INTERVAL " .. literal(job.schedule_interval),
@@ -266,7 +266,7 @@ local function altered(schema, job, inner)
         select(2, schedule(job))) .. ";"
 end
 
----What a policy's configuration has beside the arguments.
+---The keys of a policy's configuration that are not arguments.
 local function more_config(facts, out, job, relation, more)
     if not next(more) then return end
     local config = literal(json.encode(more, { sort_keys = true }))
@@ -321,7 +321,7 @@ local function own_job(facts, out, job)
         named("job_name", name ~= "User-Defined Action" and literal(name) or nil)))
 end
 
----What stands behind everything else: compression, continuous aggregates, policies, jobs.
+---The calls at the end: compression, continuous aggregates, policies, jobs.
 ---@param facts dbrun.migrate.TimescaleFacts gets what is refused
 ---@return string[] statements
 function M.rest(facts)

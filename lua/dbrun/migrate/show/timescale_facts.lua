@@ -1,5 +1,5 @@
---- What TimescaleDB keeps about a database, for the dump of its schema. Rows come as JSON, so that a column that a
---- release does not have is nil. The caller has emptied search_path: every name in the answers has its schema.
+--- TimescaleDB's catalogs of a database, for the dump of its schema. Rows are JSON, so that a column that a release
+--- does not have is nil. The caller has emptied search_path: every name in the answers has its schema.
 local json = require "dbrun.json"
 
 local M = {}
@@ -26,9 +26,9 @@ local M = {}
 ---@field hypertables dbrun.migrate.Hypertable[] without materializations
 ---@field aggregates dbrun.migrate.Aggregate[]
 ---@field jobs table[] rows of the catalog
----@field views { schema: string, name: string }[] that stand on continuous aggregates
+---@field views { schema: string, name: string }[] that use continuous aggregates
 ---@field statistics string[] statements, for those on materialized views among these
----@field refused string[] what a dump cannot say
+---@field refused string[] objects that a dump cannot express
 
 local function rows(conn, sql, ...)
     local list = {}
@@ -118,7 +118,7 @@ select c.oid::bigint as oid, n.nspname::text as schema, c.relname::text as name
 local STATISTICS <const> = [[
 select pg_get_statisticsobjdef(oid) as sql from pg_statistic_ext where stxrelid = any ($1::oid[]) order by 1]]
 
----What else stands on continuous aggregates and the views on them: it cannot be made before them.
+---Other objects that depend on continuous aggregates and the views on them, and cannot be made before them.
 local OTHERS <const> = [[
 select distinct pg_describe_object(d.classid, d.objid, d.objsubid) as what from pg_depend d
  where d.deptype = 'n' and d.classid = any (array['pg_proc', 'pg_policy', 'pg_trigger', 'pg_class',

@@ -84,7 +84,7 @@ function M.dump(args, migrate)
     return cli.OK
 end
 
----What becomes of each file.
+---Prints what becomes of each file.
 local function print_plan(plan)
     for _, entry in ipairs(plan.entries) do
         local sources = table.concat(entry.sources, ", ")

@@ -7,7 +7,7 @@ local M = {}
 ---left out, hidden ones too unless their dot was typed.
 ---@param text string as it was typed, perhaps with a folder
 ---@param out string[]
----@param prefix? string put in front of each
+---@param prefix? string put before each
 function M.add(text, out, prefix)
     local folder <const>, start <const> = text:match "^(.*/)([^/]*)$", text:match "[^/]*$"
     local path = folder or "."
