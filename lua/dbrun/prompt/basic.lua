@@ -52,14 +52,14 @@ end
 local commands <const> = {
     q = { usage = "\\q", summary = "ends the prompt", run = function(session) session:quit() end },
     x = {
-        usage = "\\x [on|off]", summary = "one line a column",
+        usage = "\\x [on|off]", summary = "one line per column",
         run = function(session, argument) set(session, "expanded", "One line a column", argument) end,
     },
     timing = {
         usage = "\\timing [on|off]", summary = "show the time of each statement",
         run = function(session, argument) set(session, "timing", "The time of each statement", argument) end,
     },
-    g = { usage = "\\g", summary = "runs what is typed, or the last statement again", run = again },
+    g = { usage = "\\g", summary = "runs the input, or the last statement again", run = again },
     o = { usage = "\\o [FILE]", summary = "results go to FILE; without it to the terminal again", run = output },
     e = { usage = "\\e", summary = "the last statement in $VISUAL or $EDITOR", run = edit },
 }

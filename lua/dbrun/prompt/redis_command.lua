@@ -29,5 +29,5 @@ local function command(session, argument)
 end
 
 return {
-    redis = { usage = "\\redis CMD ...", summary = "a command of Redis, as redis-cli takes it", run = command },
+    redis = { usage = "\\redis CMD ...", summary = "a Redis command, as in redis-cli", run = command },
 }

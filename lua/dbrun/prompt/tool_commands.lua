@@ -81,7 +81,7 @@ local function help(_, argument)
 end
 
 return {
-    watch = { usage = "\\watch [S]", summary = "the last statement again each S seconds (2), until Ctrl-C",
+    watch = { usage = "\\watch [S]", summary = "the last statement again every S seconds (2), until Ctrl-C",
         run = watch },
     plan = { usage = "\\plan [analyze]", summary = "the plan of the last statement; analyze runs it and rolls it back",
         run = plan },

@@ -64,7 +64,7 @@ local function learn(handle)
     if not run_id then
         errors.raise {
             kind = "redis", code = "WAIT", retryable = false,
-            message = "redis: the server tells no run_id (INFO server), so that no write can be confirmed",
+            message = "redis: the server reports no run_id (INFO server), so no write can be confirmed",
         }
     end
     remember(serial, run_id, replication:match "master_replid:(%w+)")

@@ -58,7 +58,7 @@ local function load(self, client)
     elseif not ok and not (errors.is(e, "usage") or e.code == "READONLY" or e.code == "NOPERM") then
         if errors.is(e, "redis") and e.code == "ERR" then
             e.hint = ("the library '%s' was not loaded"):format(self.name) .. (says(e, "already exists")
-                and "; another one has this function, since all share their names: FUNCTION LIST tells which" or "")
+                and "; another library has this function, as all share their names: FUNCTION LIST shows it" or "")
         end
         error(e, 0)
     end

@@ -35,7 +35,7 @@ local function parser()
     p:option("--format", "How rows are printed."):choices(FORMATS):default "table"
     p:flag("-t --tuples-only", "Print values only: no names, no tags, separated by | (csv, tsv: no header).")
         :target "values"
-    p:option("-o --output", "Write into this file, which is whole afterwards or as it was."):argname "FILE"
+    p:option("-o --output", "Write to this file; if a statement fails, it stays as it was."):argname "FILE"
         :overwrite(false)
     p:option("-v --variable", "A parameter: :NAME in the SQL. May be given several times."):argname "NAME=VALUE"
         :count "*":target "variables"

@@ -136,7 +136,7 @@ end
 ---@type dbrun.verify.Check
 M.tables = {
     name = "schema.tables",
-    about = "the tables and views of scripts/expect.lua are there, in schemas that the role may use",
+    about = "the tables and views of scripts/expect.lua exist, in schemas that the role may use",
     needs = { "postgres.async" },
     on_conn = true,
     after = { "schema.migrations" },

@@ -263,7 +263,7 @@ describe("a trial", function()
         end }, { say = function(text) said[#said + 1] = text end })
         assert.equal(1000, found.data.rows)
         assert.matches("done for real", said[1])
-        has(found, "orders: ShareLock, which holds up others on the whole table")
+        has(found, "orders: ShareLock, which blocks others on the whole table")
     end)
 
     it("tells what the server refuses, also what it would refuse at COMMIT, and what takes too long", function()

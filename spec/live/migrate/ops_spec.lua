@@ -191,8 +191,8 @@ end }
         local text = ok "plan"
         assert.is_false(exists "schema_migrations")
         assert.matches("2_more.sql (up, one transaction)\n-- line 2\n"
-            .. "-- locks a in ACCESS EXCLUSIVE: holds back reads and writes\nalter table a add x int;\n-- line 3\n"
-            .. "-- locks a in SHARE: holds back writes", text, 1, true)
+            .. "-- locks a in ACCESS EXCLUSIVE: blocks reads and writes\nalter table a add x int;\n-- line 3\n"
+            .. "-- locks a in SHARE: blocks writes", text, 1, true)
         assert.matches("in SHARE ROW EXCLUSIVE", text, 1, true)
         assert.matches("-- line 2, outside a transaction\n-- locks a in SHARE UPDATE EXCLUSIVE", text, 1, true)
         assert.matches("create table a (id int primary key);", text, 1, true)

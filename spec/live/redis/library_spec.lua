@@ -96,7 +96,7 @@ describe("r:library", function()
         r:library(SOURCE):load()
         local other <const> = r:library "#!lua name=other\nredis.register_function('peek', function() return 1 end)"
         e = fails("redis", other.call, other, "peek")
-        assert.matches("the library 'other' was not loaded; another one has this function", e.hint)
+        assert.matches("the library 'other' was not loaded; another library has this function", e.hint)
     end)
 
     with_functions("does not call again a function that says itself that one is not found", function()

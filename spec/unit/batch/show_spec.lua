@@ -144,7 +144,7 @@ describe("the status of a job", function()
         assert.matches("  reason    standby b is 99 s behind\n  go on     dbrun batch resume orders-cents\n", text, 1,
             true)
         assert.matches("failed    2 ranges: dbrun batch errors orders-cents", text, 1, true)
-        assert.matches("found     12 rows came behind the last pass, does the application write them?", text, 1, true)
+        assert.matches("found     12 rows came after the last pass, does the application write them?", text, 1, true)
     end)
 end)
 
@@ -206,7 +206,7 @@ describe("the progress of a run", function()
         assert.equal("job goes on where it was\n"
             .. "job:  60 %  600/~1,000 rows  waiting: a lock\n"
             .. "job:  60 %  600/~1,000 rows  100/s  4.0 s left  size 100\n"
-            .. "job: pass 2, over what came behind\njob: the standby b is gone\n"
+            .. "job: pass 2, over late rows\njob: the standby b is gone\n"
             .. "job:  60 %  600/~1,000 rows  100/s  in 1.0 s\n", out.text)
     end)
 

@@ -206,7 +206,7 @@ local function key_of(fn, walk, source, target, there, to)
         end
     end
     return errors.fail("usage",
-        ("%s: %s has no unique index on (%s): a row that is there already could not be found"):format(fn, to,
+        ("%s: %s has no unique index on (%s): an existing row could not be found"):format(fn, to,
             quoted_list(key)),
         ("create unique index concurrently on %s (%s)"):format(there.relation, M.list(key)))
 end

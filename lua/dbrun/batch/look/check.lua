@@ -59,10 +59,10 @@ end
 local function check_possible(definition)
     if definition.compare or definition.where and definition.table then return end
     if definition.source then
-        errors.fail("usage", ("batch check: the job '%s' walks %s: nothing tells which of its keys are done"):format(
+        errors.fail("usage", ("batch check: the job '%s' walks %s: nothing shows which of its keys are done"):format(
             definition.name, definition.source.text or "a source"), "dbrun batch status " .. definition.name)
     end
-    errors.fail("usage", ("batch check: the job '%s' has no where: nothing tells which rows still need it"):format(
+    errors.fail("usage", ("batch check: the job '%s' has no where: nothing shows which rows still need work"):format(
         definition.name), "dbrun batch status " .. definition.name)
 end
 

@@ -165,7 +165,7 @@ local function about_state(lines, report)
     elseif state.tables == "made" then
         lines:add("state", ("a run makes the tables of batch jobs in the schema %s"):format(state.schema))
     elseif state.tables == "missing" then
-        lines:add("state", ("the tables of batch jobs are not there, and the role may not make them in the schema %s: "
+        lines:add("state", ("the tables of batch jobs do not exist, and the role may not make them in the schema %s: "
             .. "dbrun batch init, by one that may"):format(state.schema))
     end
 end

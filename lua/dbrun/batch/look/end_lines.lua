@@ -15,7 +15,7 @@ local function about_locks(lines, report)
     local texts <const> = {}
     for _, lock in ipairs(report.locks or {}) do
         texts[#texts + 1] = ("%s: %s%s"):format(lock.table, lock.mode, lock.blocks
-            and ", which holds up others on the whole table" or "")
+            and ", which blocks others on the whole table" or "")
     end
     if (report.other_locks or 0) > 0 then
         texts[#texts + 1] = cli.plural(report.other_locks, "advisory lock")

@@ -50,7 +50,7 @@ local function run_command(p)
     seconds(run, "--for", "End after this time, as 90s, 30m or 6h."):target "seconds"
     run:mutex(run:flag("--dry-run", "Say what it would do, and change nothing."),
         run:flag("--try", "Run the first chunk and roll it back."))
-    run:flag("--count", "Count the table's rows first, for an exact share.")
+    run:flag("--count", "Count the table's rows first, for an exact percentage.")
     run:flag("--adopt", "Go on although the file has changed since the job was started.")
     run:flag("--force", "Go on although the dry run would refuse it.")
     seconds(run, "--reconnect", "How long to look for a lost server (default 300s).")
@@ -70,7 +70,7 @@ local function parser()
     text_or_json(cli.command(p, "list", "List the jobs of the database."))
     local status <const> = cli.command(p, "status", "Show how a job is, or all that have not ended.")
     job(status):args "?"
-    status:flag("--watch", "Show it again each second until it ends.")
+    status:flag("--watch", "Show it again every second until the job ends.")
     text_or_json(status)
     local failed <const> = cli.command(p, "errors", "Show the ranges that failed, and why.")
     job(failed)
@@ -81,8 +81,8 @@ local function parser()
     local pause <const> = cli.command(p, "pause", "Let the workers finish their chunk and wait.")
     job(pause):args "?"
     pause:flag("--all", "All jobs of the database.")
-    pause:flag("--wait", "Come back when no chunk is under way anywhere.")
-    pause:option("--reason", "Said to those who ask why."):argname "TEXT"
+    pause:flag("--wait", "Return when no chunk is running anywhere.")
+    pause:option("--reason", "The reason, which `status` and waiting runs show."):argname "TEXT"
     local resume <const> = cli.command(p, "resume", "Let a paused or stopped job go on.")
     job(resume):args "?"
     resume:flag("--all", "All that are paused.")
@@ -94,7 +94,7 @@ local function parser()
     text_or_json(check)
     local set <const> = cli.command(p, "set", "Change a value of a running job: it wins over the file.")
     job(set)
-    set:argument("values", "size=500, throttle.replication_lag=2; size= takes it back."):args "+"
+    set:argument("values", "size=500, throttle.replication_lag=2; size= unsets it."):args "+"
         :argname "<key=value>"
     job(cli.command(p, "forget", "Remove a job's records, so that a run starts anew."))
     local init <const> = cli.command(p, "init", "Make the two tables, for a role that may.")

@@ -56,7 +56,7 @@ end
 local function show_end(ended, name, again, before)
     cli.report(outcome(ended, name, again, before))
     if ended.found and ended.found > 0 then
-        cli.report(("  %s came behind: does the application write such rows? %s counts them"):format(
+        cli.report(("  %s came late: does the application write such rows? %s counts them"):format(
             cli.plural(ended.found, "row"), words.command("check", name)))
     end
     if (ended.failed or 0) > 0 then

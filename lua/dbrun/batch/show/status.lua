@@ -150,7 +150,7 @@ function M.lines(facts, options)
     for _, row in ipairs(work(facts)) do add(lines, options, row[1], wrap.short(row[2], width)) end
     add(lines, options, "done", wrap.list(done_text(facts), width))
     if facts.found and facts.found > 0 then
-        add(lines, options, "found", wrap.list({ cli.plural(facts.found, "row") .. " came behind the last pass",
+        add(lines, options, "found", wrap.list({ cli.plural(facts.found, "row") .. " came after the last pass",
             "does the application write them?" }, width))
     end
     if facts.rate and facts.state == "running" then

@@ -92,7 +92,7 @@ end
 
 function on.pass(self, event)
     self.pass = event.pass
-    self:line(("%s: pass %d, over what came behind"):format(self.name, event.pass))
+    self:line(("%s: pass %d, over late rows"):format(self.name, event.pass))
 end
 
 ---On a terminal it is shown at once; elsewhere with the next line, because there may be many.

@@ -29,7 +29,7 @@ function M.run(run)
         end
     end
     if ended then
-        run:tell("message", { text = "the job is done; the look for rows that came behind had to end (dbrun "
+        run:tell("message", { text = "the job is done; the last check for late rows had to end (dbrun "
             .. "batch check " .. run.store.name .. " looks)" })
         return nil
     end

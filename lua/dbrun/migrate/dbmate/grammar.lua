@@ -59,7 +59,7 @@ M.COMMANDS = {
     { "up", about = "Create the database if it is missing, and apply what is pending",
         flags = { STRICT, VERBOSE, TARGET } },
     { "create", about = "Create the database", flags = { TARGET } },
-    { "drop", about = "Drop the database, if it is there", flags = { TARGET } },
+    { "drop", about = "Drop the database, if it exists", flags = { TARGET } },
     { "migrate", about = "Apply what is pending", flags = { STRICT, VERBOSE, TARGET } },
     { "rollback", alias = "down", about = "Take back the last migration", flags = { VERBOSE, TARGET } },
     { "status", about = "List the migrations and say which are applied", flags = { EXIT_CODE, QUIET } },

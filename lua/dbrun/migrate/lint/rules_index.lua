@@ -63,7 +63,7 @@ return {
         name = "index-not-concurrent",
         severity = "warning",
         rows = "stored",
-        why = "CREATE INDEX holds back every write to the table until the index is built",
+        why = "CREATE INDEX blocks every write to the table until the index is built",
         safe = "CREATE INDEX CONCURRENTLY, in a migration of its own with transaction:false",
         statement = function(ctx, report)
             if ctx.kind ~= "IndexStmt" or ctx.body.concurrent then return end
@@ -101,7 +101,7 @@ return {
     {
         name = "reindex-not-concurrent",
         severity = "warning",
-        why = "REINDEX holds back writes, and reads that would use the index",
+        why = "REINDEX blocks writes, and reads that would use the index",
         safe = "REINDEX (CONCURRENTLY), in a migration with transaction:false",
         statement = function(ctx, report)
             if ctx.kind ~= "ReindexStmt" or tree.option(ctx.body.params, "concurrently") then return end

@@ -79,7 +79,7 @@ return {
     {
         name = "no-lock-timeout",
         severity = "warning",
-        why = "a statement that waits for a table in use holds back all who come after it, without limit",
+        why = "a statement that waits for a table in use blocks all later ones without limit",
         safe = "keep the limit of 5 s (--lock-timeout); the migration is tried again a little later",
         statement = function(ctx, report)
             if takes_limit_away(ctx) then report "the limit of lock_timeout is taken away" end
@@ -106,7 +106,7 @@ return {
     {
         name = "create-trigger",
         severity = "warning",
-        why = "CREATE TRIGGER holds back writes to the table, and programs that run now get its effects at once",
+        why = "CREATE TRIGGER blocks writes to the table, and programs that run now get its effects at once",
         safe = "in a migration of its own, so that the lock is short",
         statement = function(ctx, report)
             local name = ctx.kind == "CreateTrigStmt" and facts.existing(ctx, ctx.body.relation)
@@ -128,7 +128,7 @@ return {
     {
         name = "refresh-not-concurrent",
         severity = "warning",
-        why = "REFRESH holds back all reads of the view until it is filled",
+        why = "REFRESH blocks all reads of the view until it is filled",
         safe = "REFRESH MATERIALIZED VIEW CONCURRENTLY, which needs a unique index",
         statement = function(ctx, report)
             local name = ctx.kind == "RefreshMatViewStmt" and facts.existing(ctx, ctx.body.relation)

@@ -236,7 +236,7 @@ return {
         name = "foreign-key-without-not-valid",
         severity = "warning",
         rows = "stored",
-        why = "checking all rows holds back writes to both tables",
+        why = "checking all rows blocks writes to both tables",
         safe = "ADD CONSTRAINT ... NOT VALID, then VALIDATE CONSTRAINT in the next migration",
         statement = alter(function(command, name, ctx, report)
             local key = command.constraint
@@ -272,7 +272,7 @@ return {
     {
         name = "domain-constraint",
         severity = "warning",
-        why = "every column of this domain is read, in all tables, which hold back writes meanwhile",
+        why = "every column of this domain is read, in all tables, which block writes meanwhile",
         safe = "ALTER DOMAIN ... ADD CONSTRAINT ... NOT VALID, then VALIDATE CONSTRAINT in the next migration",
         statement = function(ctx, report)
             if ctx.kind ~= "AlterDomainStmt" then return end
@@ -382,7 +382,7 @@ return {
     {
         name = "detach-not-concurrent",
         severity = "warning",
-        why = "DETACH PARTITION holds back all reads and writes of the partitioned table",
+        why = "DETACH PARTITION blocks all reads and writes of the partitioned table",
         safe = "DETACH PARTITION ... CONCURRENTLY, in a migration with transaction:false",
         statement = alter(function(command, name, ctx, report)
             local part = command.kind == "AT_DetachPartition" and command.def.PartitionCmd

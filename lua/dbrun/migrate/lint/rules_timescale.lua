@@ -87,7 +87,7 @@ return {
         name = "hypertable-index",
         severity = "warning",
         rows = "stored",
-        why = "CREATE INDEX on a hypertable holds back every write to all its chunks until the last index is built",
+        why = "CREATE INDEX on a hypertable blocks every write to all its chunks until the last index is built",
         safe = "CREATE INDEX ... WITH (timescaledb.transaction_per_chunk), in a migration with transaction:false",
         statement = function(ctx, report)
             local name = ctx.kind == "IndexStmt" and facts.existing(ctx, ctx.body.relation)

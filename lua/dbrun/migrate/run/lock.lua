@@ -67,7 +67,7 @@ local function raise_no_second(e, pooled, wait)
         kind = waited and "timeout" or e.kind, sqlstate = e.sqlstate, retryable = true,
         message = pooled and ("the pooler gave no second connection within %g s: one holds the migration lock, and "
             .. "another runs the migrations (%s)"):format(wait, e.message)
-            or ("migrations need two connections, one of them for the lock, and the second cannot be had: %s"):format(
+            or ("migrations need two connections, one of them for the lock, and the second failed: %s"):format(
                 e.message),
         hint = pooled and POOLER_HINT or e.sqlstate == "53300" and CROWDED_HINT or e.hint,
     }

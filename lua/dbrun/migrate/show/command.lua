@@ -56,7 +56,7 @@ local function quiet(command)
 end
 
 local function schema_file(command)
-    command:flag("--no-dump-schema", "Leave db/schema.sql as it is; else it is written anew where there is one.")
+    command:flag("--no-dump-schema", "Do not update db/schema.sql, which is updated if it exists.")
 end
 
 local function more_commands(p)
@@ -84,8 +84,8 @@ local function more_commands(p)
     import:argument("tool", "goose, golang-migrate, flyway or alembic."):choices {
         "goose", "golang-migrate", "flyway", "alembic" }
     import:option("--from", "The tool's folder (Alembic: that of alembic.ini)."):argname "FOLDER"
-    import:option("--from-table", "The tool's table, if it has not its usual name."):argname "NAME"
-    import:flag("--files-only", "Write the files, and ask no database what is applied.")
+    import:option("--from-table", "The tool's table, if it does not have its usual name."):argname "NAME"
+    import:flag("--files-only", "Only write the files, without a database.")
     import:option("--placeholder", "Value of a placeholder of Flyway's."):count "*":target "placeholder"
         :argname "NAME=VALUE"
     local lint = cli.command(p, "lint", "Look for statements that are dangerous on a database in use.")
@@ -96,11 +96,11 @@ local function more_commands(p)
     lint:flag("--pending", "Only files that the database has not applied.")
     lint:option("--table", "Table that records the versions, for --pending."):argname "NAME"
         :default "schema_migrations"
-    lint:option("--since", "Only files that differ from a revision of git, as of the point where this branch left it.")
+    lint:option("--since", "Only files that differ from a git revision (from where this branch diverged).")
         :argname "REV"
     lint:option("--baseline", "Leave out the findings in FILE, which --format json wrote."):argname "FILE"
-    lint:flag("--down", "Look at the down sections too.")
-    lint:flag("--style", "Rules of style too: text, timestamptz, bigint, identity.")
+    lint:flag("--down", "Check the down sections too.")
+    lint:flag("--style", "Style rules too: text, timestamptz, bigint, identity.")
     lint:option("--fail-on", "Exit with 1 at findings of this severity or a worse one: error, warning, note, never.")
         :argname "SEVERITY":default "warning":choices { "error", "warning", "note", "never" }
     lint:option("--format", "text, json, github (annotations of a workflow) or sarif."):argname "FORMAT":default "text"

@@ -43,7 +43,7 @@ local function statement_lines(statement)
         statement.done and ", done already" or "") }
     if not statement.locks then out[#out + 1] = "-- locks: not known (the parser does not know this statement)" end
     for _, lock in ipairs(statement.locks or {}) do
-        out[#out + 1] = ("-- locks %s in %s: holds back %s"):format(lock.table, lock.mode, blocks[lock.mode])
+        out[#out + 1] = ("-- locks %s in %s: blocks %s"):format(lock.table, lock.mode, blocks[lock.mode])
     end
     out[#out + 1] = statement.sql .. ";"
     return table.concat(out, "\n")
