@@ -1,5 +1,5 @@
 --- Options of the dbrun program, which must stand before the name of a script or command: for errors about options that
----   stand after it.
+--- stand after it.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 

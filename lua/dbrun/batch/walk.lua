@@ -128,7 +128,7 @@ local function leaves_of(conn, definition, relation)
 end
 
 --- The rows of a distributed table are on other servers, where a chunk's settings for locks and timeouts have no
----   effect.
+--- effect.
 local function check_citus(conn, definition, relation)
     if not relation.has_citus then return nil end
     local citus <const> = facts.citus(conn, relation.oid)

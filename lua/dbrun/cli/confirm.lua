@@ -1,5 +1,5 @@
 --- The question before something that cannot be undone: asked at the terminal itself, even if standard input is
----   redirected.
+--- redirected.
 local command_line = require "dbrun.command_line"
 local errors = require "dbrun.error"
 local tty = require "dbrun.tty"

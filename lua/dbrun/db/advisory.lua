@@ -192,7 +192,7 @@ end
 local queues <const> = setmetatable({}, { __mode = "k" })
 
 --- A task's place in the queue of a lock. It is made completely before it is counted and queued, because memory can run
----   out at any call.
+--- out at any call.
 ---@class dbrun.db.AdvisoryPlace
 ---@field engine table
 ---@field call dbrun.db.AdvisoryCall

@@ -137,7 +137,7 @@ local table_like <const> = { array = true, composite = true, range = true, multi
     vector = true, json = true }
 
 --- The function that encodes a value by its column's type. Values that it does not convert are refused by the C
----   encoder.
+--- encoder.
 local function writer(plan, format)
     local w <const> = plan.writing
     return function(v, column, row)

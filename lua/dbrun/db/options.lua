@@ -109,7 +109,7 @@ local function advice_for(parsed, given)
 end
 
 --- The connect_timeout of a URL: libpq itself obeys it only in blocking calls. If it is 0 (no limit), the engine's own
----   limit stays.
+--- limit stays.
 local function positive(text)
     local seconds <const> = text and tonumber(text)
     return seconds and seconds > 0 and seconds or nil

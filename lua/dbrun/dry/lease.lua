@@ -233,7 +233,7 @@ end
 -- ---- COPY ----
 
 --- Rows that are buffered before the connection is taken, and the number per batch after that: the producer may need
----   the connection.
+--- the connection.
 local FIRST <const>, NEXT <const> = 100000, 10000
 
 --- A producer can return the same table each time, so rows are copied.

@@ -36,7 +36,7 @@ local function ask(patience)
 end
 
 --- Whether there are protected databases. Then the prompt must know which database this is before anything can change
----   it.
+--- it.
 local function may_be_protected()
     return (config.DBRUN_PROTECTED or ""):find "%S" ~= nil
 end

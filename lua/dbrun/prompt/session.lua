@@ -1,5 +1,5 @@
 --- The state of the prompt: its own connection, opened at the first SQL and kept until the end, and the display
----   options.
+--- options.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local inspect = require "dbrun.prompt.inspect"

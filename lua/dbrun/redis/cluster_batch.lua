@@ -393,7 +393,7 @@ local function run_transaction(cluster, stop, entries)
 end
 
 --- With watched keys the node's client runs the transaction; errors of the caller's function are passed on, and its run
----   time does not count towards the deadline.
+--- time does not count towards the deadline.
 local function run_watched(cluster, stop, opts, fn)
     local list <const> = type(opts.watch) == "table" and opts.watch or { opts.watch }
     local entries = {}

@@ -1,5 +1,5 @@
 --- A subscription to sharded channels of a cluster: one iterator over a subscription for each hash slot, which follows
----   its slot when it moves.
+--- its slot when it moves.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"

@@ -14,7 +14,7 @@ local function script(source)
 end
 
 --- `left` = milliseconds that the lock gets: ARGV[2] from the sending of the command; ARGV[3] is the expiry on the
----   server's clock.
+--- server's clock.
 local LEFT <const> = [[
 local left = tonumber(ARGV[2])
 if ARGV[3] ~= "" then
@@ -24,7 +24,7 @@ end
 ]]
 
 --- Returns {1, milliseconds left, fence}; {0, milliseconds that the holder has left}; or {-1}: the command came too
----   late.
+--- late.
 local ACQUIRE <const> = script([[
 local holder = redis.call("get", KEYS[1])
 if holder and holder ~= ARGV[1] then return {0, redis.call("pttl", KEYS[1])} end

@@ -33,7 +33,7 @@ end
 -- ---- IDs ----
 
 --- The decimal number before this one, which is not 0. An ID is two unsigned 64-bit numbers, which do not fit a Lua
----   integer.
+--- integer.
 local function decrement(digits)
     local less <const> = digits:gsub("([1-9])(0*)$", function(digit, zeros)
         return string.char(digit:byte() - 1) .. ("9"):rep(#zeros)

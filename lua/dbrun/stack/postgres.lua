@@ -27,7 +27,7 @@ function M.url(place, name)
 end
 
 --- The same with all parameters that the environment (PGPORT, PGTARGETSESSIONATTRS, PGGSSENCMODE) could otherwise
----   change.
+--- change.
 ---@param place dbrun.stack.Place
 ---@param name? string
 ---@return string
@@ -45,7 +45,7 @@ end
 -- ---- making a cluster -----------------------------------------------------------------------------
 
 --- After a failure the folder is removed here, not by initdb (--no-clean), because it also shows which shared memory is
----   left.
+--- left.
 local function initdb(place, pg, dir, locale)
     local uid, gid = ids(place)
     return process.run {
@@ -66,7 +66,7 @@ local function share_folder(place, pg)
 end
 
 --- Whether the server of this new cluster can preload the library. Tested, because only the server knows the library's
----   folder.
+--- folder.
 local function can_preload(place, pg, dir, library)
     local uid, gid = ids(place)
     return process.run {

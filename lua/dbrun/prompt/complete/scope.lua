@@ -1,5 +1,5 @@
 --- What an SQL statement expects at the cursor, and the relations that it names: enough for completion, without a
----   grammar.
+--- grammar.
 local core <const> = require "dbrun.core"
 
 local M = {}
