@@ -139,7 +139,7 @@ describe("a server that freezes at any moment", function()
             end
         end
         for key in admin:scan { match = "lock:*" } do
-            if not closes then list[#list + 1] = key .. " is held by nobody" end
+            if not closes then list[#list + 1] = key .. " is held, and no task holds it" end
         end
         return table.concat(list, "\n")
     end
@@ -173,8 +173,8 @@ describe("a server that freezes at any moment", function()
     end
 
     for how in pairs(OPTIONS) do
-        it("is lied about by nobody: " .. how, function() check(how, false) end)
+        it("tells the truth about each command: " .. how, function() check(how, false) end)
 
-        it("is lied about by nobody, also when clients are closed: " .. how, function() check(how, true) end)
+        it("tells the truth about each command, also when clients are closed: " .. how, function() check(how, true) end)
     end
 end)
