@@ -75,7 +75,8 @@ function M.one(found, rules, escapes)
     if wrong then return wrong end
     local message <const> = rules.single and M.in_transaction(found.sql)
     if message then return { line = found.line, message = message, hint = "leave it out, or leave out -1" } end
-    local ok <const>, e <const>, _, unknown <const>, hint <const> = pcall(rules.variables.bind, rules.variables, found.sql)
+    local values <const> = rules.variables
+    local ok <const>, e <const>, _, unknown <const>, hint <const> = pcall(values.bind, values, found.sql)
     if not ok then
         if not errors.is(e, "usage") then error(e, 0) end
         return { line = found.line, message = e.message, hint = "values have names here: :NAME, and -v NAME=VALUE" }
