@@ -65,7 +65,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, pg.settled(e).opened)
         end)
 
-        it("undoes a transaction that the function left open before somebody else gets the lock, and says so", function()
+        it("undoes a transaction that the function left open before another gets the lock, and says so", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
             local err = raised(e.advisory_lock, e, "report",
