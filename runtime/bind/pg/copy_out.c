@@ -72,6 +72,7 @@ static void push_field(lua_State *L, const struct copy_out *c, struct pg_reading
         pg_decode(L, d, c->types[i], p, len, c->binary);
     else
         lua_pushlightuserdata(L, NULL);
+    pg_decode_fill(L, d);
     lua_rawseti(L, -2, i + 1);
 }
 

@@ -132,6 +132,7 @@ static void push_array(struct reader *r, const struct pg_type *elem, char delim)
                 decode_top(r, elem);
             }
         }
+        pg_decode_fill(r->L, r->d);
         lua_rawseti(r->L, -2, ++n);
     }
     r->depth--;
@@ -266,6 +267,7 @@ static void push_multirange(struct reader *r, const struct pg_type *range)
         if (n > 0)
             expect(r, ',', "multirange");
         push_range(r, elem);
+        pg_decode_fill(r->L, r->d);
         lua_rawseti(r->L, -2, ++n);
     }
 }

@@ -82,6 +82,7 @@ static void push_column(lua_State *L, struct pg_row_plan *plan, int row, int c)
         lua_pushlightuserdata(L, NULL);
     else
         push_value(L, plan, type_of(plan, c), row, c, len);
+    pg_decode_fill(L, &plan->reading);
 }
 
 static void push_list(lua_State *L, struct pg_row_plan *plan, int row)
@@ -242,6 +243,7 @@ static int push_by_column(lua_State *L, const struct pg_decoder *d, const PGresu
                 lua_pushlightuserdata(L, NULL);
             else
                 push_value(L, &plan, t, i, c, len);
+            pg_decode_fill(L, &plan.reading);
             lua_rawseti(L, -2, i + 1);
         }
         lua_setfield(L, -2, PQfname(r, c));

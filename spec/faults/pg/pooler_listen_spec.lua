@@ -25,7 +25,7 @@ pg.on_both(describe, function(_, open)
             assert.is_true(errors.is(problem, "config"), tostring(problem))
             assert.equal("not_sent", problem.outcome)
             assert.matches("transaction pooler", problem.message)
-            assert.matches("past the pooler", problem.hint)
+            assert.matches("the server itself", problem.hint)
             assert.equal(1, e:value "select 1")
             pg.settled(e)
         end

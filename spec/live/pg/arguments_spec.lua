@@ -51,7 +51,7 @@ describe("wrong arguments", function()
         for _, name in ipairs { "query", "one", "value", "rows", "columns" } do -- $1 would be a value of :a, too
             told("the SQL has both $n and :a: write all", e[name], e, "select $1, :a", { a = 5 })
         end
-        told("advisory_lock: got 5 behind the function", e.advisory_lock, e, "key", print, 5)
+        told("advisory_lock: got 5 after the function", e.advisory_lock, e, "key", print, 5)
         told("advisory_lock: unknown option 'timeot' | did you mean 'timeout'?", e.advisory_lock, e, 1, { timeot = 1 },
             print)
         told("advisory_lock: the key must be a string or an integer, got 1.5", e.advisory_lock, e, 1.5, print)

@@ -186,7 +186,7 @@ describe("a lease that is forgotten", function()
             end
         ]]
         assert.equal("5\n5\n", result.stdout)
-        local _, told = result.stderr:gsub("the channel 'the orders' is dropped", "")
+        local _, told = result.stderr:gsub("on the channel 'the orders' was dropped", "")
         assert.equal(2, told, result.stderr)
     end)
 

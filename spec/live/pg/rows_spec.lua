@@ -238,6 +238,18 @@ pg.on_both(describe, function(mode, open)
                 pg.settled(e)
             end)
 
+            it("have db.null in a list where a codec gives nil", function()
+                local e <close> = open { size = 2 }
+                e:set_codec("date", { decode = function(text) return text ~= "2000-01-01" and text or nil end })
+                local query <const> = "select date '2000-01-01' as d, 5 as n"
+                assert.same({ db.null, 5 }, e:one({ positional = true }, query))
+                assert.same({ db.null, 5 }, e:query({ positional = true }, query)[1])
+                assert.same({ d = { db.null }, n = { 5 } }, (e:columns(query)))
+                assert.same({ db.null, "2000-01-02" }, e:value "select '{2000-01-01,2000-01-02}'::date[]")
+                for row in e:copy_out(query, { positional = true }) do assert.same({ db.null, 5 }, row) end
+                assert.same({ n = 5 }, e:one(query))
+            end)
+
             it("whose task is cancelled leave the pool whole", function()
                 local e <close> = open { size = 2 }
                 for _ = 1, 20 do
