@@ -11,7 +11,6 @@ struct scope_box {
     struct scope scope;
     struct sched_timer timer;
     struct sched *sched;
-    const char *limit; /* whose it is, for the error */
 };
 
 static void scope_box_end(struct scope_box *b)
@@ -53,7 +52,7 @@ static int run_scoped(lua_State *L, struct scope_box *b)
 static void timeout_passed(struct sched_timer *t)
 {
     struct scope_box *b = t->data;
-    scope_fire(&b->scope, b->limit);
+    scope_fire(&b->scope, b->scope.reason);
 }
 
 static int run_timed(lua_State *L, const char *limit)
@@ -65,8 +64,8 @@ static int run_timed(lua_State *L, const char *limit)
     lua_replace(L, 1);
     scope_enter(s->current, L, &b->scope, SCOPE_TIMEOUT);
     b->scope.seconds = seconds;
+    b->scope.reason = limit;
     b->sched = s;
-    b->limit = limit;
     b->timer.fn = timeout_passed;
     b->timer.data = b;
     sched_timer_start(s, &b->timer, deadline_in(seconds));
@@ -79,7 +78,8 @@ int scoped_timeout(lua_State *L)
     return run_timed(L, "task.timeout");
 }
 
-/* The same for `timeout` of a transaction: the script has no task.timeout in which to look for the limit. */
+/* As timeout, for the option `timeout` of a transaction: the error names the transaction, because the script
+ * has no task.timeout. */
 int scoped_transaction(lua_State *L)
 {
     return run_timed(L, "transaction");
