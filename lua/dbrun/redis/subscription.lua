@@ -152,7 +152,22 @@ local function answered(self)
     end
 end
 
-local change
+--- Adds names to, or removes them from, the list for a reconnect.
+local function change(self, channels, keep)
+    local kept, given = {}, {}
+    for _, name in ipairs(channels) do
+        given[name] = true
+    end
+    for _, name in ipairs(self.channels) do
+        if not given[name] then
+            kept[#kept + 1] = name
+        end
+    end
+    if keep then
+        table.move(channels, 1, #channels, #kept + 1, kept)
+    end
+    self.channels = kept
+end
 
 --- The server refused channels that were added: a reconnect must not ask for them again. In a cluster their slot may
 --- be another node's by now.
@@ -239,23 +254,6 @@ function Subscription:messages(...)
         self.lost = false
         return gap
     end
-end
-
---- Adds names to, or removes them from, the list for a reconnect.
-function change(self, channels, keep)
-    local kept, given = {}, {}
-    for _, name in ipairs(channels) do
-        given[name] = true
-    end
-    for _, name in ipairs(self.channels) do
-        if not given[name] then
-            kept[#kept + 1] = name
-        end
-    end
-    if keep then
-        table.move(channels, 1, #channels, #kept + 1, kept)
-    end
-    self.channels = kept
 end
 
 local function check_open(self)

@@ -111,12 +111,12 @@ local function follow(tx, store, job)
     return "wait", "for new rows"
 end
 
-local ANY <const> = "select {count}(*) from (select 1 from %s where job {=} $1 limit 1) r"
+local ANY <const> = "select exists (select from %s where job {=} $1)"
 
----A job has begun with a range, and ranges are merged and closed, not removed: where none is left, others have done it,
----and how far the job was is not known.
+---Raises when the job has no range. A job starts with one, and ranges are merged and closed but never removed: without
+---any, something else has removed them, and how far the job was is unknown.
 local function check_ranges(tx, store)
-    if tx:value(catalog.sql(ANY:format(store.place.ranges)), store.name) > 0 then return end
+    if tx:value(catalog.sql(ANY:format(store.place.ranges)), store.name) then return end
     errors.fail("query", ("the ranges of the job '%s' were removed from %s: how far it was is not known"):format(
         store.name, store.place.ranges), ("dbrun batch forget %s lets a run start anew"):format(store.name))
 end
