@@ -219,8 +219,8 @@ function M.optional_list(fn, name, list, rule)
     end
 end
 
----Raises for a list that has a nil in it: what stands behind would be left out. Names beside the list are those of a
----result.
+---Raises for a list with a nil in it, because the elements after the nil would be lost. Other keys than integers are
+---allowed: results have them.
 ---@param fn string
 ---@param what string one of its elements: "element", "row"
 ---@param list table

@@ -81,7 +81,7 @@ static int evaluate_k(lua_State *L, int status, lua_KContext ctx)
     return take_results(L, (struct evaluation *)ctx, status);
 }
 
-/* Not a function of the prompt itself, which has something to bring in order. */
+/* True for code that was typed, false for the prompt's own functions, which must be able to clean up. */
 static bool was_typed(lua_State *L, int index)
 {
     lua_Debug ar;

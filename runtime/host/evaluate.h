@@ -10,8 +10,8 @@
 struct evaluation {
     struct host *host;
     lua_CFunction method;      /* calls evaluate: a traceback ends above its frame */
-    struct scope_box *stretch; /* of what runs; NULL = nothing runs */
-    lua_State *L;              /* where it runs */
+    struct scope_box *stretch; /* the stretch that runs; NULL = none */
+    lua_State *L;              /* the coroutine that it runs in */
 };
 
 /* Called in `method`, with the stack (object, fn, ...): returns true and fn's results; or false, the error (a

@@ -24,8 +24,8 @@ struct repl {
     struct host *host;
     char *line;                   /* the last line read */
     bool ended;                   /* end of input */
-    struct scope_box *evaluation; /* of the statement that runs; NULL = none */
-    lua_State *L;                 /* where it runs */
+    struct scope_box *evaluation; /* the stretch of the running statement; NULL = none */
+    lua_State *L;                 /* the coroutine that it runs in */
 };
 
 /* SIGINT cancels the running statement. */

@@ -27,8 +27,8 @@
 /* When a terminal closes, both its shell and the system send SIGHUP: within this time they count as one. */
 #define ONE_HANGUP (50 * NS_PER_MS)
 
-enum { ROOT_TASK = 1 }; /* its number */
-enum { INSISTENT = 3 }; /* interruptions of one line */
+enum { ROOT_TASK = 1 }; /* its task number */
+enum { INSISTENT = 3 }; /* interruptions of one input, after which each instruction raises */
 enum stop { STOP_NONE, STOP_SIGINT, STOP_SIGTERM, STOP_SIGHUP, STOP_TIMEOUT };
 
 static char too_long[80];
@@ -61,9 +61,9 @@ static struct {
     volatile sig_atomic_t insists;     /* a second one came before the first was handled */
     volatile sig_atomic_t pipe_broke;
     volatile sig_atomic_t hook_due;
-    bool typed;   /* signals_typed */
-    int insisted; /* signals_insist */
-    bool spares;  /* signals_spare */
+    bool typed;   /* input of the prompt runs (signals_typed) */
+    int insisted; /* how often it was interrupted (signals_insist) */
+    bool spares;  /* signals_spare was called */
 } state = {.eventfd = -1};
 
 /* ---- in the handlers: async-signal-safe calls only ---- */
@@ -223,7 +223,7 @@ static bool is_for_running(struct sched *s)
 
 void signals_insist(lua_State *L)
 {
-    /* Not at calls: the handler of the error is one, too. */
+    /* No hook for calls: it would also raise at the call of the error's handler. */
     if (state.typed && ++state.insisted >= INSISTENT)
         lua_sethook(L, stop_hook, LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }

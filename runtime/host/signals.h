@@ -31,10 +31,10 @@ bool signals_pipe_broke(void);
 /* In the REPL, SIGINT cancels what was typed and not the program: `interrupted` is called on the loop. NULL
  * restores the ordinary meaning. */
 void signals_interactive(void (*interrupted)(void *data), void *data);
-/* Lua that was typed begins, or has ended. */
+/* true: Lua typed at the prompt begins to run; false: it has ended. */
 void signals_typed(bool runs);
-/* Counts an interruption of it; it runs in L. Who presses Ctrl-C for the third time is stuck in code that
- * catches each error: from then on every instruction of L raises it. Does nothing while nothing typed runs.
+/* Counts an interruption of that Lua, which runs in L. The third Ctrl-C means that the code catches each
+ * error: from then on every instruction of L raises the interruption. Does nothing while no typed Lua runs.
  */
 void signals_insist(lua_State *L);
 

@@ -33,8 +33,9 @@ bool pg_error_ends_session(const PGresult *r)
     return severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
 }
 
-/* Is it about the session? What a function or a foreign server raises with such a state leaves the session as
- * it is. Some proxies send no severity that can be read in every language. */
+/* True when the error ends the session. A function or a foreign server can raise an ERROR with the same
+ * SQLSTATE, which does not. Some proxies send no severity that can be read in every language: then the
+ * SQLSTATE decides. */
 static bool is_of_session(const PGresult *r, const char *state)
 {
     if (PQresultErrorField(r, PG_DIAG_SEVERITY_NONLOCALIZED))
@@ -48,8 +49,9 @@ static bool is_retryable(const char *s)
            strcmp(s, "53300") == 0 || strcmp(s, "57P03") == 0;
 }
 
-/* What the user can do, for errors to which PostgreSQL adds no hint. Some fit only an error of the session:
- * what DATABASE_URL names is not what a statement could not reach. */
+/* What the user can do, for errors to which PostgreSQL adds no hint. `session`: the hint is about
+ * DATABASE_URL and the pool, so it fits only an error of the session, not one about a server that a statement
+ * tried to reach. */
 static const char *hint_for(const char *s, bool of_session)
 {
     static const struct {

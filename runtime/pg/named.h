@@ -18,7 +18,7 @@ struct pg_names {
     struct pg_name *list; /* each name once, in the order of the numbers */
     size_t n;
     size_t cap;
-    bool numbered; /* the SQL has a $n of its own, too */
+    bool numbered; /* the SQL also has parameters written as $n */
 };
 
 /* True when SQL that was rewritten with `n` names has the same parameters with standard_conforming_strings

@@ -70,8 +70,8 @@ void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, voi
 void redis_queue_settle(struct redis_queue *q, redis_call_fn *sent, void *data);
 /* Moves to `to` the calls of `from` that were not sent completely. False: no memory, both are unchanged. */
 bool redis_queue_move(struct redis_queue *to, struct redis_queue *from);
-/* The same for those of which nothing has left, except the background ones, which belong behind what was sent
- * on this connection. What stays is sent to its end. */
+/* The same for calls of which nothing was sent, except background calls, which must follow what was sent on
+ * this connection. What stays is sent completely. */
 bool redis_queue_move_rest(struct redis_queue *to, struct redis_queue *from);
 /* True when the call waits in this queue. */
 bool redis_queue_has(const struct redis_queue *q, const struct redis_call *c);

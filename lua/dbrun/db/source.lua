@@ -35,7 +35,7 @@ end
 ---@param fn string
 ---@param list any[]
 ---@return fun(): any
----Raises for a list that has a nil in it: the rows behind would be left out.
+---Raises for a list with a nil in it, because the rows after the nil would be lost.
 function M.items(fn, list)
     args.no_holes(fn, "row", list)
     local i = 0

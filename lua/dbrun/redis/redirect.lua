@@ -78,8 +78,8 @@ function M.kind_of(e, idempotent)
     end
 end
 
----The error of a call that has parts on several nodes, one of which failed with `e`: what it did not do may be done
----elsewhere.
+---The error of a call with parts on several nodes, one of which failed with `e`. Its outcome is unknown when another
+---part has run, or may have.
 ---@param e any
 ---@param replies any[] of all parts
 ---@param n integer

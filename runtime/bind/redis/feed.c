@@ -102,8 +102,8 @@ int redis_feed__listen(lua_State *L)
     return 0;
 }
 
-/* [P|S][UN]SUBSCRIBE, and the PING that a quiet server gets: what --read-only and a dry run have not seen may
- * do nothing else. */
+/* True for [P|S][UN]SUBSCRIBE, and for the PING to a quiet server. Nothing else may be posted: --read-only
+ * and a dry run do not see posted commands. */
 static bool may_post(const struct redis_command *cmd)
 {
     const char *at = strstr(cmd->name, "SUBSCRIBE");

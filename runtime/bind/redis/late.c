@@ -1,10 +1,10 @@
-/* What a command says that was not sent, or not answered, before its deadline. */
+/* The errors of commands that were not sent, or not answered, before their deadline. */
 #include "bind/base/error.h"
 #include "bind/redis/handle.h"
 #include "redis/codes.h"
 
-/* Why nothing was sent: what the server says to new connections, or why the last attempt to open one failed.
- */
+/* Adds why nothing was sent: the server's reply to new connections, or why the last attempt to connect
+ * failed. */
 static void explain_not_sent(struct error *e, const struct redis_session *s, const char *what)
 {
     const char *label = s->pool->target->label, *code = s->link ? NULL : s->pool->target->waits_for;
@@ -26,7 +26,7 @@ static void explain_not_sent(struct error *e, const struct redis_session *s, con
     error_set_field(e, ERROR_HINT, hint);
 }
 
-/* The shared connection has no place in the pool. */
+/* For a shared connection that has no place in the pool. */
 static void explain_no_place(struct error *e, const struct redis_session *s, const char *what)
 {
     struct error full = {0};
@@ -62,8 +62,8 @@ int redis_raise_over(lua_State *L, const struct redis_session *s, const char *wh
               s->pool->target->label, what);
     error_set_field(
         &e, ERROR_HINT,
-        "what had to come before it took all the time: a connection, other commands of the same call, "
-        "the map of a cluster");
+        "earlier steps took all the time: getting a connection, other commands of the same call, or "
+        "asking for the map of the cluster");
     e.outcome = OUTCOME_NOT_SENT;
     e.retryable = true;
     return bind_error_raise(L, s->rt, &e);

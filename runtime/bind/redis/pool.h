@@ -130,9 +130,10 @@ static inline void redis_pool_used(struct redis_pool *p)
         redis_pool_watch(p, 0);
 }
 
-/* Is it the server that who waits for a connection waits for, and not the others that have one? */
+/* True when waiters wait for the server (a connection is being opened or pinged), and not for the holders of
+ * connections. */
 bool redis_pool_is_connecting(const struct redis_pool *p);
-/* Sets `e` to the reason why the pool gave no connection in `waited` seconds, with the holders of its
+/* Sets `e` to the reason why the pool granted no connection within `waited` seconds, with the holders of its
  * connections. */
 void redis_pool_explain(struct redis_pool *p, enum pool_settle why, double waited, struct error *e);
 

@@ -41,14 +41,16 @@ static void abandoned_unsent(struct redis_session *s, struct redis_queue *q)
         redis_session_admit(s);
 }
 
-/* Has the server sent nothing since the command was issued on this link, until its deadline? */
+/* True when the command was issued on this link, and the server has sent nothing from then to its deadline.
+ */
 static bool is_silent(const struct redis_session *s, const struct session_call *c)
 {
     return s->link && s->shared && c->received == redisconn_received(s->link->conn) &&
            c->deadline <= mono_now() && !s->link->held && may_retire(s) && redis_link_has(s->link, &c->call);
 }
 
-/* A command that blocks goes on at the server, which would give to nobody what comes next. */
+/* Closes the connection of an abandoned command that blocks: the server would still run it, and the element
+ * that it takes would be lost. */
 static void end_blocking(struct redis_session *s)
 {
     struct error why = {0};

@@ -78,8 +78,8 @@ struct redis_session {
     struct sched_timer retry_timer;
     struct sched_timer sweep_timer;
     bool retrying;
-    struct error trouble; /* why the last attempt to connect failed, while there will be others; a dedicated
-                             session: why its connection was lost */
+    struct error trouble; /* why the last attempt to connect failed, while another one will follow; a
+                             dedicated session: why its connection was lost */
     double retry_pause;
     uint64_t wanting_since;    /* a shared session: commands wait for a connection; 0 = no */
     uint64_t lost_at;          /* when an established connection was lost; 0 = never */
@@ -133,9 +133,10 @@ void redis_session_give(struct session_call *c);
 extern const struct redisconn_events redis_session_events;
 /* The queue in which a call waits, which can be that of a retired link. */
 struct redis_queue *redis_session_queue_of(struct redis_session *s, const struct redis_call *call);
-/* Is the call one of this link, sent or not? */
+/* True when the call, sent or not, belongs to this link. */
 bool redis_link_has(const struct redis_link *link, const struct redis_call *call);
-/* Is there, or may there be, something to undo on this link? Then nothing there may end in its middle. */
+/* True when there is, or may be, something to undo on this link. No command on the link may then be cut off.
+ */
 bool redis_session_may_undo(struct redis_link *link);
 /* Fails a call that was removed from its list. */
 void redis_session_fail_call(struct session_call *c, const struct error *why, enum error_outcome outcome);
@@ -194,8 +195,8 @@ void redis_session_leave(struct redis_session *s);
 /* Returns to the pool the retired connections on which no task waits for a reply, once what undoes a command
  * there is answered or some seconds have passed. */
 void redis_session_sweep(struct redis_session *s);
-/* Lets idle shared sessions of the pool give their connections to those that wait: nothing happens on them
- * that would make them look. */
+/* Makes idle shared sessions of the pool return their connections while others wait for one: an idle session
+ * gets no event at which it would notice them. */
 void redis_session_make_way(struct redis_pool *p);
 /* Stops connecting and gives all connections back. */
 void redis_session_detach(struct redis_session *s);

@@ -255,7 +255,7 @@ void redis_session_make_way(struct redis_pool *p)
 static enum pool_settle acquire(struct redis_session *s, uint64_t now)
 {
     enum pool_settle result = pool_acquire(s->pool->pool, &s->waiter, now);
-    if (result != POOL_FULL) /* which who waits is never told */
+    if (result != POOL_FULL) /* with POOL_FULL nothing waits, so no idle session has made way */
         return result;
     struct redis_session *idle = s->pool->sessions;
     while (idle && !is_idle(idle))

@@ -80,7 +80,7 @@ bool redis_undo_keep(struct session_call *c, const char *bytes, size_t size, uin
     return true;
 }
 
-/* The link that a call was sent on, at least in part. NULL: none. */
+/* The link on which a call was sent, at least in part. NULL: none. */
 static struct redis_link *link_of(const struct redis_session *s, const struct redis_call *call)
 {
     struct redis_link *r = s->retired;

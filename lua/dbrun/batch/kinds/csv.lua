@@ -128,7 +128,7 @@ function Walk:is_between(middle, after, upto)
     return place_of(self, after).byte < byte and byte < place_of(self, upto).byte
 end
 
----The first field of a row that no text of PostgreSQL can be, and why.
+---The first field of a row that PostgreSQL cannot store as text, and why.
 local function no_text(row)
     for name, value in pairs(row) do
         if type(value) == "string" then
