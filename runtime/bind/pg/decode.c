@@ -267,7 +267,6 @@ static void push_multirange(struct reader *r, const struct pg_type *range)
         if (n > 0)
             expect(r, ',', "multirange");
         push_range(r, elem);
-        pg_decode_fill(r->L, r->d);
         lua_rawseti(r->L, -2, ++n);
     }
 }
