@@ -57,11 +57,21 @@ local function end_servers(old, new)
     end
 end
 
+local base
+
+--- The folder that all runs of this user share: templates are kept there.
+---@return string
+function M.base()
+    base = base or base_folder()
+    return base
+end
+
 --- Making a run's lock, trying to take it and giving a run's folder up exclude each other: nobody may take
 --- the lock between a file's beginning and its owner's lock, nor make a lock anew in a folder that is being
---- removed.
-local function guard(base)
-    return assert(fs.lock(base .. "/guard", 60), "the guard of " .. base .. " is held for a minute")
+--- removed. While it is held, no run's folder is swept.
+---@return dbrun.fs.Lock
+function M.guard()
+    return assert(fs.lock(M.base() .. "/guard", 60), "the guard of " .. M.base() .. " is held for a minute")
 end
 
 --- A folder that is given up has another name from then on; any number of runs may remove it.
@@ -74,7 +84,7 @@ end
 --- Gives the folder of a dead run up: its new name, or nil when the run lives.
 local function take(base, name)
     local dir = base .. "/" .. name
-    local _ <close> = guard(base)
+    local _ <close> = M.guard()
     local there = fs.stat(dir)
     if not there then return end
     local held = fs.exists(dir .. "/lock")
@@ -104,20 +114,11 @@ function M.run()
     if run then return run.path end
     local base = M.base()
     sweep(base)
-    local _ <close> = guard(base)
+    local _ <close> = M.guard()
     local path = fs.mkdtemp(base .. "/run-")
     if M.user then fs.chown(path, M.user.uid, M.user.gid) end
     run = { path = path, lock = assert(fs.lock(path .. "/lock"), "somebody else holds a lock that is new") }
     return path
-end
-
-local base
-
---- The folder that all runs of this user share: templates are kept there.
----@return string
-function M.base()
-    base = base or base_folder()
-    return base
 end
 
 local counter = 0
@@ -135,7 +136,7 @@ function M.remove()
     if not run then return end
     local gone
     do
-        local _ <close> = guard(M.base())
+        local _ <close> = M.guard()
         gone = give_up(M.base(), run.path:match "[^/]+$")
     end
     fs.rmtree(gone)
