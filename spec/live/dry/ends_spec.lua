@@ -1,6 +1,7 @@
 --- A dry run rolls back and prints its summary however it ends.
 local dry = require "spec.support.dry"
 local fs = require "dbrun.fs"
+local pace = require "spec.support.pace"
 local process = require "dbrun.process"
 local task = require "dbrun.task"
 
@@ -16,13 +17,14 @@ describe("the end of a dry run", function()
     setup(function() at = dry.database() end)
     teardown(function() at.engine:close() end)
 
-    local function ends(code, stderr, text, options)
-        local result = dry.run(at, WORK .. text, options)
+    local function ended(result, code, stderr)
         assert.equal(code, result.code, result.stderr)
         assert.equal(stderr, result.stderr:sub(-#stderr), result.stderr)
         assert.is_true(dry.is_unchanged(at))
         return result
     end
+
+    local function ends(code, stderr, text) return ended(dry.run(at, WORK .. text), code, stderr) end
 
     it("by os.exit, with and without closing, and inside of a transaction", function()
         ends(3, COUNTED, "os.exit(3)")
@@ -42,7 +44,7 @@ describe("the end of a dry run", function()
             task.sleep(0.1)
             os.exit(0)]])
         -- The server does not go on with it: its locks are free.
-        at.engine:transaction({ timeout = 3 }, function(tx) tx:query "select 1 from orders where id = 7 for update" end)
+        at.engine:transaction({ timeout = 10 }, function(tx) tx:query "select 1 from orders where id = 7 for update" end)
     end)
 
     it("before it has begun: help and a mistyped option are no dry run", function()
@@ -66,9 +68,18 @@ describe("the end of a dry run", function()
     end)
 
     it("by --timeout, in the middle of a transaction", function()
-        ends(1, COUNTED, [[
-            e:transaction(function(tx) tx:exec "delete from items" tx:query "select pg_sleep(10)" end)]],
-            { "--timeout", "0.4" })
+        local text <const> = [[
+            e:transaction(function(tx)
+                tx:exec "delete from items"
+                print "deleted"
+                tx:query "select pg_sleep(600)"
+            end)]]
+        local result
+        pace.long_enough(0.4, function(seconds)
+            result = dry.run(at, WORK .. text, { "--timeout", ("%g"):format(seconds) })
+            return result.stdout:find "deleted"
+        end)
+        ended(result, 1, COUNTED)
     end)
 
     ---Starts a run, and returns once it has printed a line.

@@ -2,6 +2,7 @@
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
+local pace = require "spec.support.pace"
 local process = require "dbrun.process"
 local rounds = require("spec.support.rounds").of
 local servers = require "spec.support.servers"
@@ -171,9 +172,13 @@ for i = 1, 9 do db.sync:value("select pg_sleep(0.003)") end]])
             ["return 0"] = 0, ["error 'x'"] = 1, ["os.exit(3)"] = 3, ["os.exit(4, true)"] = 4,
             ["require 'dbrun.task'.sleep(9)"] = 1, ["while true do end"] = 1,
         } do
-            local limit = code == 1 and { "--timeout", "0.2" } or {}
-            local result = run("end.json", limit[1] or "--no-env", limit[2] or "-E", "-e",
-                "require 'dbrun.db'.sync:value 'select 1' " .. script)
+            local result
+            pace.long_enough(0.2, function(seconds)
+                local limit = code == 1 and { "--timeout", ("%g"):format(seconds) } or {}
+                result = run("end.json", limit[1] or "--no-env", limit[2] or "-E", "-e",
+                    "require 'dbrun.db'.sync:value 'select 1' print 'asked' " .. script)
+                return result.stdout:find "asked"
+            end)
             assert.equal(code, result.code, result.stderr)
             local list, ended = events "end.json"
             assert.is_true(ended)

@@ -9,6 +9,8 @@ local PROLOGUE <const> = [[
     local task = require "dbrun.task"
     local function closing(fn) return setmetatable({}, { __close = fn }) end
     local function forever() while true do end end
+    local function ready() io.open("ready", "w"):close() end
+    local function exists(path) local f <close> = io.open(path) return f ~= nil end
 ]]
 
 local function script(code)
@@ -26,14 +28,20 @@ describe("the end of a program", function()
     it("comes with the error of a task, which says where it happened", function()
         local r = run("lua a.lua", script "task.spawn(function() error 'in a task' end) task.sleep(9)")
         assert.equal(1, r.code)
-        assert.matches("^lua: a.lua:4: in a task\nstack traceback:\n.*a.lua:4: in function <a.lua:4>", r.err)
+        assert.matches("^lua: a.lua:6: in a task\nstack traceback:\n.*a.lua:6: in function <a.lua:6>", r.err)
     end)
 
     it("comes at --timeout, in a wait and in a busy loop, with exit status 1", function()
         for _, code in ipairs { "task.sleep(9)", "forever()", "repeat until select('#') == 1" } do
-            local r = run("lua --timeout 0.2 a.lua",
-                script("local x <close> = closing(function() print 'closed' end) " .. code))
-            assert.same({ out = "closed\n", err = "lua: the script took longer than 0.2 s (--timeout)\n", code = 1 }, r)
+            local r, limit
+            pace.long_enough(0.2, function(seconds)
+                limit = ("%g"):format(seconds)
+                r = run(("lua --timeout %s a.lua"):format(limit),
+                    script("local x <close> = closing(function() print 'closed' end) print 'begun' " .. code))
+                return r.out:find "begun"
+            end)
+            assert.same({ out = "begun\nclosed\n", err = ("lua: the script took longer than %s s (--timeout)\n"):format(
+                limit), code = 1 }, r)
         end
     end)
 
@@ -41,14 +49,14 @@ describe("the end of a program", function()
         assert.same({ out = "done\n", err = "", code = 0 }, run [[lua --timeout 10 -e 'print "done"']])
     end)
 
-    --- Starts the script, sends the signals one after the other once it has said that it is there.
+    --- Starts the script, sends the signals one after the other once it has called ready(), and makes the file `killed`.
     local function interrupted(code, ...)
         local kill = {}
         for _, name in ipairs { ... } do
             kill[#kill + 1] = ("kill -%s $pid; sleep 0.2; "):format(name)
         end
-        return run(("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; sleep 0.05; %s wait $pid")
-            :format(table.concat(kill)), script("io.open('ready', 'w'):close() " .. code))
+        return run(("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; sleep 0.05; %s : >killed; wait $pid")
+            :format(table.concat(kill)), script(code))
     end
 
     for name, status in pairs { HUP = 129, INT = 130, TERM = 143 } do
@@ -56,7 +64,7 @@ describe("the end of a program", function()
             for _, code in ipairs { "task.sleep(9)", "forever()", "coroutine.wrap(forever)()",
                 "coroutine.wrap(function() task.sleep(9) end)()" } do
                 local r = interrupted(
-                    "local x <close> = closing(function() task.sleep(0.05) print 'closed' end) " .. code, name)
+                    "local x <close> = closing(function() task.sleep(0.05) print 'closed' end) ready() " .. code, name)
                 assert.same({ out = "closed\n", err = "lua: interrupted by SIG" .. name .. "\n", code = status }, r)
             end
         end)
@@ -73,15 +81,19 @@ describe("the end of a program", function()
                 end)
             end
             task.sleep(0.01)
+            ready()
             forever()]], "TERM")
         assert.same({ out = "closed\ntask\ntask\ntask\n", err = "lua: interrupted by SIGTERM\n", code = 143 }, r)
     end)
 
     it("ends busy loops of tasks in groups within groups", function()
         local r = interrupted([[
+            local begun = 0
             local function busy()
                 local x <close> = closing(function() io.write "task " end)
-                task.sleep(0.01)
+                begun = begun + 1
+                if begun == 6 then ready() end
+                repeat task.sleep(0.01) until begun == 6
                 forever()
             end
             local suspended = coroutine.wrap(function()
@@ -150,6 +162,7 @@ describe("the end of a program", function()
                 end)
                 cleaning:wait()
             end)
+            ready()
             task.sleep(9)]], "TERM")
         assert.same({ out = "read\ncleaned\n", err = "lua: interrupted by SIGTERM\n", code = 143 }, r)
     end)
@@ -158,7 +171,9 @@ describe("the end of a program", function()
         local r = interrupted([[
             for i = 1, 3 do
                 task.spawn(function() local x <close> = closing(function() print(i) end) task.sleep(9) end)
-            end]], "INT")
+            end
+            task.sleep(0)
+            ready()]], "INT")
         local lines = {}
         for line in r.out:gmatch "%d+" do
             lines[#lines + 1] = line
@@ -167,7 +182,7 @@ describe("the end of a program", function()
         assert.same({ 130, "1", "2", "3" }, { r.code, table.unpack(lines) })
     end)
 
-    local STUBBORN <const> = "local x <close> = closing(forever) forever()"
+    local STUBBORN <const> = "local x <close> = closing(forever) ready() forever()"
 
     it("comes at once at the second signal", function()
         pace.takes(0, 1.5, function()
@@ -179,12 +194,11 @@ describe("the end of a program", function()
     end)
 
     it("does not come at SIGHUP under nohup, nor where the script handles it", function()
-        local code = "task.sleep(0.6) print 'done'"
-        assert.same({ out = "done\n", err = "", code = 0 }, run(
-            [[trap '' HUP; lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -HUP $pid; wait $pid]],
-            script("io.open('ready', 'w'):close() " .. code)))
+        local code <const> = "ready() repeat task.sleep(0.02) until exists 'killed' print 'done'"
+        assert.same({ out = "done\n", err = "", code = 0 }, run([[trap '' HUP; lua a.lua & pid=$!
+            while [ ! -e ready ]; do sleep 0.02; done; kill -HUP $pid; sleep 0.2; : >killed; wait $pid]], script(code)))
         assert.same({ out = "SIGHUP\ndone\n", err = "", code = 0 },
-            interrupted("task.on_signal('SIGHUP', print) io.open('ready', 'w'):close() " .. code, "HUP"))
+            interrupted("task.on_signal('SIGHUP', print) " .. code, "HUP"))
     end)
 
     it("comes two seconds after a signal whatever the script does", function()
