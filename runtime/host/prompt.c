@@ -192,10 +192,11 @@ static void start_editing(struct prompt *p, const char *prompt)
     modes_keep(p->tty);
     io_watch_want(p->input, IO_READ);
     mark_pastes(p, true);
-    p->edit->install(prompt, on_line);
-    if (!p->bound) /* libedit must be installed before the key can be bound */
+    if (!p->bound && p->edit->initialize() == 0)
         p->bound = p->edit->bind("dbrun-complete", on_tab, '\t') == 0;
-    p->edit->configure("setty -d -inlcr"); /* otherwise a line typed ahead ends with CR in a read */
+    /* Before the prompt shows: otherwise a line typed ahead ends with CR in a read, which never ends then. */
+    p->edit->configure("setty -d -inlcr");
+    p->edit->install(prompt, on_line);
     suspend_watch(p->suspend);
 }
 
