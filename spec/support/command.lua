@@ -19,6 +19,13 @@ local UNSET <const> = {
 M.WAIT = "until [ -e ready ]; do sleep 0.02; done; "
 M.READY = ' io.open("ready", "w"):close() '
 
+--- The same for what the program does later, which may never be: after 10 s the command goes on without the file.
+---@param name string of a file that the program makes
+---@return string for sh
+function M.once(name)
+    return ("n=0; until [ -e %s ] || [ $n = 500 ]; do n=$((n + 1)); sleep 0.02; done; "):format(name)
+end
+
 ---@class dbrun.spec.Ended
 ---@field out string
 ---@field err string

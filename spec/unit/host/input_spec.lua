@@ -3,12 +3,20 @@
 local shell <const> = require "spec.support.command"
 local terminal <const> = require "spec.support.terminal"
 
-local run <const>, WAIT <const>, READY <const> = shell.run, shell.WAIT, shell.READY
+local run <const>, WAIT <const>, READY <const>, once <const> = shell.run, shell.WAIT, shell.READY, shell.once
 
+--- Makes the file `ticked` when it has ticked often enough.
 local TICKER <const> = [[
     local task = require "dbrun.task"
     local ticks = 0
-    local function tick() while true do task.sleep(0.01) ticks = ticks + 1 end end
+    local function make(name) io.open(name, "w"):close() end
+    local function tick()
+        while true do
+            task.sleep(0.01)
+            ticks = ticks + 1
+            if ticks == 6 then make "ticked" end
+        end
+    end
     local ticker = task.spawn(tick)
 ]]
 
@@ -24,22 +32,22 @@ describe("standard input", function()
         for _, read in ipairs { "io.read()", "io.read('a')", "io.read(2)", "io.read(0)", "io.read('n')", "io.lines()()",
             "io.stdin:read('L')", "io.stdin:lines(1)()", "io.input():read('l')", "io.open('/dev/stdin'):read()",
             "io.lines('/dev/stdin', 'n')()" } do
-            local r = run("(" .. WAIT .. "sleep 0.4; echo 12) | lua a.lua",
-                script(READY .. read .. " print(ticks > 5 or ticks)"))
+            local r = run("(" .. once "ticked" .. "echo 12) | lua a.lua",
+                script(read .. " print(ticks > 5 or ticks)"))
             assert.same({ out = "true\n", err = "", code = 0 }, r, read)
         end
     end)
 
     it("is waited for as a FIFO and as a socket", function()
-        local r = run("mkfifo f; (exec 3>f; " .. WAIT .. "sleep 0.3; echo 12 >&3) & lua a.lua <f",
-            script(READY .. "print(io.read()) print(ticks > 5 or ticks)"))
+        local r = run("mkfifo f; (exec 3>f; " .. once "ticked" .. "echo 12 >&3) & lua a.lua <f",
+            script("print(io.read()) print(ticks > 5 or ticks)"))
         assert.same({ out = "12\ntrue\n", err = "", code = 0 }, r)
         r = run([[perl -MSocket -e '
             socketpair(my $ours, my $theirs, AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die;
             if (!fork) { open(STDIN, "<&", $theirs); close $ours; exec "lua", "a.lua" }
-            close $theirs; select undef, undef, undef, 0.02 until -e "ready"; select undef, undef, undef, 0.3;
+            close $theirs; for (1 .. 500) { last if -e "ticked"; select undef, undef, undef, 0.02 }
             syswrite $ours, "12\n"; wait']],
-            script(READY .. "print(io.read()) print(ticks > 5 or ticks)"))
+            script("print(io.read()) print(ticks > 5 or ticks)"))
         assert.same({ out = "12\ntrue\n", err = "", code = 0 }, r)
     end)
 
@@ -51,10 +59,10 @@ describe("standard input", function()
     end)
 
     it("lets other tasks run while one waits for a program of io.popen", function()
-        local r = run("lua a.lua", script [[
-            local f <close> = io.popen "sleep 0.3; echo one; sleep 0.1; echo two"
+        local r = run("lua a.lua", script(([[
+            local f <close> = io.popen %q
             print(f:read "l", ticks > 5 or ticks)
-            for line in f:lines() do print(line) end]])
+            for line in f:lines() do print(line) end]]):format(once "ticked" .. "echo one; sleep 0.1; echo two")))
         assert.same({ out = "one\ttrue\ntwo\n", err = "", code = 0 }, r)
     end)
 
@@ -161,14 +169,15 @@ describe("standard input", function()
     end)
 
     it("tells a task that waits when the file is closed", function()
-        local r = run("lua a.lua", script [[
-            local f = io.popen "sleep 0.5; echo never"
+        local r = run("lua a.lua", script(([[
+            local f = io.popen %q
             local function told(...) print(select("#", ...), (select(2, ...))) end
             local waiting = { task.spawn(function() told(pcall(f.read, f)) end),
                 task.spawn(function() told(pcall(f.lines(f))) end) }
             task.sleep(0.1)
+            make "closing"
             f:close()
-            for _, t in ipairs(waiting) do t:join() end]])
+            for _, t in ipairs(waiting) do t:join() end]]):format(once "closing" .. "echo never")))
         assert.same({ out = "2\tattempt to use a closed file\n2\tfile is already closed\n", err = "", code = 0 }, r)
     end)
 
@@ -210,41 +219,45 @@ describe("standard input", function()
     end)
 
     it("what a read that cannot wait has left is given to the task that waits", function()
-        local r = run("(" .. WAIT .. "sleep 0.1; printf 'one\\ntwo\\n'; sleep 3) | lua a.lua", script([[
-            local t = task.now()
+        local r = run("(" .. WAIT .. "sleep 0.1; printf 'one\\ntwo\\n'; " .. once "got"
+            .. "[ -e got ] || : >late) | lua a.lua", script([[
             local a = task.spawn(function() return io.read() end)
             task.sleep(0.05)]] .. READY .. [[
-            print((string.gsub("x", "x", function() return io.read() end)), a:join(), task.now() - t < 2)]]))
+            local one, two = string.gsub("x", "x", function() return io.read() end), a:join()
+            make "got"
+            print(one, two, io.open "late" == nil)]]))
         assert.same({ out = "one\ttwo\ttrue\n", err = "", code = 0 }, r)
     end)
 
     it("loses nothing to seek and setvbuf behind a read that was cancelled", function()
-        local r = run("lua a.lua", script [[
-            local f = io.popen "seq 20000; sleep 0.4; echo more"
+        local r = run("lua a.lua", script(([[
+            local f = io.popen %q
             print((pcall(task.timeout, 0.2, f.read, f, "a")))
+            make "given_up"
             print(f:seek "cur")
             print(f:setvbuf "no", f:setvbuf "full")
             local all = {}
             for i = 1, 20000 do all[i] = i .. "\n" end
-            print(f:read "a" == table.concat(all) .. "more\n")]])
+            print(f:read "a" == table.concat(all) .. "more\n")]]):format("seq 20000; " .. once "given_up" .. "echo more")))
         assert.same({ out = "false\nnil\tIllegal seek\t29\ntrue\ttrue\ntrue\n", err = "", code = 0 }, r)
     end)
 
     it("keeps no program alive once nobody reads it", function()
-        local r = run("sleep 5 | lua a.lua; echo $?", { ["a.lua"] = [[
+        local r = run("(" .. once "told" .. "[ -e told ] || : >late) | lua a.lua; echo $?", { ["a.lua"] = [[
             local task = require "dbrun.task"
-            local t = task.now()
             pcall(task.timeout, 0.1, io.read)
             local q = task.queue(1)
             print(pcall(q.pop, q))
-            print(task.now() - t < 3)]] })
+            io.open("told", "w"):close()
+            print(io.open "late" == nil)]] })
         assert.matches("^false\t.*deadlock", r.out)
         assert.matches("\ntrue\n", r.out)
     end)
 
     it("stays as it is for other processes", function()
-        local r = run([[mkfifo f; sleep 0.5 >f & exec <f; (sleep 0.1; grep flags /proc/self/fdinfo/0 >flags) & lua a.lua
-            cat flags; grep flags /proc/self/fdinfo/0]], script "io.read()")
+        local r = run("mkfifo f; (" .. once "flags" .. ") >f & exec <f; (" .. WAIT .. [[sleep 0.1
+            grep flags /proc/self/fdinfo/0 >new; mv new flags) & lua a.lua; cat flags; grep flags /proc/self/fdinfo/0]],
+            script(READY .. "io.read()"))
         assert.same({ "flags:\t0100000\nflags:\t0100000\n", 0 }, { r.out, r.code }) -- no O_NONBLOCK (04000)
     end)
 

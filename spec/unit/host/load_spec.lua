@@ -11,8 +11,8 @@ local TASKS <const> = [[
 
 describe("a program on standard input", function()
     it("that a task is reading already waits for its turn, and other tasks run", function()
-        local input <const> = "(printf 'one'; " .. WAIT
-            .. "sleep 0.4; printf ' line\\nprint(5, ...)\\nreturn 7\\n') | lua a.lua"
+        local input <const> = "(printf 'one'; " .. shell.once "ticked"
+            .. "printf ' line\\nprint(5, ...)\\nreturn 7\\n') | lua a.lua"
         for code, out in pairs {
             ["print(dofile())"] = "5\n7\n",
             ["print(pcall(dofile, nil))"] = "5\ntrue\t7\n",
@@ -21,8 +21,13 @@ describe("a program on standard input", function()
         } do
             local r <const> = run(input, { ["a.lua"] = TASKS .. [[
                 local ticks = 0
-                local ticker = task.spawn(function() while true do task.sleep(0.01) ticks = ticks + 1 end end) ]]
-                .. code .. " assert(ticks > 5, ticks) ticker:cancel()" })
+                local ticker = task.spawn(function()
+                    while true do
+                        task.sleep(0.01)
+                        ticks = ticks + 1
+                        if ticks == 6 then io.open("ticked", "w"):close() end
+                    end
+                end) ]] .. code .. " assert(ticks > 5, ticks) ticker:cancel()" })
             assert.same({ out = "reader\tone line\n" .. out, err = "", code = 0 }, r, code)
         end
     end)

@@ -1,9 +1,11 @@
 --- The interactive prompt, typed at through a pseudo terminal.
 
 local process <const> = require "dbrun.process"
-local run <const> = require "spec.support.command".run
+local shell <const> = require "spec.support.command"
 local task <const> = require "dbrun.task"
 local terminal <const> = require "spec.support.terminal"
+
+local run <const> = shell.run
 
 describe("the prompt", function()
     local term
@@ -59,9 +61,8 @@ describe("the prompt", function()
         answers("print \"asleep\" require \"dbrun.task\".sleep(60)", "\nasleep\n")
         term:type "\3"
         term:expect "interrupted!\n.-> "
-        answers("do pcall(require \"dbrun.task\".sleep, 60) print(\"still \" .. \"there\") "
-            .. "require \"dbrun.task\".sleep(60) end", "\n")
-        task.sleep(0.1)
+        answers("do print \"caught\" pcall(require \"dbrun.task\".sleep, 60) print(\"still \" .. \"there\") "
+            .. "require \"dbrun.task\".sleep(60) end", "\ncaught\n")
         term:type "\3"
         term:expect "still there\n"
         term:type "\3" -- and again, when the first was caught
@@ -100,9 +101,14 @@ describe("the prompt", function()
         term:expect "\nT\tfor the task\n> "
         -- The statement ends before the read does; what that has taken stays its own.
         answers("t = task.spawn(function() print(\"T\", io.read(12)) end)", "\n> ")
-        answers("task.sleep(0.5)", "%)\n")
+        local typed <const> = os.tmpname()
+        os.remove(typed)
+        finally(function() os.remove(typed) end)
+        answers(("print \"runs\" repeat task.sleep(0.01) until io.open(%q) task.sleep(0.05)"):format(typed), "\nruns\n")
         term:line "half"
-        term:expect "half\n> "
+        term:expect "half\n"
+        io.open(typed, "w"):close()
+        term:expect "> "
         answers("=7 * 11", "\n77\n> ")
         answers("t:join()", "%(%)\n")
         term:line "other half"
@@ -145,8 +151,8 @@ describe("the prompt", function()
         answers("t = task.spawn(function() print(\"T\", io.read()) end)", "\n> ")
         term:type "\4"
         task.sleep(0.1)
-        term:line "the rest"
-        term:expect "\nT\tthe rest\n"
+        term:line "the rest" -- where the prompt has not ended yet, the terminal does not show it
+        term:expect "T\tthe rest\n"
         term:ends(0)
     end)
 
@@ -240,9 +246,9 @@ describe("the prompt", function()
 
     it("lets tasks run while it waits for a stdin that is no terminal", function()
         local r = run([[(echo 't = require "dbrun.task" n = 0'
-            echo 'ticker = t.spawn(function() while true do t.sleep(0.01) n = n + 1 end end)'
-            echo 'io.open("ready", "w"):close()'
-            until [ -e ready ]; do sleep 0.02; done; sleep 0.4
+            echo 'function tick() t.sleep(0.01) n = n + 1 if n == 6 then io.open("ticked", "w"):close() end end'
+            echo 'ticker = t.spawn(function() while true do tick() end end)'
+            ]] .. shell.once "ticked" .. [[
             echo 'print(n > 5 or n)'; echo 'print(io.read())'; sleep 0.1; echo 'for you'
             echo 'ticker:cancel()') | lua -i]])
         assert.matches("> true\n> for you\n> > \n$", r.out)
