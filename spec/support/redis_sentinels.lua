@@ -66,7 +66,7 @@ end
 
 local function start_sentinel(self, i, master)
     for _ = 1, 10 do
-        local port = math.random(45001, 55000)
+        local port = math.random(28501, 32000) -- redis_server.lua has those below
         local path = ("%s/sentinel%d.conf"):format(self.dir, i)
         fs.write(path, config(self, port, master))
         local child = process.start {

@@ -106,11 +106,13 @@ function M.start(opts)
         certificates.sign(dir, "ca", "server", "DNS:localhost,IP:127.0.0.1")
         table.move(TLS, 1, #TLS, #words + 1, words)
     end
+    -- A server comes back at its port: no connection of another program may have it meanwhile. Those begin at 32768
+    -- (ip_local_port_range); a node of a cluster takes a second port, 10000 above the first.
     for _ = 1, 10 do
-        local port <const> = opts.tcp and math.random(20000, 32000) or nil
+        local port <const> = opts.tcp and math.random(10001, 15000) or nil
         local args = {}
         for i, text in ipairs(words) do
-            args[i] = text:gsub("DIR", dir):gsub("PORT", tostring(math.random(32001, 45000)))
+            args[i] = text:gsub("DIR", dir):gsub("PORT", tostring(math.random(25001, 28500)))
         end
         local self = setmetatable({
             dir = dir, socket = dir .. "/redis.sock", port = port, args = args,

@@ -174,7 +174,7 @@ describe("blocked", function()
             tx:exec "update t set n = 1 where id = 7"
             other:exec "set application_name = 'crm'"
             waiting = task.spawn(function() other:exec "update t set n = 2 where id = 7" end)
-            pg.eventually(2, function()
+            pg.eventually(10, function()
                 h:sample(control)
                 return h.by_name.blocked.signal.longest
             end)
@@ -213,7 +213,7 @@ describe("blocked", function()
                 tx:exec "update t set n = 1 where id = 9"
                 tasks[1] = task.spawn(function() second:exec "update t set n = 2 where id = 8" end)
                 tasks[2] = task.spawn(function() root:exec "update t set n = 2 where id = 9" end)
-                pg.eventually(2, function()
+                pg.eventually(10, function()
                     return conn:value "select count(*) from pg_locks where not granted" == 2
                 end)
                 task.sleep(0.1)
@@ -251,7 +251,7 @@ describe("the other signals", function()
         h:sample(conn)
         assert.is_nil(h:verdict())
         conn:exec "checkpoint"
-        pg.eventually(2, function()
+        pg.eventually(10, function()
             h:sample(conn)
             return h:verdict() or task.sleep(LOOK)
         end)
@@ -327,7 +327,7 @@ describe("the other signals", function()
 
         conn:exec "update t set n = n + 1; select pg_stat_force_next_flush()"
         h:configure { vacuum = true, dead = 0.1 }
-        pg.eventually(2, function()
+        pg.eventually(10, function()
             h:sample(conn)
             return h:verdict() or task.sleep(LOOK)
         end)
@@ -335,7 +335,7 @@ describe("the other signals", function()
         assert.is_true(h:wants_vacuum())
         assert.is_false(h:wants_vacuum()) -- one worker is enough
         conn:exec "vacuum t"
-        pg.eventually(2, function()
+        pg.eventually(10, function()
             h:sample(conn)
             return not h:verdict() or task.sleep(LOOK)
         end)

@@ -194,7 +194,7 @@ local function specs(opts)
         local list, renewed, before = {}, nil, -1
         start(worker(list, { stream = { "s", "s2" }, claim_idle = 0.3, handle = function(m)
             if m.stream == "s" then
-                renewed = wait_until(3, function()
+                renewed = wait_until(10, function()
                     local idle <const> = r:xpending("s2", "g", "-", "+", 1)[1][3]
                     before = math.max(before, idle)
                     return idle < before

@@ -187,7 +187,7 @@ describe("a Redis client", function()
         before_each(function()
             collectgarbage()
             collectgarbage()
-            redis_server.wait_until(1, function() return connected() == 1 end)
+            redis_server.wait_until(10, function() return connected() == 1 end)
         end)
 
         it("refuses commands, twice is harmless", function()
@@ -254,7 +254,7 @@ describe("a Redis client", function()
                 function() e[1] = fails("pool", c.ping, c) end,
                 function() e[2] = fails("pool", c.acquire, c) end,
                 function()
-                    redis_server.wait_until(1, function() return pool:stats().opening == 2 end)
+                    redis_server.wait_until(10, function() return pool:stats().opening == 2 end)
                     pool:close()
                 end,
             }
@@ -286,7 +286,7 @@ describe("a Redis client", function()
             a:ping()
             a:close()
             c:close()
-            assert.is_true(redis_server.wait_until(1, function()
+            assert.is_true(redis_server.wait_until(10, function()
                 return connected() == 1
             end))
         end)
@@ -305,7 +305,7 @@ describe("a Redis client", function()
                 collectgarbage()
                 core.log.level(level)
             end
-            assert.is_true(redis_server.wait_until(1, function()
+            assert.is_true(redis_server.wait_until(10, function()
                 return connected() == 1
             end))
         end)

@@ -239,7 +239,7 @@ describe("a Redis subscription", function()
             end,
         }
         assert.is_true(ended)
-        assert.is_true(redis_server.wait_until(1, function() return r:pubsub("numsub", "news").news == 0 end))
+        assert.is_true(redis_server.wait_until(10, function() return r:pubsub("numsub", "news").news == 0 end))
         assert.equal(1, r:stats().open)
     end)
 
@@ -256,7 +256,7 @@ describe("a Redis subscription", function()
         local s <close> = r:subscribe "a"
         s:subscribe("b", "c")
         s:unsubscribe "a"
-        assert.is_true(redis_server.wait_until(1, function()
+        assert.is_true(redis_server.wait_until(10, function()
             local n <const> = r:pubsub("numsub", "a", "b", "c")
             return n.a == 0 and n.b == 1 and n.c == 1
         end))

@@ -246,7 +246,7 @@ describe("dbrun stack, after", function()
             "psql", "-X", (urls(folder)), "-c", "select pg_sleep(60)", stdout = "null", stderr = "null",
         }
         local sql = "select count(*) from pg_stat_activity where query like '%pg_sleep(60)' and state = 'active'"
-        assert.is_truthy(daemon.poll(5, function() return psql(folder, sql) == "1" end))
+        assert.is_truthy(daemon.poll(20, function() return psql(folder, sql) == "1" end))
         process.kill(pid_of(folder), "KILL")
         process.kill(pid_of(folder, "redis"), "KILL")
         ok(stack(folder, "up"))
