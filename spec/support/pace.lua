@@ -52,6 +52,18 @@ function M.long_enough(seconds, fn)
     return table.unpack(result, 1, result.n)
 end
 
+--- Runs fn until it raises nothing, at most three times: for a duty that is kept in time whenever the machine lets it, as
+--- the renewal of a lock. What is wrong each time is raised.
+---@param fn fun()
+function M.kept(fn)
+    local ok, problem
+    for _ = 1, 3 do
+        ok, problem = pcall(fn)
+        if ok then return end
+    end
+    error(problem, 0)
+end
+
 local OBSERVER <const> = [[
     io.stdout:setvbuf "line"
     local task = require "dbrun.task"
