@@ -8,6 +8,7 @@ local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 local servers = require "spec.support.servers"
+local support = require "spec.support.pg"
 local task = require "dbrun.task"
 
 local function engine(url, opts)
@@ -157,7 +158,7 @@ describe("a proxy", function()
         local pg = servers.shared_postgres()
         local proxy <close> = fake.proxy { to = pg }
         local e = engine(proxy:address_of(pg), { command_timeout = 0.3 })
-        e:value("select 1")
+        support.eventually(20, function() return (pcall(e.value, e, "select 1")) end, "an answer")
         proxy:hold("down")
         local ok, problem = pcall(e.value, e, "select 1")
         assert.is_false(ok)
@@ -173,7 +174,7 @@ describe("a fake server", function()
         local ok, problem = pcall(e.value, e, "select 1")
         assert.is_false(ok)
         assert.is_true(errors.is(problem, "timeout") or errors.is(problem, "connect"), tostring(problem))
-        assert.is_true(task.now() - t < 4)
+        assert.is_true(task.now() - t < 10)
     end)
 
     it("answers what it was told to", function()

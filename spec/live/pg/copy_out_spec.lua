@@ -305,7 +305,11 @@ describe("copy_out on the async engine", function()
         local e <close> = pg.engine { size = 2 }
         local rows <close> = e:copy_out "select i, repeat('x', 1000) as s from generate_series(1, 1000000) i"
         rows()
-        task.sleep(0.3)
+        pg.eventually(10, function()
+            return e:value "select wait_event from pg_stat_activity where query like 'COPY (select i, repeat%'"
+                == "ClientWrite"
+        end, "a server that waits for its client")
+        task.sleep(0.1)
         local state = e:value "select wait_event from pg_stat_activity where query like 'COPY (select i, repeat%'"
         assert.equal("ClientWrite", state)
     end)

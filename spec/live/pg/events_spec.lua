@@ -146,9 +146,12 @@ pg.on_both(describe, function(mode, open)
                 local e <close> = open {
                     size = 1, overflow = 0, timeout = 0.2, on_connect = function() coroutine.yield "connecting" end,
                 }
+                local other <close> = pg.engine { size = 1 }
+                local gate <close> = other:acquire()
+                gate:value "select pg_advisory_lock(600)"
                 local querying
                 task.spawn(function()
-                    querying = coroutine.create(function() return e:value "select 1 from pg_sleep(0.6)" end)
+                    querying = coroutine.create(function() return e:value "select 1 from pg_advisory_xact_lock(600)" end)
                     assert(coroutine.resume(querying))
                 end):join()
                 collectgarbage()
@@ -158,6 +161,7 @@ pg.on_both(describe, function(mode, open)
                 local problem <const> = raised(e.value, e, "select 2") -- names who holds the connection
                 assert.equal("pool", problem.kind)
                 assert.matches("events_spec.lua:%d+", problem.detail)
+                gate:value "select pg_advisory_unlock(600)"
                 assert.same({ true, 1 }, { second:join() })
             end)
         end

@@ -134,13 +134,16 @@ describe("[async] a lease", function()
     end)
 
     it("conn:cancel ends the statement of another task with 57014", function()
-        local e <close> = pg.engine { size = 1 }
+        local e <close> = pg.engine { size = 2 }
         local c <close> = e:acquire()
         for _ = 1, 5 do
             local slow = task.spawn(function()
                 return raised(c.value, c, "select pg_sleep(10)")
             end)
-            task.sleep(0.02)
+            pg.eventually(10, function() -- before it has begun, a server has nothing to cancel
+                return e:value("select exists (select from pg_stat_activity where pid = $1::int and state = 'active' "
+                    .. "and query = 'select pg_sleep(10)')", c:backend_pid())
+            end, "the statement's begin")
             c:cancel()
             local problem = slow:join()
             assert.equal("57014", problem.sqlstate)
