@@ -230,7 +230,7 @@ function M.no_holes(fn, what, list)
         if math.type(key) == "integer" then n = n + 1 end
     end
     for i = 1, n do
-        if list[i] == nil then errors.usage(fn, "%s %d is nil, and others stand behind it", what, i) end
+        if list[i] == nil then errors.usage(fn, "%s %d is nil, and others follow", what, i) end
     end
 end
 

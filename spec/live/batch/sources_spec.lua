@@ -79,7 +79,7 @@ describe("the source of a batch", function()
         it("is checked", function()
             local function message(...) return pg.raised(batch.list, ...).message end
             assert.equal("batch.list: the list is empty", message {})
-            assert.equal("batch.list: element 3 is nil, and others stand behind it", message { 1, 2, nil, 4 })
+            assert.equal("batch.list: element 3 is nil, and others follow", message { 1, 2, nil, 4 })
             assert.equal("batch.list: element 2: 'id' is not valid UTF-8", message { "a", "\xff" })
             assert.equal("batch.query: the query ends with ';': leave it out",
                 pg.raised(batch.query, "select 1 as id; ", "id").message)

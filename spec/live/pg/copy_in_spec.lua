@@ -50,7 +50,7 @@ pg.on_both(describe, function(_, open)
             local t = pg.table(e, "i int")
             assert.equal(0, e:copy_in(t, { "i" }, {}))
             assert.equal(0, e:copy_in(t, { "i" }, function() end))
-            assert.matches("copy_in: row 2 is nil, and others stand behind it",
+            assert.matches("copy_in: row 2 is nil, and others follow",
                 raised(e.copy_in, e, t, { "i" }, { { 1 }, nil, { 3 } }).message)
             assert.equal("42P01", raised(e.copy_in, e, "nowhere", { "i" }, {}).sqlstate)
         end)

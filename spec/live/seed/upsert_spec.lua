@@ -53,7 +53,7 @@ describe("upsert", function()
     end)
 
     it("refuses a list with a nil in it", function()
-        assert.equal("seed.upsert: row 2 is nil, and others stand behind it",
+        assert.equal("seed.upsert: row 2 is nil, and others follow",
             pg.raised(upsert, "t", { "id" }, { { 1, "a", 1 }, nil, { 3, "c", 3 } }).message)
     end)
 
