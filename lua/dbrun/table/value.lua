@@ -82,6 +82,13 @@ function M.text(v, column)
     return tostring(v)
 end
 
+---A JSON text in one line. Line ends stand only between the values of a JSON text.
+---@param json string
+---@return string
+function M.one_line_json(json)
+    return (json:gsub("[\r\n]", " "))
+end
+
 --- The server's text of a value as JSON, by its type.
 local function server_json(text, kind)
     if kind == "number" and text:find "^%-?%d+%.?%d*$" then
@@ -91,7 +98,7 @@ local function server_json(text, kind)
     elseif kind == "bool" and (text == "t" or text == "f") then
         return text == "t" and "true" or "false"
     elseif kind == "json" then
-        return (text:gsub("[\r\n]", " ")) -- in JSON they stand between values only, and a row is a line
+        return M.one_line_json(text)
     end
     return nil
 end

@@ -8,6 +8,7 @@ local errors <const> = require "dbrun.error"
 local files <const> = require "dbrun.batch.kinds.files"
 local purge <const> = require "dbrun.batch.kinds.purge"
 local transfer <const> = require "dbrun.batch.kinds.transfer"
+local value <const> = require "dbrun.table.value"
 
 local M = {}
 
@@ -118,7 +119,7 @@ local FORMATS <const> = {
     jsonl = function(tx, sql, values)
         local lines <const> = {}
         for row in tx:rows(LINES:format(sql), values) do
-            lines[#lines + 1] = row.line:gsub("[\r\n]", " ") -- a json value has them between its values only
+            lines[#lines + 1] = value.one_line_json(row.line)
         end
         lines[#lines + 1] = ""
         return table.concat(lines, "\n"), #lines - 1
