@@ -122,7 +122,13 @@ describe("dbrun batch run", function()
     end)
 
     it("says why it stopped, and status does", function()
-        local result = batch("run", folder .. "/typo.lua")
+        local path <const> = folder .. "/typo.lua"
+        local events <const> = batch("run", path, "--format", "json")
+        assert.equal(1, events.code, events.text)
+        local last <const> = json.decode(events.stdout:match "[^\n]*\n$")
+        assert.same({ "end", "stopped", 'column "m" of relation "t" does not exist (SQLSTATE 42703)' },
+            { last.event, last.state, last.why })
+        local result = batch("run", path)
         assert.equal(1, result.code, result.text)
         assert.matches('column "m" of relation "t" does not exist', result.stderr, 1, true)
         local shown = batch("status", "typo").stdout

@@ -76,12 +76,14 @@ update %s set state = :state, reason = :reason where name {=} :name and state {=
 ---@param store dbrun.batch.Store
 ---@param state "stopped"|"paused"
 ---@param reason string
+---@return boolean done false: the job was not running any more
 function M.halt(conn, store, state, reason)
     local jobs <const> = require "dbrun.batch.state.jobs"
-    conn:transaction(WRITES, function(tx)
+    return conn:transaction(WRITES, function(tx)
         local n <const> = tx:query(catalog.sql(STOP:format(store.place.jobs)),
             { state = state, reason = reason, name = store.name, started = store.started or core.null }).affected
         if n > 0 then jobs.event(tx, store.name, state, reason, store.place) end
+        return n > 0
     end)
 end
 

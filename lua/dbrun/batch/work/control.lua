@@ -57,6 +57,7 @@ local ENDED <const> = { stopped = true, cancelled = true, done = true }
 local function look(run, conn)
     local job <const> = state.read(conn, run.store)
     if not job then
+        run.state = "forgotten"
         return run:fail(nil, errors.new {
             kind = "usage", message = ("the job '%s' was forgotten while it ran"):format(run.store.name),
         })
@@ -113,10 +114,10 @@ end
 ---@param run dbrun.batch.Run
 ---@param e any
 function M.stop(run, e)
+    run.reason = errors.is(e) and e.message or tostring(e)
+    if errors.is(e) and e.sqlstate then run.reason = ("%s (SQLSTATE %s)"):format(run.reason, e.sqlstate) end
     local conn <close> = run.engine:acquire()
-    local text = errors.is(e) and e.message or tostring(e)
-    if errors.is(e) and e.sqlstate then text = ("%s (SQLSTATE %s)"):format(text, e.sqlstate) end
-    state.halt(conn, run.store, "stopped", text)
+    if state.halt(conn, run.store, "stopped", run.reason) then run.over = "stopped" end
 end
 
 ---The progress of the job by the keys that were read; nil when it is unknown.
@@ -132,7 +133,8 @@ end
 ---@param found? integer
 ---@return table
 function M.report(run, found)
-    local ok <const>, totals = pcall(task.timeout, run.stopping and 0.5 or 10, function()
+    local seconds <const> = run.stopping and 0.5 or run.failure and 2 or 10
+    local ok <const>, totals = pcall(task.timeout, seconds, function()
         local conn <close> = run.engine:acquire()
         return jobs.totals(conn, run.store.name)
     end)

@@ -248,6 +248,7 @@ local function finish(run)
         local e <const> = run.failure
         local ok <const>, why <const> = pcall(task.timeout, 5, control.stop, run, e)
         if not ok then core.log.write("warn", "batch: the job was not marked as stopped: " .. tostring(why)) end
+        control.report(run) -- programs that read the events know by the last one that the run has ended
         error(e, 0)
     end
     if run.over == "done" then
