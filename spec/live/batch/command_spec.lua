@@ -196,6 +196,15 @@ describe("dbrun batch", function()
             local waited = batch { "wait", "orders-cents" }
             assert.equal(1, waited.code)
             assert.equal("orders-cents was cancelled\n", waited.stdout)
+            sql "update dbrun_batch_ranges set state = 'failed' where job = 'orders-cents'"
+            for _, words in ipairs { { "retry" }, { "set", "size=7" }, { "resume" }, { "pause" } } do
+                local refused <const> = batch { words[1], "orders-cents", words[2] }
+                assert.equal(2, refused.code, refused.text)
+                assert.matches("the job 'orders%-cents' %w+ cancelled", refused.stderr)
+            end
+            assert.matches("3 failed ranges; the job was cancelled\n$", out("errors", "orders-cents"))
+            assert.equal("cancelled", state "orders-cents")
+            assert.equal('{"size": "500"}', set_values())
             out("forget", "orders-cents")
             assert.equal("0", sql "select count(*) from dbrun_batch_ranges")
         end)

@@ -93,6 +93,7 @@ function M.set(args, conn)
         if text ~= "" then require("dbrun.batch.define").check_set(key, text, given) end
         said[i] = { key, text ~= "" and text or nil }
     end
+    jobs.check_settable(conn, name)
     for _, one in ipairs(said) do
         jobs.set(conn, name, one[1], one[2])
         cli.report(("%s: %s = %s"):format(cli.one_line(name), cli.one_line(one[1]),

@@ -37,7 +37,8 @@ end
 
 ---@param failed dbrun.batch.Failed[]
 ---@param name string
-function M.errors(failed, name)
+---@param state string of the job
+function M.errors(failed, name, state)
     if #failed == 0 then return cli.report(("no range of %s has failed"):format(cli.one_line(name))) end
     local style <const> = cli.style(1)
     for _, one in ipairs(failed) do
@@ -53,6 +54,7 @@ function M.errors(failed, name)
         cli.report(style.bold(place), "  ", style.dim(table.concat(about, ", ")))
         cli.report("  ", words.text(one.message) or "no message was kept")
     end
+    if state == "cancelled" then return cli.report(cli.plural(#failed, "failed range"), "; the job was cancelled") end
     cli.report(("%s; %s opens %s again"):format(cli.plural(#failed, "failed range"), words.command("retry", name),
         #failed == 1 and "it" or "them"))
 end

@@ -60,8 +60,9 @@ local function show_end(ended, name, again, before)
             cli.plural(ended.found, "row"), words.command("check", name)))
     end
     if (ended.failed or 0) > 0 then
-        cli.report(("  %s failed: %s shows why, %s opens them again"):format(cli.plural(ended.failed, "range"),
-            words.command("errors", name), words.command("retry", name)))
+        cli.report(("  %s failed: %s shows why%s"):format(cli.plural(ended.failed, "range"),
+            words.command("errors", name), ended.state == "cancelled" and ""
+                or (", %s opens them again"):format(words.command("retry", name))))
     end
 end
 

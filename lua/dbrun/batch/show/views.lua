@@ -131,9 +131,9 @@ end
 ---@param conn table|userdata
 ---@return integer status
 function M.errors(args, conn)
-    local name <const> = names.of(conn, args.name)
-    local failed <const> = facts.failed_of(jobs.ranges(conn, name))
-    if args.format == "json" then write_json(json.array(failed), 2) else list.errors(failed, name) end
+    local row <const> = names.row(conn, args.name)
+    local failed <const> = facts.failed_of(jobs.ranges(conn, row.name))
+    if args.format == "json" then write_json(json.array(failed), 2) else list.errors(failed, row.name, row.state) end
     return cli.OK
 end
 

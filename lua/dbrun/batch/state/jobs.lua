@@ -112,6 +112,12 @@ function M.event(conn, name, what, text, place)
     update(conn, place or schema.place(conn), name, what, text, "events = EVENTS")
 end
 
+---Refuses what cannot be done to a job in its state; `done` says what was asked for.
+local function refuse(name, state, done)
+    errors.fail("usage", ("the job '%s' is %s: it cannot be %s"):format(name, state, done),
+        "dbrun batch status " .. name)
+end
+
 ---Changes the state of jobs; raises for an unknown name, and for a job whose state does not allow it.
 local function steer(conn, name, what, text, assignments, states, done, values)
     local place <const> = schema.place(conn)
@@ -124,8 +130,7 @@ local function steer(conn, name, what, text, assignments, states, done, values)
     if name and #names == 0 then
         local row <const> = M.find(conn, name, place)
         if not row then M.unknown(conn, name) end
-        errors.fail("usage", ("the job '%s' is %s: it cannot be %s"):format(name, row.state, done),
-            "dbrun batch status " .. name)
+        refuse(name, row.state, done)
     end
     return names
 end
@@ -165,6 +170,18 @@ function M.cancel(conn, name)
         { "running", "paused", "stopped" }, "cancelled")
 end
 
+---Raises for a job that will never have a worker again: a value that is set for it would mean nothing.
+---@param conn table
+---@param name string
+function M.check_settable(conn, name)
+    local row <const> = M.find(conn, name)
+    if not row then M.unknown(conn, name) end
+    if row.state ~= "cancelled" and (row.state ~= "done" or M.totals(conn, name).failed > 0) then return end
+    errors.fail("usage", ("the job '%s' %s: no worker reads a value that is set now"):format(name,
+        row.state == "done" and "is done" or "was cancelled"),
+        ("dbrun batch forget %s lets a run start anew, with the values of its file"):format(name))
+end
+
 ---Sets a value that workers read with their next claim, or unsets it (text = nil).
 ---@param conn table
 ---@param name string
@@ -172,7 +189,6 @@ end
 ---@param text? string
 function M.set(conn, name, key, text)
     local place <const> = schema.place(conn)
-    if not M.find(conn, name, place) then M.unknown(conn, name) end
     update(conn, place, name, "set", key .. " = " .. (text or "as in the file"),
         text and "set_values = set_values {||} {jsonb_build_object}(:key::{text}, :value::{text}), events = EVENTS"
             or "set_values = set_values {-} :key::{text}, events = EVENTS", nil,
@@ -190,13 +206,14 @@ function M.retry(conn, name)
     local n
     conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
         -- The present pass, because a range of an earlier pass would never be taken.
-        local pass <const> = tx:value(catalog.sql(
-            ("select pass from %s where name {=} $1 for no key update"):format(place.jobs)), name)
+        local now <const> = tx:one(catalog.sql(
+            ("select pass, state from %s where name {=} $1 for no key update"):format(place.jobs)), name)
+        if now and now.state == "cancelled" then refuse(name, now.state, "retried") end
         n = tx:query(catalog.sql(([[
             update %s set state = 'open', pass = :pass, position = first, next = last, taken = 0, owner = null,
                           again = null, error = null
              where job {=} :name and state {=} 'failed']]):format(place.ranges)),
-            { name = name, pass = pass or row.pass }).affected
+            { name = name, pass = now and now.pass or row.pass }).affected
         if n > 0 then
             update(tx, place, name, "retry", n == 1 and "1 failed range" or n .. " failed ranges",
                 "state = case when state {=} 'paused' then state else 'running' end, ended = null, reason = null, "
