@@ -221,15 +221,25 @@ static bool is_for_running(struct sched *s)
     return task_id(task_current(s)) <= ROOT_TASK || state.insists;
 }
 
-void signals_insist(lua_State *L)
+static void hook_each_instruction(lua_State *L)
 {
     /* No hook for calls: it would also raise at the call of the error's handler. */
-    if (state.typed && ++state.insisted >= INSISTENT)
+    if (is_for_running(state.rt->sched))
         lua_sethook(L, stop_hook, LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+void signals_insist(lua_State *L)
+{
+    if (!state.typed || ++state.insisted < INSISTENT)
+        return;
+    lua_sethook(L, stop_hook, LUA_MASKLINE | LUA_MASKCOUNT, 1);
+    sched_on_resume(state.rt->sched, hook_each_instruction); /* also in the coroutines in which it waits */
 }
 
 void signals_typed(bool runs)
 {
+    if (state.insisted >= INSISTENT)
+        sched_on_resume(state.rt->sched, NULL);
     state.typed = runs;
     state.insisted = 0;
 }

@@ -82,6 +82,10 @@ static int resume_inner(lua_State *L, struct sched *s, lua_State *co, int narg)
     else
         scopes_disown(s, co); /* older scopes with its address: of a collected coroutine */
     s->running = co;
+    if (s->on_resume) {
+        s->on_resume(L);
+        s->on_resume(co);
+    }
     s->blocked += blocked;
     int status = lua_resume(co, L, narg, &nres);
     s->blocked -= blocked;

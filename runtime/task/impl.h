@@ -156,6 +156,7 @@ struct sched {
     void *push_error_data;
     void (*on_failure)(lua_State *L, void *data);
     void *on_failure_data;
+    void (*on_resume)(lua_State *L);
     const char *interrupt_reason;
     int last_error;     /* registry references: the last error that a task raised ... */
     int last_traceback; /* ... and where it came from */

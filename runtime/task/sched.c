@@ -138,6 +138,11 @@ lua_State *sched_running(const struct sched *s)
     return s->running;
 }
 
+void sched_on_resume(struct sched *s, void (*fn)(lua_State *L))
+{
+    s->on_resume = fn;
+}
+
 void sched_set_errors(struct sched *s, void (*push)(lua_State *L, void *data, const struct error *e),
                       void *data)
 {

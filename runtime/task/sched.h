@@ -67,6 +67,8 @@ lua_State *sched_main(const struct sched *s);
 /* The Lua state that runs now, on which a hook must be set to stop it; changes at each resume. Safe to read
  * in a signal handler. */
 lua_State *sched_running(const struct sched *s);
+/* Calls `fn` with both Lua states when one resumes the other, which then runs. NULL: no more. */
+void sched_on_resume(struct sched *s, void (*fn)(lua_State *L));
 /* Closes the remaining handles and timers and runs the loop until it is empty. The scheduler's __gc also
  * calls this. */
 void sched_close(struct sched *s);

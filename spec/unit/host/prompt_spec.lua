@@ -67,9 +67,11 @@ describe("the prompt", function()
         term:expect "still there\n"
         term:type "\3" -- and again, when the first was caught
         term:expect "interrupted!\n.-> "
-        for _, caught in ipairs { "require \"dbrun.task\".sleep, 60", "function() while true do end end" } do
-            answers(("do n = 0 while true do n = n + 1 print(\"round \" .. n) pcall(%s) end end"):format(caught),
-                "\nround 1\n")
+        local loop <const> = "n = 0 while true do n = n + 1 print(\"round \" .. n) pcall(%s) end"
+        local sleeps <const>, works <const> = "require \"dbrun.task\".sleep, 60", "function() while true do end end"
+        local inside <const> = "while true do pcall(coroutine.wrap(function() " .. loop .. " end)) end"
+        for _, code in ipairs { loop:format(sleeps), loop:format(works), inside:format(sleeps), inside:format(works) } do
+            answers("do " .. code .. " end", "\nround 1\n")
             for round = 2, 3 do
                 term:type "\3"
                 term:expect("round " .. round .. "\n")
