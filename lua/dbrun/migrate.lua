@@ -8,6 +8,7 @@
 --- Raises errors of kind `config` (a folder, a file that cannot be read), `connect`, `timeout` (the lock), `query`
 --- and `constraint`.
 local args = require "dbrun.args"
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local folders = require "dbrun.migrate.read.folders"
@@ -116,6 +117,20 @@ function M.up(opts)
     end)
 end
 
+---Warns about applied versions that `down` passes over, because they have no file.
+local function warn_of_missing(list, applied, first)
+    local has, passed <const> = {}, {}
+    for _, file in ipairs(list) do has[file.version] = true end
+    for version in pairs(applied) do
+        if not has[version] and version > first then passed[#passed + 1] = version end
+    end
+    if #passed == 0 then return end
+    table.sort(passed)
+    core.log.write("warn", ("migrate: %s, which %s applied too, %s no file here: nothing of %s is taken back"):format(
+        table.concat(passed, ", "), #passed == 1 and "is" or "are", #passed == 1 and "has" or "have",
+        #passed == 1 and "it" or "them"))
+end
+
 ---Picks the last ones applied that have a file, the latest first.
 local function last_applied(list, steps)
     return function(applied)
@@ -124,6 +139,7 @@ local function last_applied(list, steps)
             if #chosen == (steps or 1) then break end
             if applied[list[i].version] then chosen[#chosen + 1] = list[i] end
         end
+        if #chosen > 0 then warn_of_missing(list, applied, chosen[#chosen].version) end
         return chosen
     end
 end

@@ -249,6 +249,12 @@ create table c (id int);
         assert.equal(0, migrate("status", "--dir", dir, "--exit-code").code)
         fs.unlink(dir .. "/2_b.sql")
         assert.matches("1 version in the database without a file: 2", migrate("status", "--dir", dir).stderr)
+        for _, words in ipairs { { "plan", "--down" }, { "redo" }, { "down" } } do
+            result = migrate(words[1], "--dir", dir, words[2])
+            assert.equal(0, result.code, result.text)
+            assert.matches("migrate: 2, which is applied too, has no file here: nothing of it is taken back",
+                result.stderr, 1, true)
+        end
     end)
 
     it("new makes a file that up takes", function()
