@@ -268,6 +268,8 @@ end
 ---half-done migrations.
 ---@param opts? dbrun.migrate.Options
 ---@return dbrun.migrate.Finding[] findings empty when all is well
+---@return integer compared applied files whose checksum is known
+---@return integer unknown applied files without one, because another program applied them
 ---```lua
 ---local dir = fs.mkdtemp()
 ---fs.write(dir .. "/1_a.sql", "-- migrate:up\ncreate table a (id int);\n-- migrate:down\ndrop table a;\n")

@@ -146,9 +146,24 @@ end }
     describe("verify", function()
         it("is content with files that are what was applied, whatever their line ends", function()
             project { ["1_a.sql"] = A, ["2_b.sql"] = B }
+            assert.equal("No migration is applied: there is nothing to compare.\n", ok "verify")
             ok("up", "--steps", "1")
             fs.write(dir .. "/1_a.sql", (A:gsub("\n", "\r\n")))
-            ok "verify"
+            assert.equal("The files are the same as when they were applied.\n", ok "verify")
+            sql "delete from schema_migrations_dbrun" -- as if dbmate had applied it
+            assert.matches("1 migration was applied without a checksum (by another program?): whether its file has",
+                ok "verify", 1, true)
+            ok "repair"
+            assert.equal("The files are the same as when they were applied.\n", ok "verify")
+        end)
+
+        it("removes no record when a folder has no files, or options exclude each other", function()
+            project { ["1_a.sql"] = A }
+            ok "up"
+            assert.equal(2, select(2, fails("repair", "--missing", "--version", "1", "--statement", "1")))
+            fs.unlink(dir .. "/1_a.sql")
+            assert.equal(2, select(2, fails("repair", "--missing")))
+            assert.equal("1", versions())
         end)
 
         it("finds changed, missing and late files, and repair settles what can be settled", function()

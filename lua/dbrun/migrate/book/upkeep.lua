@@ -80,9 +80,13 @@ local function findings(conn, opts, list)
     local book = ledger.locate(conn, opts.table)
     local applied, by_version, on_disk, out = ledger.applied(conn, book), records.all(conn, book), {}, {}
     local last
+    local compared, unknown = 0, 0
     for _, file in ipairs(list) do
         on_disk[file.version] = true
-        if applied[file.version] then last = file.name end
+        if applied[file.version] then
+            last = file.name
+            if by_version[file.version] then compared = compared + 1 else unknown = unknown + 1 end
+        end
     end
     for _, file in ipairs(list) do
         out[#out + 1] = of_file(file, applied[file.version], by_version[file.version], last)
@@ -103,11 +107,13 @@ local function findings(conn, opts, list)
             hint = "restore the file (another branch?); 'repair --missing' removes the record",
         }
     end
-    return out
+    return out, compared, unknown
 end
 
 ---@param opts dbrun.migrate.Options
 ---@return dbrun.migrate.Finding[]
+---@return integer compared applied files whose checksum is known
+---@return integer unknown applied files without one
 function M.verify(opts)
     local list = files.list(opts.dirs)
     return session.reading(opts, function(conn) return findings(conn, opts, list) end)
@@ -176,7 +182,9 @@ function M.repair(opts)
     if (opts.version == nil) ~= (opts.statement == nil) then
         errors.usage("repair", "--version and --statement belong together")
     end
-    local list = files.list(opts.dirs)
+    if opts.missing and opts.version then errors.usage("repair", "--missing, or --version and --statement, not both") end
+    -- Without any file, all records would be removed: the folder is the wrong one.
+    local list = (opts.missing and files.some or files.list)(opts.dirs)
     return session.writing(opts, function(conn)
         return runner().locked(conn, opts, function(run)
             return conn:transaction(function(tx)

@@ -21,11 +21,19 @@ function M.stamp(args, migrate)
 end
 
 function M.verify(args, migrate)
-    local findings = migrate.verify(options.pick("verify", args))
+    local findings <const>, compared <const>, unknown <const> = migrate.verify(options.pick("verify", args))
     for _, finding in ipairs(findings) do
         cli.report(("%s: %s\n  hint: %s"):format(finding.name, finding.text, finding.hint))
     end
-    if #findings == 0 then cli.print "The files are the same as when they were applied." end
+    if unknown > 0 then
+        cli.report(("%s applied without a checksum (by another program?): whether %s has changed is not known\n"
+            .. "  hint: 'repair' records the checksums of the files as they are now"):format(
+            unknown == 1 and "1 migration was" or unknown .. " migrations were",
+            unknown == 1 and "its file" or "one of their files"))
+    elseif #findings == 0 then
+        cli.print(compared == 0 and "No migration is applied: there is nothing to compare."
+            or "The files are the same as when they were applied.")
+    end
     return #findings > 0 and cli.FAILED or cli.OK
 end
 
