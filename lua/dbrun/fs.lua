@@ -373,7 +373,9 @@ local function write_through(path, data)
         local closed, why = file:close()
         ok, problem = ok and closed, problem or why
     end
-    if not ok then errors.fail("io", ("cannot write %s"):format(problem)) end
+    if not ok then
+        errors.fail("io", ("cannot write '%s': %s"):format(path, file and problem or problem:sub(#path + 3)))
+    end
 end
 
 --- Writes the file completely or not at all: under another name first, then renamed. Replaces an existing file; without
@@ -404,7 +406,7 @@ function M.write(path, data, mode, opts)
     local ok, problem = pcall(fs.rename, temporary, path)
     if not ok then
         fs.unlink(temporary)
-        error(problem, 0)
+        errors.fail("io", ("cannot write '%s': %s"):format(path, (problem.message:gsub("^.*': ", ""))))
     end
 end
 

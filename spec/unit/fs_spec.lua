@@ -62,7 +62,10 @@ describe("files and folders", function()
         end
         fs.symlink("/dev/full", dir .. "/full")
         local full = raised("io", fs.write, dir .. "/full", "x", nil, { through = true })
-        assert.matches("^cannot write .*No space left", full.message)
+        assert.equal(("cannot write '%s/full': No space left on device"):format(dir), full.message)
+        fs.mkdir_p(dir .. "/folder")
+        assert.equal(("cannot write '%s/folder': Is a directory"):format(dir),
+            raised("io", fs.write, dir .. "/folder", "x").message)
         fs.write(dir .. "/l", "own")
         assert.equal("file", fs.stat(dir .. "/l", true).kind)
     end)
