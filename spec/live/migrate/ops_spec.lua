@@ -141,6 +141,13 @@ end }
         assert.equal("1", versions())
         assert.is_true(exists "c")
         assert.equal(2, select(2, fails("stamp", "7")))
+        fs.write(dir .. "/1_a.sql", "-- migrate:up\nselect 1;\n-- migrate:down transaction:false\ndrop table a;\n"
+            .. "select 1 / 0;\n")
+        sql "create table a ()"
+        fails "down"
+        assert.matches("is half done %(down%)", (fails "up"))
+        assert.matches("recorded  1_a.sql", ok("stamp", "1"), 1, true)
+        assert.equal("[X] 1_a.sql\n", ok("status"):match "^[^\n]*\n")
     end)
 
     describe("verify", function()

@@ -25,11 +25,12 @@ function M.stamp(opts, wanted)
         return runner().locked(conn, opts, function(run)
             local result, keep = { added = {}, removed = {} }, {}
             conn:transaction(function(tx)
-                local applied = ledger.applied(tx, run.book)
+                local applied, by_version = ledger.applied(tx, run.book), records.all(tx, run.book)
                 for _, file in ipairs(wanted) do
                     keep[file.version] = true
-                    if not applied[file.version] then
-                        ledger.insert(tx, run.book, file.version)
+                    local record = by_version[file.version]
+                    if not applied[file.version] or record and record.direction then -- the latter is half undone
+                        if not applied[file.version] then ledger.insert(tx, run.book, file.version) end
                         records.applied(tx, run.book, file, files.checksum(file))
                         result.added[#result.added + 1] = file
                     end
