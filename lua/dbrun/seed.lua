@@ -46,15 +46,24 @@ local M = {}
 ---@field seconds number
 ---@field unchanged? boolean not run, because it ran before with this content
 
----Says what stays applied when a seed fails.
-local function kept_of(opts, done)
-    return opts.dry_run and "Nothing was kept: this was a dry run."
-        or ("Nothing of it was kept%s."):format(done > 0 and "; what ran before it stays" or "")
+---Says what stays applied when a seed fails. Code can write to Redis, and over other connections.
+local function kept_of(opts, done, file)
+    local code = not file.sql
+    if opts.dry_run then
+        for _, one in ipairs(done) do code = code or not one.sql end
+        return ("Nothing %swas kept: this was a dry run."):format(code and "written through ctx.db " or "")
+    end
+    return ("Nothing %s was kept%s."):format(code and "that it wrote through ctx.db" or "of it",
+        #done > 0 and "; what ran before it stays" or "")
 end
+
+local UNKNOWN <const> = "The connection was lost at COMMIT: whether it was kept is not known. If it was, the next run "
+    .. "calls it unchanged."
 
 ---The error of a seed, with its name in front; an interruption, and an error that has its file, are returned unchanged.
 local function raise_failed(e, file, seed, kept, parent)
     if sending.is_interruption(e) or errors.is(e) and e.file then error(e, 0) end
+    if seed.recorded and errors.is(e) and e.outcome == "unknown" then kept = UNKNOWN end
     if errors.is(e) and e.own then
         error(require("dbrun.migrate.show.own_errors").of_seed(e, file.path, seed.statements, parent, kept), 0)
     end
@@ -121,6 +130,7 @@ local function run_one(parent, file, seed, opts, kept)
             note.telling(("the seed %s was recorded"):format(file.key), function()
                 ledger.note(tx, book, file.key, seed.checksum, result, task.now() - began)
             end)
+            seed.recorded = true
         end,
     })
     return {
@@ -132,7 +142,7 @@ end
 ---@param done table filled with what ran
 local function run_each(parent, list, seeds, opts, done)
     for i, file in ipairs(list) do
-        local kept = kept_of(opts, #done)
+        local kept = kept_of(opts, done, file)
         local ok, result = xpcall(run_one, traced, parent, file, seeds[i], opts, kept)
         if not ok then raise_failed(result, file, seeds[i], kept, parent) end
         done[i] = result

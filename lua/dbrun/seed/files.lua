@@ -22,6 +22,7 @@ local M = {}
 ---@field text string of the file
 ---@field run? fun(ctx: dbrun.seed.Context): integer|string|nil number of rows, or a remark; of a Lua file
 ---@field statements? dbrun.migrate.Statement[] of an SQL file, once it is read
+---@field recorded? boolean it has run, and only its COMMIT is left
 
 local function lua_files(dir, env, into)
     local path_of = {}

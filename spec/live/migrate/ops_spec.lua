@@ -66,7 +66,7 @@ end }
             }
             local said = fails "up"
             assert.matches(dir .. "/3_fails.lua:3: relation \"nowhere\" does not exist (SQLSTATE 42P01)", said, 1, true)
-            assert.matches("Nothing of this migration was kept.", said, 1, true)
+            assert.matches("Nothing that this migration did through ctx.db was kept.", said, 1, true)
             assert.equal("1 2", versions())
             assert.is_false(exists "half")
             assert.equal("3", sql "select count(*) from a")
@@ -85,6 +85,15 @@ end }
             ok "up"
             assert.is_true(exists "a_id")
             assert.equal("1", versions())
+            fs.write(dir .. "/2_x.lua", [[
+return { transaction = false, up = function(ctx)
+    ctx.db:exec "create table b (id int)"
+    error "no"
+end }
+]])
+            assert.matches("transaction = false: what it did before this stays; the migration counts as not applied.",
+                (fails "up"), 1, true)
+            assert.is_true(exists "b")
         end)
 
         it("and says what is wrong with one", function()

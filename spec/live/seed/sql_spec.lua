@@ -39,7 +39,7 @@ describe("an SQL seed", function()
             local said <const> = failing { [name] = text }
             assert.matches("seed: .*/" .. name, said)
             assert.matches("canceling statement due to user request", said, 1, true)
-            assert.matches("Nothing of it was kept", said, 1, true)
+            assert.matches("Nothing [%w. ]+ was kept", said)
         end
     end)
 

@@ -131,6 +131,7 @@ local function raise_failed(run, e, work, aftermath)
 end
 
 local UNDONE <const> = { up = "Nothing of this migration was kept.", down = "Nothing of this migration was undone." }
+local CODE_UNDONE <const> = "Nothing that this migration did through ctx.db was kept." -- it may also write to Redis
 
 ---Calls the function of a Lua migration; an error that is not an error object gets a traceback.
 local function call_lua(run, work, conn)
@@ -211,17 +212,25 @@ local function run_in_transaction(run, work, began)
     if ok then return end
     local unknown = errors.is(e) and e.outcome == "unknown"
     raise_failed(run, e, work, unknown and "The connection was lost at COMMIT: whether the migration was kept is "
-        .. "not known. 'migrate status' shows it." or UNDONE[work.direction])
+        .. "not known. 'migrate status' shows it." or work.section.fn and CODE_UNDONE or UNDONE[work.direction])
 end
 
-local function partial(work)
+---Says what stays of a migration with transaction:false that has failed.
+local function partial(work, e)
     local verb = work.direction == "up" and "applied" or "undone"
+    local unknown <const> = errors.is(e) and e.outcome == "unknown"
     local done, list = work.steps_done or 0, work.steps or {}
-    if done == 0 then return ("Nothing before it was done: the migration counts as not %s."):format(verb) end
+    if work.section.fn then
+        return ("transaction = false: what it did before this stays; the migration counts as not %s. The next run "
+            .. "begins it anew."):format(verb)
+    elseif done == 0 then
+        return unknown and ("Whether it took effect is not known: 'migrate status' shows it. The migration counts as "
+            .. "not %s."):format(verb) or ("Nothing before it was done: the migration counts as not %s."):format(verb)
+    end
     local last = list[done].statements[#list[done].statements]
-    return ("transaction:false: %d of its %d statements took effect (lines %d to %d) and stay; the migration counts as "
-        .. "not %s. The next run continues after them."):format(
-        done, #list, work.statements[1].line, last.line, verb)
+    return ("transaction:false: %d of its %d statements took effect (lines %d to %d) and stay%s; the migration counts "
+        .. "as not %s. The next run continues after them."):format(
+        done, #list, work.statements[1].line, last.line, unknown and "; whether this one did is not known" or "", verb)
 end
 
 local function run_by_statement(run, work, began)
@@ -243,7 +252,7 @@ local function run_by_statement(run, work, began)
             ("this migration was %s before it (transaction:false), and that stays."):format(
                 work.direction == "up" and "applied" or "taken back"))
     end)
-    if not ok then raise_failed(run, e, work, partial(work)) end
+    if not ok then raise_failed(run, e, work, partial(work, e)) end
 end
 
 ---Runs the hooks of an event that have transactions of their own.
