@@ -435,6 +435,7 @@ local function shown(name, e)
     for _, field in ipairs { "detail", "hint", "context" } do
         if e[field] then lines[#lines + 1] = ("  %s: %s"):format(field, (e[field]:gsub("\n", "\n    "))) end
     end
+    if e.outcome == "unknown" then lines[#lines + 1] = "  outcome: " .. errors.UNKNOWN end
     return table.concat(lines, "\n")
 end
 

@@ -43,6 +43,9 @@ local M = {}
 ---@field where? string script file:line
 ---@field traceback? string the calls that led to it
 
+---What is told of an error whose `outcome` is "unknown".
+M.UNKNOWN = "unknown: the work may have been done; check before you run it again"
+
 ---Raises unless `value` is of one of the types. (Other modules use dbrun.args, which requires this one.)
 local function check(fn, name, value, kind)
     if type(value) ~= kind then
@@ -204,7 +207,7 @@ function M.format(e)
         end
     end
     if e.outcome == "unknown" then
-        out[#out + 1] = "OUTCOME:  unknown: the work may have been done; check before you run it again"
+        out[#out + 1] = "OUTCOME:  " .. M.UNKNOWN
     end
     return core.tty.printable(table.concat(out, "\n"))
 end

@@ -22,7 +22,10 @@ describe("a COMMIT without an answer", function()
         engine:close()
         server:close()
     end)
-    before_each(function() folder = scripts.folder {} end)
+    before_each(function()
+        folder = scripts.folder {}
+        engine:exec "truncate t"
+    end)
     after_each(function() fs.rmtree(folder) end)
 
     local function run(command, args)
@@ -56,6 +59,18 @@ describe("a COMMIT without an answer", function()
             assert.is_nil(said:find "Nothing", said)
             assert.matches("unchanged  " .. file:match "^[^.]*", run("seed", args).stdout, 1, true)
         end
+        assert.equal("1 2", rows())
+    end)
+
+    it("of SQL on the command line, and of a hook", function()
+        local said = cut("sql", { "-1", "insert into t values (1)" })
+        assert.matches("was lost: .*\n  outcome: unknown: the work may have been done; check before", said)
+        local hooks <const> = folder .. "/hooks"
+        fs.mkdir_p(hooks)
+        fs.write(hooks .. "/beforeSeed.sql", "insert into t values (2)")
+        fs.write(folder .. "/1_c.sql", "insert into t values (3)")
+        said = cut("seed", { "--dir", folder, "--hooks", hooks })
+        assert.matches("no seed was run. Whether its own changes were kept is not known.", said, 1, true)
         assert.equal("1 2", rows())
     end)
 

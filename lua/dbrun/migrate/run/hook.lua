@@ -127,7 +127,10 @@ function M.in_transaction(hook, conn, fields, around, on_notice)
     end)
     if on_notice then pcall(conn.on_notice, conn, nil) end -- the connection may be lost
     if ok then return end
-    if errors.is(e) and not e.file then raise_in_hook(hook, e, fields) end
+    if errors.is(e) and not e.file then
+        raise_in_hook(hook, e, e.outcome ~= "unknown" and fields or { aftermath = (fields.aftermath or NOTHING)
+            .. " Whether its own changes were kept is not known." })
+    end
     error(e, 0)
 end
 
