@@ -1,5 +1,6 @@
 -- What an error of a statement tells to do, where that depends on the statements around it.
 local migrations = require "spec.support.migrations"
+local process = require "dbrun.process"
 local scripts = require "spec.support.scripts"
 
 ---Directive and statements of an up section, and what the error must say.
@@ -89,6 +90,9 @@ describe("the error of a migration tells what to do about", function()
             return scripts.run("migrate", { "up", "--dir", folder, ... }, { DATABASE_URL = address }).stderr
         end
         assert.matches("hint: it ran longer than --statement-timeout", up(url, "--statement-timeout", "0.05"), 1, true)
+        local before <const> = scripts.command("migrate", { "up", "--dir", folder }, { DATABASE_URL = url })
+        table.insert(before, 2, "--statement-timeout=0.05") -- in front of the command
+        assert.matches("hint: it ran longer than --statement-timeout", process.run(before).stderr, 1, true)
         local timeout <const> = (url:find("?", 1, true) and "&" or "?") .. "options=-c%20statement_timeout%3D500"
         assert.matches("hint: statement_timeout of the role, the database or the server ended it", up(url .. timeout),
             1, true)

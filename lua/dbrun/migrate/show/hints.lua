@@ -1,5 +1,6 @@
 --- Hints for an error of a migration's statement that depend on its context: the transaction that it was in, and the
 --- earlier settings of the file.
+local core = require "dbrun.core"
 local split = require "dbrun.migrate.read.split"
 
 local M = {}
@@ -20,7 +21,7 @@ local function place_of(work, run)
     local current <const> = work.current
     local place <const> = {
         statement = current, whole = work.section.transaction, line = work.section.line, before = {},
-        direction = work.direction, timeout = run.opts.statement_timeout,
+        direction = work.direction, timeout = run.opts.statement_timeout or core.options.statement_timeout,
     }
     for _, statement in ipairs(work.statements) do
         place.before[#place.before + 1] = statement
