@@ -4,6 +4,7 @@ local core <const> = require "dbrun.core"
 local db <const> = require "dbrun.db"
 local fs <const> = require "dbrun.fs"
 local servers <const> = require "spec.support.servers"
+local task <const> = require "dbrun.task"
 local terminal <const> = require "spec.support.terminal"
 
 describe("the prompt with a server", function()
@@ -85,6 +86,26 @@ describe("the prompt with a server", function()
         server:restart()
         answers("select 1;", "connection was lost, and the open transaction was rolled back.-=> ")
         answers("select 'back';", "Connected anew%..-back\n.-=> ")
+    end)
+
+    it("does not call a transaction rolled back whose COMMIT had no answer", function()
+        answers("create table kept (n int);", "=> ")
+        local engine <const> = db.engine { url = server.url, size = 1 }
+        local function wait_for_standby(name)
+            engine:query(("alter system set synchronous_standby_names = '%s'"):format(name))
+            engine:query "select pg_reload_conf()"
+        end
+        wait_for_standby "nobody"
+        answers("begin;", "=%*> ")
+        answers("insert into kept values (1);", "=%*> ")
+        term:line "commit;"
+        repeat
+            task.sleep(0.02)
+        until #engine:query "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'" > 0
+        term:expect "whether the open transaction was committed is not known.-=> "
+        wait_for_standby ""
+        engine:close()
+        answers("select count(*) from kept;", "1\n.-=> ")
     end)
 
     it("keeps the history, without secrets", function()

@@ -56,11 +56,14 @@ end
 function Session:write(text)
     if text ~= "" and text:sub(-1) ~= "\n" then text = text .. "\n" end
     if self.output then
-        self.output:write(text)
-        self.output:flush()
-    else
-        task.shield(pager.show, text) -- Ctrl-C belongs to the pager while it runs
+        local ok, why = self.output:write(text)
+        if ok then ok, why = self.output:flush() end
+        if ok then return end
+        pcall(self.output.close, self.output)
+        self.output = nil
+        self:tell(("\\o: cannot write to the file: %s; results go to the terminal again"):format(why))
     end
+    task.shield(pager.show, text) -- Ctrl-C belongs to the pager while it runs
 end
 
 ---The prompt's text.
@@ -117,13 +120,23 @@ function Session:look()
     self.state = ok and state and STATE[state] or nil
 end
 
+---Whether a statement may have committed the transaction, although its answer was lost.
+local function may_have_committed(sql, e)
+    if e.outcome ~= "unknown" then return false end
+    for word in sql:lower():gmatch "%a+" do
+        if word == "commit" or word == "end" or word == "prepare" then return true end
+    end
+    return false
+end
+
 ---Reports that the connection is lost, and what was lost with it.
-local function lose(self)
+local function lose(self, e)
     local open <const> = self.state
     pcall(self.opened.close, self.opened)
     self.opened, self.state, self.lost = nil, nil, true
-    self:tell("The connection was lost" .. (open and ", and the open transaction was rolled back" or "")
-        .. ". Temporary tables, settings, cursors and locks of the session are gone. The next statement opens another.")
+    self:tell("The connection was lost" .. (open and (may_have_committed(self.last_sql, e)
+        and ", and whether the open transaction was committed is not known"
+        or ", and the open transaction was rolled back") or "") .. ". Temporary tables, settings, cursors and locks of the session are gone. The next statement opens another.")
 end
 
 ---Closes the connection; an open transaction is rolled back.
@@ -216,12 +229,12 @@ function Session:run(sql)
     local took <const> = (self.answered or task.now()) - started
     local lost = not ok and self.opened ~= nil and errors.is(e, "connect")
     if not ok and errors.is(e, "cancelled") then
-        if lost then lose(self) end
+        if lost then lose(self, e) end
         self:look()
         error(e, 0)
     end
     if not ok then self:tell(error_text(e)) end
-    if lost then lose(self) end
+    if lost then lose(self, e) end
     self:look()
     if ok and self.tab and tab.is_change(sql) then self.tab:refresh() end
     if ok and self.timing then self:tell(("Time: %.3f ms"):format(took * 1000)) end

@@ -46,6 +46,10 @@ describe("at the prompt", function()
         answers("\\o", "=> ")
         assert.truthy(fs.read(file):find(("x"):rep(200) .. "\n(1 row)\n", 1, true))
         answers("\\o /nowhere/at/all", "\\o: /nowhere/at/all: No such file.-=> ")
+        answers("\\o /dev/full", "=> ")
+        answers("select 40 + 2;", "\\o: cannot write to the file: No space left on device; results go to the terminal "
+            .. "again\n.-42\n.-=> ")
+        answers("select 40 + 3;", "43\n.-=> ")
     end)
 
     it("\\e runs what the editor leaves", function()
