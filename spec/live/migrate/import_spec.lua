@@ -39,6 +39,8 @@ describe("migrate import", function()
             assert.equal("01_a.sql 02_b.sql 10_i.sql", written())
             assert.equal("01 02", sql "select string_agg(version, ' ' order by version) from schema_migrations")
             assert.equal("2", sql "select version from schema_migrations_golang_migrate")
+            assert.matches("no table of golang-migrate: 2 of these are recorded as applied before, and that stays.",
+                import("golang-migrate").stdout, 1, true)
             result = run "up"
             assert.matches("1 migration applied", result.stdout, result.stderr)
             assert.equal(0, run("verify").code)

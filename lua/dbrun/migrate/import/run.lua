@@ -141,8 +141,9 @@ end
 ---@param table_name string
 ---@return string? moved what the other tool's table is called now
 ---@return integer stamped
+---@return integer recorded of the migrations, before
 function M.stamp(conn, plan, place, table_name)
-    local moved, stamped = nil, 0
+    local moved, stamped, recorded = nil, 0, 0
     conn:transaction(function(tx)
         moved = places.move_aside(tx, place, plan.tool, ledger.locate(tx, table_name, true))
         local book = ledger.locate(tx, table_name)
@@ -151,7 +152,9 @@ function M.stamp(conn, plan, place, table_name)
         local there = ledger.applied(tx, book)
         check_later(plan, there, place)
         for _, entry in ipairs(plan.entries) do
-            if entry.applied and not there[entry.version] then
+            if there[entry.version] then
+                recorded = recorded + 1
+            elseif entry.applied then
                 local file = { version = entry.version, name = entry.target, path = plan.dir .. "/" .. entry.target }
                 ledger.insert(tx, book, entry.version)
                 records.applied(tx, book, file, files.checksum(file))
@@ -160,7 +163,7 @@ function M.stamp(conn, plan, place, table_name)
         end
         if plan.tool.stamp_extra then plan.tool.stamp_extra(tx, plan) end
     end)
-    return moved, stamped
+    return moved, stamped, recorded
 end
 
 ---Writes the files, then calls `fn`; if `fn` fails, removes the files that are new.
@@ -187,6 +190,7 @@ end
 ---@class dbrun.migrate.import.Result
 ---@field plan dbrun.migrate.import.Plan
 ---@field stamped integer
+---@field recorded? integer migrations that dbrun had recorded before; nil without a database
 ---@field moved? string
 ---@field known boolean the other tool's table is in this database
 
@@ -220,7 +224,9 @@ function M.run(tool, opts)
         refuse_some()
         held:check()
         local result = { plan = plan, known = place.exists }
-        M.write(plan, function() result.moved, result.stamped = M.stamp(conn, plan, place, opts.table) end)
+        M.write(plan, function()
+            result.moved, result.stamped, result.recorded = M.stamp(conn, plan, place, opts.table)
+        end)
         return result
     end)
 end

@@ -129,6 +129,9 @@ function M.import(args, migrate)
     cli.report(("%s in %s."):format(cli.plural(#plan.entries, "migration"), plan.dir))
     if args.files_only then
         cli.print "No database was asked: what is applied there is not recorded."
+    elseif not result.known and result.recorded > 0 then
+        cli.report(("The database has no table of %s: %s recorded as applied before, and that stays."):format(
+            plan.tool.NAME, result.recorded == 1 and "1 of these is" or result.recorded .. " of these are"))
     elseif not result.known then
         cli.print("The database has no table of ", plan.tool.NAME, ": nothing counts as applied.")
     else
