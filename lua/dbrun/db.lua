@@ -217,7 +217,8 @@ end
 ---Rows through a server cursor: `for row in tx:cursor(sql, ..., {fetch = n}) do`. Only in a transaction. The loop may
 ---end early; other statements may run on the connection between its rows.
 ---@param sql string|dbrun.RowOptions options as for query may stand before the SQL
----@param ... any parameters, then perhaps {fetch = rows at a time (1000)}
+---@param ... any parameters, then perhaps {fetch = rows at a time (1000)}; the only table after an SQL with parameters
+---has their values
 ---@return dbrun.Cursor cursor also callable, and closable (`<close>`)
 ---```lua
 ---db.async:transaction(function(tx)

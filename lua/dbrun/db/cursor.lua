@@ -25,22 +25,45 @@ local Metatable <const> = { __index = names.answer("cursor", Cursor), __name = "
 
 local ROWS <const> = args.whole(1)
 
---- The options are the last argument when that is a plain table with `fetch` and nothing else.
-local function split_options(given)
+--- Whether the SQL has parameters, $1 or :name.
+local function has_parameters(sql)
+    for _, kind in core.sql.scan, sql, 1 do
+        if kind == "parameter" then return true end
+    end
+    return core.pg.named(sql) ~= nil
+end
+
+local function is_option(v)
+    local plain <const> = type(v) == "table" and (not getmetatable(v) or core.rows.columns(v))
+    return plain and v.fetch ~= nil and next(v, (next(v))) == nil
+end
+
+--- The options are the last argument when that is a plain table with `fetch` and nothing else. The only argument of
+--- an SQL with parameters has their values. Returns the rows at a time, and whether the table was taken for values.
+local function split_options(sql, given)
     local last <const> = given[given.n]
-    local plain <const> = type(last) == "table" and (not getmetatable(last) or core.rows.columns(last))
-    if not plain or last.fetch == nil or next(last, (next(last))) ~= nil then
-        return FETCH
+    if not is_option(last) then
+        return FETCH, false
+    elseif given.n == 1 and has_parameters(sql) then
+        return FETCH, true
     end
     given.n = given.n - 1
     args.check("cursor", "fetch", last.fetch, ROWS)
-    return math.tointeger(last.fetch)
+    return math.tointeger(last.fetch), false
 end
 
 --- Names are never reused, even after the end of a transaction.
 local cursors = 0
 
-local function open(conn, options, sql, ...)
+--- Adds the other reading of { fetch = n } to the error of a value that is missing or of the wrong type.
+local function add_other_reading(e)
+    if errors.is(e) and (e.kind == "usage" or e.sqlstate == "08P01") then
+        e.hint = (e.hint and e.hint .. " " or "") .. "The SQL has parameters, so its only table has their values. "
+            .. "{ fetch = n } follows the values: tx:cursor(sql, values, { fetch = n })."
+    end
+end
+
+local function check(conn, options, sql)
     if options then
         require "dbrun.db.form".check("cursor", options)
     end
@@ -50,12 +73,13 @@ local function open(conn, options, sql, ...)
             "Use it in engine:transaction or engine:session.")
     end
     require "dbrun.db.copy_statement".refuse_copy(sql, "a cursor")
-    local given = table.pack(...)
-    local size <const> = split_options(given)
-    -- Recorded under the query, not under the DECLARE, whose text differs each time.
-    sql, given = require "dbrun.db.values".prepare(conn, sql, given)
+end
+
+local function open(conn, options, size, sql, given)
     cursors = cursors + 1
     local name <const> = "dbrun_cursor_" .. cursors
+    -- Recorded under the query, not under the DECLARE, whose text differs each time.
+    sql, given = require "dbrun.db.values".prepare(conn, sql, given)
     conn:query(("DECLARE %s NO SCROLL CURSOR FOR %s"):format(name, sql), table.unpack(given, 1, given.n))
     local cursor <const> = setmetatable({
         conn = conn, name = name, fetch = ("FETCH FORWARD %d FROM %s"):format(size, name), size = size,
@@ -64,19 +88,45 @@ local function open(conn, options, sql, ...)
     return cursor, nil, nil, cursor
 end
 
+local function open_with_options(conn, options, sql, ...)
+    check(conn, options, sql)
+    local given <const> = table.pack(...)
+    local size <const>, has_values <const> = split_options(sql, given)
+    local made <const> = table.pack(pcall(open, conn, options, size, sql, given))
+    if not made[1] then
+        if has_values then add_other_reading(made[2]) end
+        error(made[2], 0)
+    end
+    return table.unpack(made, 2, made.n)
+end
+
 ---Declares a cursor.
 ---@param conn dbrun.Connection in a transaction
 ---@param sql string|dbrun.RowOptions options may stand before the SQL
----@param ... any parameters, then perhaps {fetch = n}
+---@param ... any parameters, then perhaps {fetch = n}; the only table after an SQL with parameters has their values
 ---@return dbrun.Cursor iterator
 ---@return nil
 ---@return nil
 ---@return dbrun.Cursor closing for the generic `for`
 function M.open(conn, sql, ...)
     if type(sql) == "table" then
-        return open(conn, sql, ...)
+        return open_with_options(conn, sql, ...)
     end
-    return open(conn, nil, sql, ...)
+    return open_with_options(conn, nil, sql, ...)
+end
+
+---The same for rows: every argument after the SQL is a value.
+---@param conn dbrun.Connection in a transaction
+---@param options dbrun.RowOptions|nil
+---@param sql string
+---@param ... any parameters
+---@return dbrun.Cursor iterator
+---@return nil
+---@return nil
+---@return dbrun.Cursor closing for the generic `for`
+function M.of_values(conn, options, sql, ...)
+    check(conn, options, sql)
+    return open(conn, options, FETCH, sql, table.pack(...))
 end
 
 --- Fetches the next portion; false when there is none.

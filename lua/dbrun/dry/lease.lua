@@ -129,24 +129,14 @@ local function rows_at_once(stream, options, sql, ...)
     })
 end
 
---- Rows at a time.
-local FETCH <const> = { fetch = 1000 }
-
 local function rows(self, options, sql, ...)
     local facts <const> = type(sql) == "string" and self.conn:look(sql, self.depth > 0)
     local stream <const> = stream_of(self)
-    local given <const> = table.pack(...)
-    given[given.n + 1] = FETCH
     if facts then
         local first <const> = facts.statements[1]
         if first and QUERIES[first.words[1]] then
-            local open <const> = require "dbrun.db.cursor".open
-            local result
-            if options then
-                result = table.pack(pcall(open, stream, options, sql, table.unpack(given, 1, given.n + 1)))
-            else
-                result = table.pack(pcall(open, stream, sql, table.unpack(given, 1, given.n + 1)))
-            end
+            local of_values <const> = require "dbrun.db.cursor".of_values
+            local result <const> = table.pack(pcall(of_values, stream, options, sql, ...))
             if result[1] then return table.unpack(result, 2, result.n) end
             if not (errors.is(result[2]) and NO_CURSOR[result[2].sqlstate]) then
                 stream.open = false

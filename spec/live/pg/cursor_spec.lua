@@ -43,6 +43,26 @@ pg.on_both(describe, function(_, open)
             end)
         end)
 
+        it("takes the only table after an SQL with parameters for their values, and tells the other reading", function()
+            local e <close> = open()
+            e:transaction(function(tx)
+                assert.equal(5, tx:cursor("select :fetch::int as v", { fetch = 5 })().v)
+                assert.same({ fetch = 5 }, tx:cursor("select $1::jsonb as v", { fetch = 5 })().v)
+                assert.equal("$1", tx:cursor("select '$1' as v", { fetch = 5 })().v)
+            end)
+            for sql, message in pairs {
+                ["select :id::int as v"] = "the parameter :id has no value",
+                ["select $1::int4 as v"] = "is a table, but its type is int4",
+                ["select $1::jsonb, $2::int"] = "bind message",
+            } do
+                local err = raised(e.transaction, e, function(tx) tx:cursor(sql, { fetch = 5 }) end)
+                assert.matches(message, err.message, 1, true)
+                assert.matches("tx:cursor(sql, values, { fetch = n })", err.hint, 1, true)
+            end
+            local err = raised(e.transaction, e, function(tx) tx:cursor("selec $1", 1) end)
+            assert.not_matches("fetch", err.hint or "", 1, true)
+        end)
+
         it("lets other statements and other cursors run on its connection in between", function()
             local e <close> = open { size = 1 }
             local t = pg.table(e, "i int")
