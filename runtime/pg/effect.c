@@ -1,5 +1,6 @@
 #include "pg/effect.h"
 #include "base/number.h"
+#include "pg/concurrent.h"
 #include "pg/scan.h"
 
 #include <string.h>
@@ -111,10 +112,15 @@ static bool mentions(const struct sql_scan *x, const char *word)
     return false;
 }
 
-/* A CALL may commit, because the procedure is unknown. A DO block may commit only if its text says so: COMMIT
- * in PL/pgSQL, spi_commit() and the like in other languages, or a CALL. */
-static unsigned of_block(struct piece first, const struct sql_scan *x)
+/* What runs CONCURRENTLY commits. A CALL may commit, because the procedure is unknown. A DO block may commit
+ * only if its text says so: COMMIT in PL/pgSQL, spi_commit() and the like in other languages, or a CALL. */
+static unsigned of_commits(struct piece first, const struct sql_scan *x)
 {
+    static const char *const maybe[] = {"create", "reindex", "drop", "alter", NULL};
+    if (is_one_of(first, maybe)) {
+        size_t from = (size_t)(first.text - x->sql);
+        return pg_is_concurrent(first.text, x->len - from) ? PG_CONCURRENT | PG_MAY_COMMIT : 0;
+    }
     bool may =
         is_word(first, "call") || (is_word(first, "do") && (mentions(x, "commit") || mentions(x, "call")));
     return may ? PG_MAY_COMMIT : 0;
@@ -149,7 +155,7 @@ unsigned pg_effect_of(const char *sql, size_t len, bool plain_strings)
         if (is_sign(p, ';'))
             first = true;
         else if (first && !is_sign(p, '(')) {
-            effect |= of_first_word(p) | of_block(p, &x);
+            effect |= of_first_word(p) | of_commits(p, &x);
             first = false;
         } else
             effect |= of_word(p, before, &x);

@@ -15,7 +15,8 @@ enum pg_effect {
     PG_ENDS = 8,            /* COMMIT, ROLLBACK, also to a savepoint: undoes what the transaction changed */
     PG_CHANGES_FORMAT = 16, /* names a setting that values depend on (settings.h) */
     PG_RUNS = 32,           /* has no plan itself but runs one, with the functions that it calls */
-    PG_MAY_COMMIT = 64      /* CALL, and DO with COMMIT: can fail after its own COMMIT */
+    PG_MAY_COMMIT = 64,     /* CALL, DO with COMMIT, CONCURRENTLY: can fail after its own COMMIT */
+    PG_CONCURRENT = 128     /* with CONCURRENTLY (concurrent.h) */
 };
 
 /* The combined effects of one or more statements. `plain_strings`: standard_conforming_strings is on. When it

@@ -1,5 +1,6 @@
 /* Handles what the server sends: one switch over every kind of result. */
 #include "base/number.h"
+#include "pg/concurrent.h"
 #include "pg/errors.h"
 #include "pg/machine_impl.h"
 
@@ -43,12 +44,20 @@ static bool is_of_text(const PGresult *r)
            (state && strncmp(state, "42", 2) == 0 && !PQresultErrorField(r, PG_DIAG_CONTEXT));
 }
 
+/* True for an error of a statement with CONCURRENTLY that did not begin. */
+static bool is_refusal(const struct pg_machine *m, const PGresult *r)
+{
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    return m->effect & PG_CONCURRENT && state && pg_concurrent_is_refusal(state) &&
+           !PQresultErrorField(r, PG_DIAG_CONTEXT);
+}
+
 /* True when a statement that can commit ran in whole or in part. */
 static bool has_run_what_commits(struct pg_machine *m, const PGresult *r)
 {
     if (m->may_commit == 0 || m->in_transaction || m->answered + 1 < m->may_commit)
         return false;
-    return m->answered >= m->may_commit || !is_of_text(r);
+    return m->answered >= m->may_commit || !(is_of_text(r) || is_refusal(m, r));
 }
 
 /* Called when libpq cannot read a message: it no longer knows which statement the next reply belongs to. */

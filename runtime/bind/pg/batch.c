@@ -13,6 +13,7 @@
 #include "bind/pg/recovery.h"
 #include "bind/pg/result.h"
 #include "bind/pg/traced.h"
+#include "pg/concurrent.h"
 #include "pg/placeholder.h"
 #include "pg/scan.h"
 
@@ -37,6 +38,7 @@ static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
         pg_traced_work_over(link, &e);
     if (sql)
         pg_error_of_statement(&e, sql);
+    pg_error_of_concurrent(&e, sql);
     pg_link_leave_demoted(link, &e);
     pg_machine_batch_clear(&link->m);
     return bind_error_raise(L, link->engine->rt, &e);

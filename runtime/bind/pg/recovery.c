@@ -2,6 +2,7 @@
 #include "bind/pg/recovery.h"
 #include "base/number.h"
 #include "bind/pg/stale.h"
+#include "pg/concurrent.h"
 #include "pg/placeholder.h"
 #include "pg/scan.h"
 
@@ -154,4 +155,5 @@ void pg_statement_complete_error(struct pg_statement *st, const char *sql)
     if (e->outcome == OUTCOME_FAILED && !e->field[ERROR_SQLSTATE] && e->kind != ERROR_CONNECT &&
         may_commit(st, sql))
         e->outcome = OUTCOME_UNKNOWN; /* abandoned while it ran: the COMMIT may have come first */
+    pg_error_of_concurrent(e, sql);
 }

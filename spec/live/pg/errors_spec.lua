@@ -195,6 +195,67 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
+    describe("a failed statement with CONCURRENTLY", function()
+        --- Runs it while another transaction uses the table.
+        local function blocked(e, t, sql)
+            local other <close> = e:acquire()
+            other:exec(("begin; insert into %s values (1)"):format(t))
+            local c <close> = e:acquire()
+            c:exec "set lock_timeout = 50"
+            local problem <const> = raised(c.query, c, sql)
+            other:exec "rollback"
+            return problem
+        end
+
+        it("has an unknown outcome, and the hint says what may be left", function()
+            local e <close> = open { size = 2 }
+            local t = pg.table(e, "i int")
+            e:exec(("insert into %s values (1), (1)"):format(t))
+            local create <const> = ('create unique index concurrently if not exists "%s i" on %s (i)'):format(t, t)
+            for _, call in ipairs { e.query, e.exec } do
+                local problem <const> = raised(call, e, create)
+                assert.same({ "23505", "unknown", false },
+                    { problem.sqlstate, problem.outcome, problem.retryable })
+                assert.matches(('DROP INDEX CONCURRENTLY IF EXISTS "%s i"'):format(t), problem.hint, 1, true)
+                assert.is_false(e:value("select indisvalid from pg_index where indrelid = to_regclass($1)", t))
+                e:exec(('drop index concurrently if exists "%s i"'):format(t))
+            end
+            e:exec(("delete from %s; create index %s_i on %s (i)"):format(t, t, t))
+            for _, case in ipairs {
+                { "reindex table concurrently %s", "_ccnew or _ccold" },
+                { "drop index concurrently %s_i", "Run this again" },
+                { "create index concurrently on %s (i)", "\\d of the table shows it" },
+            } do
+                local problem <const> = blocked(e, t, case[1]:format(t))
+                assert.same({ "55P03", "unknown", false }, { problem.sqlstate, problem.outcome, problem.retryable })
+                assert.matches(case[2], problem.hint, 1, true)
+            end
+            e:exec(([[create table %s_p (i int) partition by list (i);
+                create table %s_1 partition of %s_p for values in (1)]]):format(t, t, t))
+            local problem <const> = blocked(e, t .. "_p",
+                ("alter table %s_p detach partition %s_1 concurrently"):format(t, t))
+            assert.same({ "55P03", "unknown" }, { problem.sqlstate, problem.outcome })
+            assert.matches("FINALIZE", problem.hint, 1, true)
+        end)
+
+        it("that the server refused before it began is failed", function()
+            local e <close> = open()
+            local t = pg.table(e, "i int")
+            e:exec(("create index %s_i on %s (i)"):format(t, t))
+            local function outcome(...)
+                local problem <const> = raised(...)
+                assert.not_matches("CONCURRENTLY", problem.hint or "", 1, true)
+                return problem.outcome
+            end
+            assert.equal("failed", outcome(e.query, e, "create index concurrently on nowhere (i)"))
+            assert.equal("failed", outcome(e.query, e, ("create index concurrently %s_i on %s (i)"):format(t, t)))
+            assert.equal("failed", outcome(e.query, e, "reindex table concurrently pg_class"))
+            assert.equal("failed", outcome(e.transaction, e, function(tx)
+                tx:query(("create index concurrently on %s (i)"):format(t))
+            end))
+        end)
+    end)
+
     describe("command_timeout", function()
         it("ends a statement at its deadline, and the connection is used again", function()
             local e <close> = open { size = 1, command_timeout = 0.2 }

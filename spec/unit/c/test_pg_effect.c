@@ -38,6 +38,35 @@ static void test_plans(void)
     check("copy (select 1) to stdout", RUNS);
 }
 
+static void check_concurrent(void)
+{
+    static const char *const with[] = {
+        "create index concurrently on t (a)",
+        "CREATE UNIQUE INDEX /* a */ CONCURRENTLY IF NOT EXISTS \"i\" ON t (a)",
+        "; reindex table concurrently t",
+        "reindex (verbose, concurrently) index i",
+        "reindex (concurrently true) index i",
+        "drop index concurrently if exists i",
+        "alter table a.b detach partition \"c\" concurrently;",
+    };
+    static const char *const without[] = {
+        "create index on t (a)",
+        "create index \"concurrently\" on t (a)",
+        "create unique",
+        "reindex table t",
+        "reindex (concurrently false) table t",
+        "drop index i",
+        "drop table concurrently",
+        "alter table a detach partition c finalize",
+        "alter table a detach partition c",
+        "alter table detach alter b set default 'partition' -- concurrently",
+    };
+    for (size_t i = 0; i < sizeof with / sizeof *with; i++)
+        check(with[i], SCHEMA | SESSION | PG_MAY_COMMIT | PG_CONCURRENT);
+    for (size_t i = 0; i < sizeof without / sizeof *without; i++)
+        check(without[i], SCHEMA | SESSION);
+}
+
 static void test_changes(void)
 {
     check("create table t (a int)", SCHEMA | SESSION);
@@ -47,6 +76,7 @@ static void test_changes(void)
     check("DO $$ begin call p(); end $$", SCHEMA | SESSION | PG_MAY_COMMIT);
     check("call p()", SCHEMA | SESSION | PG_MAY_COMMIT);
     check("truncate t", SCHEMA | SESSION);
+    check_concurrent();
     check("set timezone = 'UTC'", SESSION);
     check("reset all", SESSION);
     check("discard plans", SESSION);

@@ -222,7 +222,7 @@ local function void(pace, number)
 end
 
 ---A statement failed on the server. If its effect can be checked, the record stays, so that the next run cleans up even
----if this one cannot. If it ran procedural code, which may have committed before, the record stays too. Otherwise the
+---if this one cannot: what the statement left behind (CONCURRENTLY) is not for a person to clean up. If it ran procedural code, which may have committed before, the record stays too. Otherwise the
 ---server's error is trusted.
 local function after_error(pace, number, handler, body, before, e)
     if not (errors.is(e) and e.sqlstate) then return end
@@ -232,8 +232,9 @@ local function after_error(pace, number, handler, body, before, e)
             records.progress(run.conn, run.book, pace.work, number - 1,
                 number > 1 and pace.steps[number - 1].checksum or "", pace.session)
         end)
-    elseif handler.clean then
-        pcall(handler.clean, run.conn, body, before)
+    elseif not handler.unjudged then
+        if handler.clean then pcall(handler.clean, run.conn, body, before) end
+        if e.outcome == "unknown" then e.outcome, e.hint = "failed", nil end
     end
 end
 
