@@ -138,7 +138,8 @@ int report_handler(lua_State *L)
         return 1;
     if (report_is_kind(L, 1, NULL))
         return sched_note_error(L, s);
-    const char *text = lua_tostring(L, 1);
+    lua_pushvalue(L, 1); /* lua_tostring turns a number into a text */
+    const char *text = lua_tostring(L, -1);
     if (text == NULL && luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
         return 1;
     if (text == NULL)

@@ -93,7 +93,7 @@ void task_tell_stuck(struct task *t)
         t->wait.abandon = abandon_wait; /* group_waited_for recognises the wait by this function */
 }
 
-/* Takes the error on top of L. */
+/* Takes the failure on top of L. */
 static void group_fail(lua_State *L, struct group *g)
 {
     if (g->error != LUA_NOREF || (g == &g->sched->root && sched_report_failure(L, g->sched))) {

@@ -43,9 +43,11 @@ static int group_cancel_method(lua_State *L)
     return 0;
 }
 
+/* Pushes the error of a failure, for the current task to raise. */
 static void push_ref(lua_State *L, int *ref, bool last)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, *ref);
+    failure_receive(L, sched_upvalue(L));
     if (!last)
         return;
     luaL_unref(L, LUA_REGISTRYINDEX, *ref);
@@ -126,8 +128,7 @@ static int hand_over(lua_State *L, struct sched *s, struct group *g, bool by_err
     group_cancel(g, "cancelled because the block of its group ended where nothing can wait");
     group_orphan(g, group_around(g));
     if (error != LUA_NOREF) {
-        lua_rawgeti(L, LUA_REGISTRYINDEX, error);
-        luaL_unref(L, LUA_REGISTRYINDEX, error);
+        push_ref(L, &error, true);
         if (!by_error || echo)
             return lua_error(L);
     }

@@ -65,13 +65,14 @@ struct task {
     uint32_t lane; /* its row of the trace; 0: none yet */
     enum scope_kind cancel_kind;
     enum task_state state;
-    bool ok;     /* DONE: returned rather than raised */
-    bool quiet;  /* DONE: its own cancellation ended it */
-    bool daemon; /* does not keep its group alive */
+    bool ok;       /* DONE: returned rather than raised */
+    bool quiet;    /* DONE: its own cancellation ended it */
+    bool daemon;   /* does not keep its group alive */
+    bool received; /* the failure that it keeps is of another task */
 };
 
 /* User values of a task's userdata. */
-enum { TASK_UV_THREAD = 1, TASK_UV_GROUP, TASK_UV_SCRATCH, TASK_UVS = TASK_UV_SCRATCH };
+enum { TASK_UV_THREAD = 1, TASK_UV_GROUP, TASK_UV_SCRATCH, TASK_UV_FAILURE, TASK_UVS = TASK_UV_FAILURE };
 
 struct group {
     struct sched *sched;
@@ -90,8 +91,8 @@ struct group {
     uint32_t opened_by;        /* number of the task that may call g:wait() */
     uint32_t walked;           /* number of the last walk over all tasks that visited this group (tree.c) */
     uint32_t untold;           /* tasks woken at the group's end that have not raised `told` yet */
-    int error;                 /* registry reference of the first error; LUA_NOREF = none */
-    int told;                  /* the error that the woken tasks raise; LUA_NOREF = none */
+    int error;                 /* registry reference of the first failure; LUA_NOREF = none */
+    int told;                  /* the failure that the woken tasks raise; LUA_NOREF = none */
     bool cancelled;
     bool counted; /* it is in its parent's orphans and counts in the parent's `live` */
 };
@@ -158,8 +159,6 @@ struct sched {
     void *on_failure_data;
     void (*on_resume)(lua_State *L);
     const char *interrupt_reason;
-    int last_error;     /* registry references: the last error that a task raised ... */
-    int last_traceback; /* ... and where it came from */
     int background;
     uint32_t next_id;
     uint32_t own_timers; /* timers that wake no task by themselves */
@@ -227,11 +226,16 @@ bool sched_take_error(lua_State *L, struct sched *s);
 /* ---- traceback.c ---- */
 /* True when the error on top of L is a cancellation. */
 bool traceback_is_cancelled(lua_State *L);
-/* Attaches the traceback to the error on top of the stack: to an object as the field `traceback`, to a string
- * at its end. */
+void failure_class(lua_State *L);
+/* Makes a failure of the error with which the task has ended, on top of its coroutine: the error with its
+ * traceback. It stays the plain error when there is no traceback. */
+void failure_end(const struct task *t);
+/* Replaces the failure on top by its error. When the current task raises the error, its traceback stays. */
+void failure_receive(lua_State *L, struct sched *s);
+/* The same, and attaches the traceback: to an object as the field `traceback`, to a string at its end. */
 void traceback_attach(lua_State *L, struct sched *s);
-/* Passes the error of a task of the root group, on top of L, to the function given to sched_on_failure. False
- * when there is no function or the program is interrupted. */
+/* Passes the failure of a task of the root group, on top of L, to the function given to sched_on_failure.
+ * False when there is no function or the program is interrupted. */
 bool sched_report_failure(lua_State *L, struct sched *s);
 
 /* ---- traced.c ---- */

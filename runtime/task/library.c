@@ -61,7 +61,10 @@ static int join_k(lua_State *L, int status, lua_KContext ctx)
         lua_pushvalue(t->co, -n);
     if (n)
         lua_xmove(t->co, L, n);
-    return t->ok ? n : lua_error(L);
+    if (t->ok)
+        return n;
+    failure_receive(L, s);
+    return lua_error(L);
 }
 
 static int task_join(lua_State *L)
@@ -139,7 +142,7 @@ static int task_id_current(lua_State *L)
     return 1;
 }
 
-/* traceback(err) -> string|nil: the traceback of the last error that a task raised, if it is `err`. */
+/* traceback(err) -> string|nil: the traceback of the last error that this task raised, if it is `err`. */
 static int task_traceback(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
@@ -197,6 +200,7 @@ int task_open(lua_State *L, struct sched *s)
     new_class(L, s, TASK_CLASS, methods);
     group_classes(L, s);
     sync_classes(L, s);
+    failure_class(L);
     scoped_class(L);
     coroutine_patch(L, s);
     lua_newtable(L);

@@ -76,10 +76,6 @@ struct sched *sched_new(lua_State *L)
     s->L = lua_tothread(L, -1);
     lua_pop(L, 1);
     s->running = s->L;
-    lua_pushboolean(L, 0);
-    s->last_error = luaL_ref(L, LUA_REGISTRYINDEX);
-    lua_pushboolean(L, 0);
-    s->last_traceback = luaL_ref(L, LUA_REGISTRYINDEX);
     group_init(&s->root, s);
     s->main_task.sched = s;
     s->main_task.group = &s->root;

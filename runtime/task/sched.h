@@ -94,7 +94,7 @@ int sched_end_late(struct sched *s);
 void sched_push_handler(lua_State *L, struct sched *s);
 /* What that handler does, for handlers that do more. Stack: only the error. */
 int sched_note_error(lua_State *L, struct sched *s);
-/* Pushes the traceback kept last; false unless it belongs to the error at this index. */
+/* Pushes the traceback that the current task keeps; false unless it belongs to the error at this index. */
 bool sched_push_traceback(lua_State *L, struct sched *s, int index);
 /* Cancels all tasks, those of inner groups included, with an error of kind `cancelled` that says `reason`
  * (static text); code inside a shield goes on. Can be called from a uv callback or a Lua hook. */

@@ -110,6 +110,8 @@ static void task_ended(struct sched *s, struct task *t)
     s->deadlocks = 0;
     t->quiet = !t->ok && t->own.delivered && traceback_is_cancelled(t->co) &&
                !(t == s->root_task && s->interrupt_reason);
+    if (!t->ok)
+        failure_end(t);
     bool heard = t->joiners.head != NULL;
     wait_queue_wake(&t->joiners);
     group_owner_ended(t);

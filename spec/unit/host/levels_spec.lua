@@ -130,4 +130,47 @@ describe("the stack of a task", function()
         assert.equal("lua: a.lua:1: lost\nstack traceback:\n\t[C]: in function 'error'\n"
             .. "\ta.lua:1: in function <a.lua:1>\n\t[C]: in ?\n", r.err)
     end)
+
+    it("is that of the task that failed, when another one has raised the same text", function()
+        for _, code in ipairs {
+            -- one before it, which was caught
+            [[local a = task.spawn(fail)
+            pcall(a.join, a)
+            task.spawn(function()
+                error("boom", 0)
+            end):join()]],
+            -- one after it, which its failure has cancelled
+            [[local g <close> = task.group()
+            g:spawn(function() local x <close> = closing(fail) task.sleep(9) end)
+
+            g:spawn(function() task.sleep(0) error("boom", 0) end)
+            g:wait()]],
+        } do
+            local r = run("lua a.lua", { ["a.lua"] = [[
+            local task = require "dbrun.task"
+            local function closing(fn) return setmetatable({}, { __close = fn }) end
+            local function fail() error("boom", 0) end
+            ]] .. code })
+            assert.matches("^lua: boom\nstack traceback:\n\t%[C%]: in function 'error'\n\ta.lua:7: in function <a.lua:%d>\n"
+                .. "\t%[C%]: in %?\n$", r.err)
+        end
+    end)
+end)
+
+describe("an error that is no text", function()
+    it("is shown with its traceback, from the script and from a task", function()
+        for value, text in pairs {
+            ["false"] = "(error object is a boolean value)", ["nil"] = "(error object is a nil value)",
+            ["{}"] = "(error object is a table value)", ["1.5"] = "1.5",
+        } do
+            for call, where in pairs {
+                ["error(%s)"] = "main chunk",
+                ["require 'dbrun.task'.spawn(function() error(%s) end):join()"] = "function <a.lua:1>",
+            } do
+                local r = run("lua a.lua", { ["a.lua"] = call:format(value) })
+                assert.equal(("lua: %s\nstack traceback:\n\t[C]: in function 'error'\n\ta.lua:1: in %s\n\t[C]: in ?\n")
+                    :format(text, where), r.err)
+            end
+        end
+    end)
 end)
