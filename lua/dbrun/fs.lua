@@ -169,19 +169,12 @@ function M.mkdir(path, mode)
     return fs.mkdir(path, mode)
 end
 
---- Whether a folder must not be removed: `/`, the home folder, or the folder for temporary files.
-local function is_precious(path)
-    local found, real = pcall(fs.realpath, path)
-    if not found then return false end
-    for _, folder in ipairs { "/", M.tempdir(), os.getenv "HOME" } do
-        local there, own = pcall(fs.realpath, folder)
-        if there and own == real then return true end
-    end
-    return false
-end
+--- What rmtree refuses to remove, and what it is.
+local PRECIOUS <const> = { "the root", "the current folder", "the folder of all temporary files", "the home folder" }
 
---- Removes a folder with all below it, or one file. Links are removed, never followed. The root, the home folder and
---- the folder for temporary files are refused.
+--- Removes a folder with all below it, or one file. Links are removed, never followed. The root, the current folder,
+--- the home folder, the folder for temporary files and all folders above them are refused, and so is a path that ends
+--- in `.` or `..`.
 ---@param path string
 ---```lua
 ---local dir = fs.mkdtemp()
@@ -191,14 +184,15 @@ end
 ---```
 function M.rmtree(path)
     check_path("fs.rmtree", path)
-    if is_precious(path) then
-        errors.raise {
-            kind = "usage",
-            message = ("rmtree: '%s' is the root, the home folder or the folder of all temporary files"):format(path),
-            hint = "fs.mkdtemp() makes a folder of your own; fs.tempdir() names the one that all programs share.",
-        }
+    local kept <const> = { "/", ".", M.tempdir(), os.getenv "HOME" }
+    local hit <const> = fs.rmtree(path, kept)
+    if hit == 0 then
+        errors.fail("usage", ("fs.rmtree: '%s' ends in . or .., which is not the folder's own name"):format(path),
+            "Nothing was removed. fs.realpath(path) is its name.")
+    elseif hit then
+        errors.fail("usage", ("fs.rmtree: '%s' is %s, or contains it"):format(path, PRECIOUS[hit]),
+            "Nothing was removed. Name a folder below it; fs.mkdtemp() makes a folder of your own.")
     end
-    fs.rmtree(path)
 end
 
 ---Removes an empty folder.

@@ -92,6 +92,9 @@ describe("files and folders", function()
         assert.are.equal("x", fs.read(dir .. "/keep/f"))
         fs.symlink(dir .. "/keep", dir .. "/link")
         fs.rmtree(dir .. "/link")
+        fs.symlink(dir .. "/keep", dir .. "/link")
+        fs.rmtree(dir .. "/link/")
+        assert.is_nil(fs.stat(dir .. "/link", true))
         assert.is_true(fs.exists(dir .. "/keep/f"))
         fs.rmtree(dir .. "/never was there")
         assert.is_true(fs.unlink(dir .. "/keep/f"))
@@ -160,21 +163,32 @@ describe("files and folders", function()
         assert.has_error(function() fs.rmtree("") end)
     end)
 
-    it("does not remove the home folder, nor the folder of all temporary files", function()
-        local inner <const> = dir .. "/own"
-        fs.mkdir(inner)
-        fs.write(inner .. "/file", "kept")
-        for _, name in ipairs { "TMPDIR", "HOME" } do
-            local r <const> = process.run { core.options.program, "-e", [[
-                local fs = require "dbrun.fs"
-                local own = os.getenv "OWN"
-                for _, path in ipairs { own, own .. "/", own .. "/../own" } do
-                    local ok, problem = pcall(fs.rmtree, path)
-                    print(ok, problem.kind)
-                end
-            ]], env = { [name] = inner, OWN = inner } }
-            assert.equal(("false\tusage\n"):rep(3), r.stdout, r.stderr)
-            assert.equal("kept", fs.read(inner .. "/file"))
+    it("does not remove the current folder, the home folder, that of temporary files, or what contains them", function()
+        local top <const> = dir .. "/top"
+        for _, folder in ipairs { "/a/cwd", "/h/home/x", "/t/temp" } do
+            fs.mkdir_p(top .. folder)
+            fs.write(top .. folder .. "/file", "kept")
+        end
+        fs.symlink("h/home", top .. "/link")
+        local refused <const> = {
+            ".", "./", "..", "../", "../..", "../../", "../../a", top, top .. "//", top .. "/a", top .. "/a/cwd",
+            top .. "/a/cwd/.", top .. "/h", top .. "/h/home/", top .. "/h/home/x/..", top .. "/h/../h/home",
+            top .. "/link", top .. "/link/", top .. "/t", top .. "/t/temp", top .. "/link/../../t/temp", top .. "/h/home/x/.",
+        }
+        local r <const> = process.run { core.options.program, "--no-env", "-e", [[
+            local fs = require "dbrun.fs"
+            for _, path in ipairs(require "dbrun.json".decode(os.getenv "REFUSED")) do
+                local ok, problem = pcall(fs.rmtree, path)
+                print(path, ok, problem and problem.kind, problem and problem.hint:match "^Nothing was removed%.")
+            end
+        ]], cwd = top .. "/a/cwd", env = {
+            HOME = top .. "/link", TMPDIR = top .. "/t/temp", REFUSED = require "dbrun.json".encode(refused),
+        } }
+        local expected <const> = {}
+        for i, path in ipairs(refused) do expected[i] = path .. "\tfalse\tusage\tNothing was removed.\n" end
+        assert.equal(table.concat(expected), r.stdout, r.stderr)
+        for _, folder in ipairs { "/a/cwd", "/link/x", "/t/temp" } do
+            assert.equal("kept", fs.read(top .. folder .. "/file"))
         end
     end)
 

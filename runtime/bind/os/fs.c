@@ -1,6 +1,7 @@
 #include "bind/os/fs.h"
 
 #include "base/project.h"
+#include "base/remove.h"
 #include "base/write.h"
 #include "bind/base/error.h"
 
@@ -210,61 +211,25 @@ static int fs_rmdir(lua_State *L)
     return 0;
 }
 
-/* Removes what the folder `fd` (consumed) contains. Returns 0 or errno. Another program may remove the same
- * things meanwhile: a missing file is never an error. */
-static int remove_contents(int fd, int depth)
-{
-    if (depth > 500) {
-        close(fd);
-        return ELOOP;
-    }
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        int err = errno;
-        close(fd);
-        return err;
-    }
-    int err = 0;
-    while (!err) {
-        errno = 0;
-        const struct dirent *entry = readdir(dir);
-        if (!entry) {
-            err = errno == ENOENT ? 0 : errno;
-            break;
-        }
-        const char *name = entry->d_name;
-        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-            continue;
-        if (unlinkat(dirfd(dir), name, 0) == 0 || errno == ENOENT)
-            continue;
-        /* Never follows a link: O_NOFOLLOW. */
-        int below = errno == EISDIR || errno == EPERM
-                        ? openat(dirfd(dir), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-                        : -1;
-        if (below < 0) {
-            err = errno == ENOENT ? 0 : errno;
-            continue;
-        }
-        err = remove_contents(below, depth + 1);
-        if (!err && unlinkat(dirfd(dir), name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-            err = errno;
-    }
-    closedir(dir);
-    return err;
-}
-
-/* rmtree(path): the folder with all below it, or one file; no error when it does not exist */
+/* rmtree(path, kept): the folder with all below it, or one file; no error when it does not exist. Removes
+ * nothing and returns a number when it must not: that of the first of the folders in the list `kept` that is
+ * at this path or below it, or 0 when the path ends in "." or "..". */
 static int fs_rmtree(lua_State *L)
 {
+    enum { MOST_KEPT = 8 };
+    const char *kept[MOST_KEPT];
     const char *path = check_path(L, 1);
-    if (unlink(path) == 0 || errno == ENOENT)
-        return 0;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    int err = fd < 0 ? errno : remove_contents(fd, 0);
-    if (!err && rmdir(path) < 0)
-        err = errno;
+    size_t n = 0, hit;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2); /* the texts stay on the stack */
+    while (n < MOST_KEPT && lua_rawgeti(L, 2, (lua_Integer)n + 1) == LUA_TSTRING)
+        kept[n++] = lua_tostring(L, -1);
+    int err = remove_tree(path, kept, n, &hit);
     errno = err;
-    return err && err != ENOENT ? fail(L, "remove", path) : 0;
+    if (err && err != EINVAL)
+        return fail(L, "remove", path);
+    lua_pushinteger(L, err ? 0 : (lua_Integer)hit + 1);
+    return err || hit < n ? 1 : 0;
 }
 
 /* unlink(path) -> false when it did not exist */
