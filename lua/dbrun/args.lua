@@ -1,5 +1,6 @@
 --- Checks arguments, options and names. Each error is of kind `usage` and names the function, the wrong argument, what
 --- is expected, and, for a mistyped name, the nearest known one.
+local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 
 local M = {}
@@ -219,8 +220,8 @@ function M.optional_list(fn, name, list, rule)
     end
 end
 
----Raises for a list with a nil in it, because the elements after the nil would be lost. Other keys than integers are
----allowed: results have them.
+---Raises for a list with a nil in it, because the elements after the nil would be lost, and for an empty one whose
+---elements are in its metatable, unless __index gives the first. Other keys than integers are allowed: results have them.
 ---@param fn string
 ---@param what string one of its elements: "element", "row"
 ---@param list table
@@ -228,6 +229,10 @@ function M.no_holes(fn, what, list)
     local n = 0
     for key in next, list do
         if math.type(key) == "integer" then n = n + 1 end
+    end
+    local lost <const>, hint <const> = core.rows.proxy(list)
+    if lost and list[1] == nil then
+        errors.fail("usage", ("%s: the list of %ss is %s"):format(fn, what, lost), hint)
     end
     for i = 1, n do
         if list[i] == nil then errors.usage(fn, "%s %d is nil, and others follow", what, i) end

@@ -6,8 +6,8 @@
 --- exponent | float | | null | `json.null`, which is `db.null`; it prints as `userdata: (nil)` or `userdata: NULL` |
 ---
 --- A plain table is written as an array when its keys are 1 to n, as an object when they are strings or
---- there are none (`json.array{}` is the empty array). Mixed keys, NaN, infinities, functions and text that is not
---- UTF-8 are refused with their place: `at $.rows[3].name`.
+--- there are none (`json.array{}` is the empty array). Mixed keys, NaN, infinities, functions, text that is not UTF-8,
+--- and an empty table whose content is in its metatable are refused with their place: `at $.rows[3].name`.
 ---
 --- Raises nothing else.
 local args <const> = require "dbrun.args"

@@ -168,6 +168,10 @@ describe("json.encode", function()
     local refusals = {
         { "nil", nil, "at $: nil" },
         { "NaN", { x = { 0 / 0 } }, "at $.x[1]: NaN" },
+        { "a table that reads its content from another one", { x = setmetatable({}, { __index = { 1 } }) },
+            "at $.x: an empty table whose content is in its metatable" },
+        { "a table that counts and lists what it has not", setmetatable({}, { __pairs = next, __len = rawlen }),
+            "an empty table whose content is in its metatable" },
         { "an infinite number", { math.huge }, "at $[1]: an infinite number" },
         { "a function", { f = print }, "at $.f: a function" },
         { "a coroutine", { coroutine.create(print) }, "at $[1]: a thread" },

@@ -109,6 +109,7 @@ end
 --- Whether these are values by name. The `n` of table.pack makes a list, which can begin with nil; but :n is also a
 --- name, and a row of a result can have a column n, or only NULLs.
 local function is_by_name(sql, row)
+    if next(row) == nil and core.rows.proxy(row) then return core.pg.named(sql) ~= nil end
     if row[1] ~= nil then return false end
     if row.n == nil and next(row) ~= nil then return true end
     if core.rows.kind(row) == "row" then return true end
@@ -131,6 +132,9 @@ local function run_many(conn, call, own)
                     errors.usage("execute_many", "a list has names (or nil first, and no n), but the SQL no :name")
                 end
                 row = params.named_row(plan, row)
+            elseif type(row) == "table" and next(row) == nil then
+                local lost <const>, hint <const> = core.rows.proxy(row)
+                if lost then errors.fail("usage", "execute_many: a row is " .. lost, hint) end
             end
             n = n + 1
             chunk[n] = row

@@ -161,7 +161,7 @@ local function nothing() end
 local function send_rows(conn, encoder, plan, first, f, state)
     local row, empty = first, 0
     -- A row of only NULLs does not show whether rows are lists or by name: the first other row does.
-    while type(row) == "table" and next(row) == nil and core.rows.kind(row) ~= "row" do
+    while type(row) == "table" and next(row) == nil and core.rows.kind(row) ~= "row" and not core.rows.proxy(row) do
         row, empty = f(state, row), empty + 1
     end
     local add <const> = encoder:rows(type(row) == "table" and is_by_name(row, plan.names))

@@ -96,8 +96,14 @@ local function below(tree, v, w, key)
     return text
 end
 
+local function check_content(t, w)
+    local lost <const>, hint <const> = core.rows.proxy(t)
+    if lost then refuse(w, "is " .. lost, hint) end
+end
+
 ---The length of a list; refuses holes and other keys.
 local function length(t, w, what)
+    check_content(t, w)
     local n = 0
     local is_result <const> = core.rows.kind(t) == "result"
     for key in next, t do
@@ -192,8 +198,7 @@ end
 local function bounds(sizes, lower)
     local list = {}
     for i = 1, sizes.n do
-        local low <const> = lower[i] or 1
-        list[i] = ("[%d:%d]"):format(low, low + sizes[i] - 1)
+        list[i] = ("[%d:%d]"):format(lower[i] or 1, (lower[i] or 1) + sizes[i] - 1)
     end
     return table.concat(list) .. "="
 end
@@ -375,6 +380,7 @@ local function table_text(tree, v, w)
         refuse(w, ("is a table, but its type is %s"):format(tree.name),
             "Pass a list as db.array(t), JSON as db.json(v), others as db.range or db.composite, or cast: $1::type.")
     end
+    check_content(v, w)
     return write(tree, v, w)
 end
 

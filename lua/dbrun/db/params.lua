@@ -57,6 +57,8 @@ local function copy(fname, v, depth)
     elseif depth > 100 then
         errors.usage(fname, "nested too deep: does the table contain itself?")
     end
+    local lost <const>, hint <const> = core.rows.proxy(v)
+    if lost then errors.fail("usage", ("%s: the value has %s"):format(fname, lost), hint) end
     local meta <const> = getmetatable(v)
     local out <const> = {}
     local is_result <const> = core.rows.kind(v) == "result"

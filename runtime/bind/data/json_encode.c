@@ -293,6 +293,8 @@ static void add_table(struct json_encoder *e, const struct json_place *at)
     if (e->depth >= JSON_MAX_DEPTH)
         json_refuse(e, at, "nested deeper than 2048 levels", "does a table contain itself?");
     luaL_checkstack(L, 16, "JSON is nested too deeply");
+    if (bind_rows_is_proxy(L, t))
+        json_refuse(e, at, ROWS_PROXY, ROWS_PROXY_HINT);
     enum rows_kind kind = bind_rows_kind(L, t);
     if (kind == ROWS_RESULT)
         add_array(e, at, count_rows(L));

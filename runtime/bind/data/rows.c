@@ -147,6 +147,23 @@ enum rows_kind bind_rows_kind(lua_State *L, int at)
     return kind;
 }
 
+bool bind_rows_is_proxy(lua_State *L, int at)
+{
+    static const char *const fields[] = {"__index", "__pairs", "__len"};
+    int top = lua_gettop(L);
+    bool is = false;
+    luaL_checkstack(L, 4, "out of stack for a table");
+    at = lua_absindex(L, at);
+    if (!lua_istable(L, at) || !lua_getmetatable(L, at))
+        return false;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        is = push_raw(L, top + 1, fields[i]) != LUA_TNIL || is;
+    lua_pushnil(L);
+    is = is && !lua_next(L, at);
+    lua_settop(L, top);
+    return is;
+}
+
 /* ---- as text ---- */
 
 /* The text as Lua would write it: for a table to which a script gave this function, or a program without
@@ -187,6 +204,16 @@ static int rows_kind_of(lua_State *L)
     return 1;
 }
 
+/* proxy(v) -> the words and the hint of an error, when v is such a table */
+static int rows_proxy(lua_State *L)
+{
+    if (!bind_rows_is_proxy(L, 1))
+        return 0;
+    lua_pushliteral(L, ROWS_PROXY);
+    lua_pushliteral(L, ROWS_PROXY_HINT);
+    return 2;
+}
+
 /* names(v) -> the names of the columns of a row or result, each once */
 static int rows_names(lua_State *L)
 {
@@ -207,11 +234,9 @@ static int rows_on_show(lua_State *L)
 
 int bind_rows_open(lua_State *L, struct runtime *rt)
 {
-    static const luaL_Reg functions[] = {{"columns", rows_columns},
-                                         {"kind", rows_kind_of},
-                                         {"names", rows_names},
-                                         {"on_show", rows_on_show},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"columns", rows_columns}, {"kind", rows_kind_of},
+                                         {"proxy", rows_proxy},     {"names", rows_names},
+                                         {"on_show", rows_on_show}, {NULL, NULL}};
     bind_lib(L, rt, functions);
     return 1;
 }

@@ -4,6 +4,7 @@
  * arrays also as tables. lua/dbrun/db/copy.lua adds the rows, and decides when a block is sent.
  */
 #include "bind/base/error.h"
+#include "bind/data/rows.h"
 #include "bind/pg/copy.h"
 #include "pg/copyfmt.h"
 #include "pg/wire.h"
@@ -179,7 +180,7 @@ static int push_value(lua_State *L, const struct copy_encoder *x, int c)
     if (!x->by_name)
         return lua_rawgeti(L, 1, c + 1);
     lua_rawgeti(L, 2, c + 1);
-    return lua_rawget(L, 1);
+    return lua_gettable(L, 1);
 }
 
 static bool begin_row(struct copy_encoder *x, int n)
@@ -201,6 +202,9 @@ static bool end_value(struct copy_encoder *x, bool last)
 static int row_is_odd(lua_State *L, struct copy_encoder *x)
 {
     struct runtime *rt = bind_runtime(L);
+    if (bind_rows_is_proxy(L, 1))
+        return bind_fail(L, rt, ERROR_USAGE, "copy_in: row %I is " ROWS_PROXY ". " ROWS_PROXY_HINT,
+                         x->rows + 1);
     if (!lua_istable(L, 1))
         return bind_fail(L, rt, ERROR_USAGE, "copy_in: row %I is a %s, not a table", x->rows + 1,
                          luaL_typename(L, 1));
@@ -325,6 +329,8 @@ static int add_row(lua_State *L)
         x->out.len = before;
         return refuse(L, x, -1, c, x->ncols ? x->types[c] : &untyped, r);
     }
+    if (found.n == 0 && bind_rows_is_proxy(L, 1))
+        return row_is_odd(L, x);
     check_keys(L, x, &found);
     x->rows++;
     lua_pushboolean(L, x->out.len >= BLOCK);

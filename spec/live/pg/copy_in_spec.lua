@@ -179,6 +179,29 @@ pg.on_both(describe, function(_, open)
             pg.settled(e)
         end)
 
+        it("reads rows by column name through __index, and refuses a list that is empty but for that", function()
+            local e <close> = open()
+            local t = pg.table(e, "i int, s text")
+            local function over(row) return setmetatable({}, { __index = row }) end
+            for _, format in ipairs { "binary", "text" } do
+                local rows = { over { i = 1, s = "a" }, { i = 2 }, over { s = "c" } }
+                assert.equal(3, e:copy_in(t, { "i", "s" }, rows, { format = format }))
+                for _, row in ipairs { over { 1, "a" }, over {}, setmetatable({}, { __pairs = pairs }) } do
+                    for _, list in ipairs { { row }, { { 3, "x" }, row }, { { i = 3 }, row } } do
+                        local problem = raised(e.copy_in, e, t, { "i", "s" }, list, { format = format })
+                        assert.equal("usage", problem.kind)
+                        assert.matches(("row %d is an empty table whose content is in its metatable"):format(#list),
+                            problem.message)
+                    end
+                end
+            end
+            assert.equal("1 a,2 -,- c,1 a,2 -,- c", e:value(([[select string_agg(coalesce(i::text, '-') || ' ' ||
+                coalesce(s, '-'), ',') from %s]]):format(t)))
+            assert.matches("the list of rows is an empty table whose content",
+                raised(e.copy_in, e, t, {}, setmetatable({}, { __len = function() return 2 end })).message)
+            assert.equal(1, e:copy_in(t, {}, over { { 1, "a" } }))
+        end)
+
         it("takes what an iterator gives, while it queries on other connections", function()
             local e <close> = open()
             local t = pg.table(e, "i int8, s text")

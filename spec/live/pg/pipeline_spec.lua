@@ -134,6 +134,10 @@ pg.on_both(describe, function(_, open)
         it("of nothing does nothing", function()
             local e <close> = open()
             assert.equal(0, e:execute_many("select $1::int", {}))
+            local proxy <const> = setmetatable({}, { __index = { 1, a = 2 } })
+            assert.equal(1, e:execute_many("select :a::int", { proxy }))
+            assert.matches("a row is an empty table whose content is in its metatable",
+                raised(e.execute_many, e, "select $1::int", { proxy }).message)
         end)
 
         it("whose rows together are larger than any buffer does not stall", function()

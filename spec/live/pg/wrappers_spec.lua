@@ -80,6 +80,23 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
+        it("refuses an empty table whose content is in its metatable", function()
+            local proxy <const> = setmetatable({}, { __index = { 1, 2 }, __len = function() return 2 end })
+            for _, way in ipairs {
+                function() db.array(proxy) end, function() db.array(proxy, "int4") end,
+                function() db.array { proxy } end, function() db.json(proxy) end,
+                function() db.composite(proxy, "app.pair") end, function() db.typed(proxy, "int4[]") end,
+                function() e:value("select $1::int[]", proxy) end, function() e:value("select $1::jsonb", { proxy }) end,
+                function() e:value("select $1::int[]", { { 1, 2 }, proxy }) end,
+            } do
+                local problem = raised(way)
+                assert.equal("usage", problem.kind)
+                assert.matches("an empty table whose content is in its metatable", problem.message, 1, true)
+                assert.matches("plain table", problem.hint)
+            end
+            assert.equal(3, e:value("select :a::int + :b::int", setmetatable({}, { __index = { a = 1, b = 2 } })))
+        end)
+
         it("copies its value", function()
             local list, pair = { 1, 2 }, { n = 1 }
             local p = db.array(list, "app.small")

@@ -55,6 +55,8 @@ describe("upsert", function()
     it("refuses a list with a nil in it", function()
         assert.equal("seed.upsert: row 2 is nil, and others follow",
             pg.raised(upsert, "t", { "id" }, { { 1, "a", 1 }, nil, { 3, "c", 3 } }).message)
+        assert.matches("^seed.upsert: the list of rows is an empty table whose content is in its metatable",
+            pg.raised(upsert, "t", { "id" }, setmetatable({}, { __len = function() return 1 end })).message)
     end)
 
     it("takes rows from a function, one a call, and none at all", function()
