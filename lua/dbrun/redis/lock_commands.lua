@@ -8,6 +8,7 @@ local task <const> = require "dbrun.task"
 local M = {}
 
 local CLOCK_FOR <const> = 60 -- seconds after which the server's clock is read again
+local MOST_KNOWN <const> = 256 -- connections
 
 local function script(source)
     return { source = source, sha = core.digest("sha1", source) }
@@ -55,7 +56,6 @@ return 0]]
 ---Where a command is sent.
 ---@class dbrun.redis.lock.Place
 ---@field client dbrun.redis.Client of one server
----@field server dbrun.redis.Client the permanent client of the server: facts about the server are cached by it
 ---@field asking boolean the key's slot is migrating to it
 ---@field stop number task.now() at the time limit
 ---@field name string what errors call the command
@@ -64,10 +64,10 @@ return 0]]
 local function at_server(lock, place, fn, wrote)
     local client <const> = place.client
     if type(client) == "userdata" then
-        lock.node, place.server = client, client
+        lock.node = client
         return fn(place)
     end
-    lock.node, place.server = client.inner, client.inner
+    lock.node = client.inner
     local results <const> = client:__until(place.stop):confirming(function(handle)
         place.client = handle
         return table.pack(fn(place))
@@ -172,31 +172,49 @@ end
 
 -- ---- the server's clock ----
 
---- By client of one server: the offset of its clock from ours, in milliseconds, and the connection that measured it.
-local clocks <const> = setmetatable({}, { __mode = "k" })
+---@class dbrun.redis.lock.Facts
+---@field asked number when its clock was read; -math.huge: read it again
+---@field offset number? milliseconds from our clock to the server's; nil: the server does not tell
+---@field old boolean it has no SET NX GET (before Redis 7.0)
+
+--- What is known of servers, by the serial number of the connection that told it: all handles of a client share it.
+---@type table<integer, dbrun.redis.lock.Facts>
+local facts, known = {}, 0
+
+local function facts_of(serial)
+    local of = facts[serial]
+    if not of then
+        if known >= MOST_KNOWN then
+            facts, known = {}, 0
+        end
+        of = { asked = -math.huge, old = false }
+        facts[serial], known = of, known + 1
+    end
+    return of
+end
 
 --- The server's time now, in milliseconds, at most a round trip ahead; nil: the server does not tell.
 local function time_of(place)
-    local client <const> = place.client
-    local clock, now <const> = clocks[place.server], task.now()
-    if not clock or clock.connection == 0 or clock.connection ~= client:links() or now - clock.asked > CLOCK_FOR then
-        clock = { asked = now }
+    local client <const>, now <const> = place.client, task.now()
+    local of = facts[client:links()]
+    if not of or now - of.asked > CLOCK_FOR then
         local ok, time = pcall(send, place, nil, { "TIME" })
-        if ok then
-            clock.offset = time[1] * 1000 + time[2] // 1000 - now * 1000
-        elseif not errors.is(time, "redis") then
+        if not ok and not errors.is(time, "redis") then
             error(time, 0)
         end
-        clock.connection = client:links()
-        clocks[place.server] = clock
+        of = facts_of(select(2, client:links()))
+        of.asked, of.offset = now, ok and time[1] * 1000 + time[2] // 1000 - now * 1000 or nil
     end
-    return clock.offset and clock.offset + task.now() * 1000
+    return of.offset and of.offset + task.now() * 1000
 end
 
 ---Forgets the server's clock, which has changed: after a failover, or because it was set.
 ---@param lock dbrun.redis.Lock
 function M.forget_clock(lock)
-    clocks[lock.node] = nil
+    local of <const> = type(lock.node) == "userdata" and facts[lock.node:links()] -- not so in a dry run of a cluster
+    if of then
+        of.asked = -math.huge
+    end
 end
 
 --- The expiry of a command that is sent now, as an argument of a script.
@@ -206,9 +224,6 @@ local function void_at(place, ms)
 end
 
 -- ---- taking ----
-
---- Clients whose servers are older than SET NX GET (Redis 7.0).
-local needs_script <const> = setmetatable({}, { __mode = "k" })
 
 local function acquire_plainly(place, lock)
     local void <const> = void_at(place, lock.ms)
@@ -226,14 +241,15 @@ end
 local STATES <const> = { [1] = "ours", [0] = "taken", [-1] = "late" }
 
 local function acquire(place, lock)
-    if not lock.fence_key and not needs_script[place.server] then
+    local of <const> = facts[place.client:links()]
+    if not lock.fence_key and not (of and of.old) then
         local ok, state, left = pcall(acquire_plainly, place, lock)
         if ok then
             return state, left
         elseif not errors.is(state, "redis") or not state.message:find "^ERR syntax error" then
             error(state, 0)
         end
-        needs_script[place.server] = true
+        facts_of(select(2, place.client:links())).old = true
     end
     local argv <const> = { lock.token, lock.ms, void_at(place, lock.ms) }
     local reply <const> = run_fenced(place, release(lock), ACQUIRE, { lock.name, lock.fence_key or nil }, argv)

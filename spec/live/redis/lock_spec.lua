@@ -209,6 +209,14 @@ describe("a lock", function()
         assert.is_true(l:release())
     end)
 
+    it("asks for the server's clock once for all handles of a client", function()
+        r:call("CONFIG", "RESETSTAT")
+        for i = 1, 5 do
+            assert.is_true(r:with { timeout = i }:lock("job"):release())
+        end
+        assert.matches("cmdstat_time:calls=1,", r:info "commandstats", 1, true)
+    end)
+
     it("works with a server that has no SET NX GET", function()
         -- Older than 7.0: such a SET is a syntax error.
         local old <close> = bad_server.start(([[
