@@ -75,19 +75,33 @@ local function replicate(self)
     end)
 end
 
---- Moves a slot as redis-cli does: marks it on both sides, moves its keys in small steps, tells all primaries.
+--- Marks a slot that is to move on both sides.
+---@param slot integer
+---@param from integer
+---@param to integer
+function Cluster:open_slot(slot, from, to)
+    self.nodes[to]:cli("cluster", "setslot", tostring(slot), "importing", self.ids[from])
+    self.nodes[from]:cli("cluster", "setslot", tostring(slot), "migrating", self.ids[to])
+end
+
+--- Moves keys of a slot that is open.
+function Cluster:move(from, to, ...)
+    self.nodes[from]:cli("migrate", "127.0.0.1", tostring(self.nodes[to].port), "", "0", "5000", "KEYS", ...)
+end
+
+--- Moves a slot as redis-cli does: opens it, moves its keys in small steps, tells all primaries.
 ---@param slot integer
 ---@param from integer
 ---@param to integer
 function Cluster:migrate(slot, from, to)
-    local text, a, b = tostring(slot), self.nodes[from], self.nodes[to]
-    b:cli("cluster", "setslot", text, "importing", self.ids[from])
-    a:cli("cluster", "setslot", text, "migrating", self.ids[to])
+    local text <const> = tostring(slot)
+    self:open_slot(slot, from, to)
     while true do
         local keys = {}
-        for key in a:cli("cluster", "getkeysinslot", text, "3"):gmatch "%S+" do keys[#keys + 1] = key end
+        local found <const> = self.nodes[from]:cli("cluster", "getkeysinslot", text, "3")
+        for key in found:gmatch "%S+" do keys[#keys + 1] = key end
         if #keys == 0 then break end
-        a:cli("migrate", "127.0.0.1", tostring(b.port), "", "0", "5000", "KEYS", table.unpack(keys))
+        self:move(from, to, table.unpack(keys))
         task.sleep(0.005)
     end
     for _, i in ipairs { to, from, 1, 2, 3 } do

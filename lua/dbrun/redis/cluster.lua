@@ -259,11 +259,11 @@ local function plan(self, stop, name, ...)
             message = ("ERR wrong number of arguments for '%s': a key without its value"):format(name:lower()),
         }
     end
-    return { whole = odd, name = name, args = args, n = n, spec = spec, slot = slot, error = e }
+    return { whole = odd, name = name, args = args, n = n, spec = spec, keys = list, slot = slot, error = e }
 end
 
 ---Prepares a command for a pipeline.
----@return table entry name, args, n, spec, slot, error; whole: the command must not be split
+---@return table entry name, args, n, spec, keys, slot, error; whole: the command must not be split
 ---@package
 function Cluster:plan(name, ...)
     return plan(self, deadline(self), name, ...)

@@ -4,6 +4,7 @@ local confirm <const> = require "dbrun.redis.confirm"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local names <const> = require "dbrun.redis.names"
+local Order <const> = require "dbrun.redis.cluster_order"
 local options <const> = require "dbrun.redis.options"
 local redirect <const> = require "dbrun.redis.redirect"
 local task <const> = require "dbrun.task"
@@ -19,10 +20,13 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
 ---@field args any[]
 ---@field n integer
 ---@field spec dbrun.redis.KeySpec
+---@field keys any[]?
 ---@field slot integer?
+---@field index integer its place in the pipeline
 ---@field reply any
 ---@field node dbrun.redis.Node? the node named by a redirection
 ---@field asking boolean?
+---@field waits boolean? some of its keys have moved, others not
 ---@field error any why it cannot be sent to one node
 ---@field whole boolean? it must not be split either
 ---@field parts dbrun.redis.Entry[]? the commands it was split into
@@ -125,10 +129,10 @@ local function send_all(cluster, groups, stop)
     end
 end
 
---- Returns the commands to send again, with their new nodes, and whether to wait first.
+--- Returns the commands to send again, with their new nodes, those that are done, and whether to wait first.
 local function sift(cluster, entries)
     local topology <const> = cluster.state.topology
-    local again, wait = {}, false
+    local again, done, wait = {}, {}, false
     for _, entry in ipairs(entries) do
         local e <const> = entry.reply
         local kind <const> = errors.is(e) and redirect.kind_of(e, cluster.idempotent)
@@ -143,11 +147,10 @@ local function sift(cluster, entries)
             topology.stale = true
             wait = wait or kind ~= "gone"
         end
-        if kind and kind ~= "gone" then
-            again[#again + 1] = entry
-        end
+        local list <const> = kind and kind ~= "gone" and again or done
+        list[#list + 1] = entry
     end
-    return again, wait
+    return again, done, wait
 end
 
 ---Sends each command to its node, in one round trip per node, and follows redirections. Sets `reply` of each, which may
@@ -160,16 +163,21 @@ function M.execute(cluster, stop, entries)
     local topology <const> = cluster.state.topology
     local replica = cluster.read_from == "replica" and reads_only(entries)
     local pause, hops, unconfirmed = FIRST_PAUSE, 0, nil
-    local last <const> = redirect.last_retry(stop, task.now())
+    local last <const>, order <const> = redirect.last_retry(stop, task.now()), Order.new(entries)
+    local held = {}
     while true do
         local e <const> = send_all(cluster, group(cluster, entries, replica), stop)
         unconfirmed = unconfirmed or e
-        local wait
-        entries, wait = sift(cluster, entries)
+        local again <const>, done <const>, wait <const> = sift(cluster, entries)
+        if #again + #held == 0 then
+            return unconfirmed
+        end
+        entries = order:after(done, again, held)
         local left <const> = last - task.now()
         if #entries == 0 or left <= redirect.LEAST_LEFT or cluster.state.closed then
             return unconfirmed
         end
+        entries, held = Order.split(entries, topology)
         replica, hops = false, hops + 1
         cluster.state.redirects = cluster.state.redirects + #entries
         if wait or hops > MOST_HOPS then
@@ -192,10 +200,10 @@ local function parts_of(entry)
         local slot <const> = core.redis.slot(entry.args[i])
         local part = by_slot[slot]
         if not part then
-            part = { name = entry.name, args = {}, n = 0, spec = entry.spec, slot = slot, at = {} }
+            part = { name = entry.name, args = {}, n = 0, spec = entry.spec, keys = {}, slot = slot, at = {} }
             by_slot[slot], parts[#parts + 1] = part, part
         end
-        part.at[#part.at + 1] = i
+        part.at[#part.at + 1], part.keys[#part.keys + 1] = i, entry.args[i]
         for j = i, i + step - 1 do
             part.n = part.n + 1
             part.args[part.n] = entry.args[j]

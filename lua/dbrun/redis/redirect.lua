@@ -78,6 +78,20 @@ function M.kind_of(e, idempotent)
     end
 end
 
+---A copy of an error that is not to be retried as it is.
+---@param e dbrun.Error
+---@param hint string
+---@param outcome? string default: as it was
+---@return dbrun.Error
+function M.changed(e, hint, outcome)
+    local copy <const> = {}
+    for name, value in pairs(e) do
+        copy[name] = value
+    end
+    copy.hint, copy.outcome, copy.retryable = hint, outcome or e.outcome, false
+    return errors.new(copy)
+end
+
 ---The error of a call with parts on several nodes, one of which failed with `e`. Its outcome is unknown when another
 ---part has run, or may have.
 ---@param e any
@@ -92,13 +106,8 @@ function M.of_part(e, replies, n)
     if not done or not errors.is(e) then
         return e
     end
-    local whole <const> = {}
-    for name, value in pairs(e) do
-        whole[name] = value
-    end
-    whole.outcome, whole.retryable = "unknown", false
-    whole.hint = "other nodes of the cluster have run their part, or may have" .. (e.hint and "; " .. e.hint or "")
-    return errors.new(whole)
+    local hint <const> = "other nodes of the cluster have run their part, or may have"
+    return M.changed(e, hint .. (e.hint and "; " .. e.hint or ""), "unknown")
 end
 
 ---The node that MOVED or ASK names.

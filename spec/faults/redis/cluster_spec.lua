@@ -1,5 +1,6 @@
 -- A cluster that changes under load: slots move, primaries die. Commands are answered or fail with their
 -- outcome; none is run twice.
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local pace = require "spec.support.pace"
 local redis = require "dbrun.redis"
@@ -88,6 +89,64 @@ describe("a Redis cluster", function()
         end
         assert.equal(0, pairs_wrong)
         assert.is_true(r:stats().redirects > 0)
+    end)
+
+    describe("that has moved one of two keys of a slot", function()
+        local SLOT <const> = core.redis.slot "{half}"
+        local from, to
+
+        before_each(function()
+            r:mset { ["{half}a"] = 0, ["{half}b"] = 0 }
+            for i = 1, 3 do
+                from = cluster.nodes[i]:cli("cluster", "getkeysinslot", tostring(SLOT), "1"):find "half" and i or from
+            end
+            to = from % 3 + 1
+            cluster:open_slot(SLOT, from, to)
+            cluster:move(from, to, "{half}b")
+        end)
+        after_each(function()
+            cluster:migrate(SLOT, from, to)
+        end)
+
+        it("runs no command of a pipeline after a later one with the same key", function()
+            local replies <const> = r:pipeline(function(p)
+                p:mset { ["{half}a"] = 1, ["{half}b"] = 1 }
+                p:mget("{half}b", "{half}a")
+                p:set("{half}a", 2)
+                p:incr "{half}b"
+                p:set("{half}new", 1)
+            end)
+            assert.same({ "OK", 1, "OK" }, table.move(replies, 3, 5, 1, {}))
+            for i = 1, 2 do
+                assert.same({ "TRYAGAIN", "failed", false },
+                    { replies[i].code, replies[i].outcome, replies[i].retryable })
+                assert.matches("a later SET of this pipeline has run, or may have, with the same key '{half}a'",
+                    replies[i].hint, 1, true)
+            end
+            assert.equal("2", r:get "{half}a")
+        end)
+
+        it("holds a command back while an earlier one with its key waits", function()
+            local replies
+            local g <close> = task.group()
+            g:spawn(function()
+                replies = r:pipeline(function(p)
+                    p:mset { ["{half}a"] = 1, ["{half}b"] = 1 }
+                    for _ = 1, 40 do
+                        p:incr "{half}b":mget("{half}b", "{half}a")
+                    end
+                    p:get "elsewhere"
+                end)
+            end)
+            task.sleep(0.1)
+            assert.is_nil(replies)
+            cluster:migrate(SLOT, from, to)
+            g:wait()
+            assert.equal("OK", replies[1])
+            for i = 1, 40 do
+                assert.same({ i + 1, { tostring(i + 1), "1" } }, { replies[2 * i], replies[2 * i + 1] })
+            end
+        end)
     end)
 
     it("whose sharded channel moves keeps its subscription, and tells the gap", function()
