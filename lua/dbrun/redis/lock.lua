@@ -6,6 +6,7 @@ local errors <const> = require "dbrun.error"
 local names <const> = require "dbrun.redis.names"
 local options <const> = require "dbrun.redis.options"
 local task <const> = require "dbrun.task"
+local validity <const> = require "dbrun.redis.lock_validity"
 
 local M = {}
 
@@ -13,7 +14,7 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25 -- between two att
 local LEAST_LIMIT <const> = 1 -- the least seconds for one attempt, however short the lock's own times are
 local MOST_AT_ONCE <const> = 3 -- attempts without a pause after a reply that was lost or late
 
---- With a shorter ttl no lock is ever certain (valid_from), and a longer one does not fit into the server's clock.
+--- With a shorter ttl no lock is ever certain, and a longer one does not fit into the server's clock.
 local TTL <const> = {
     function(v) return type(v) == "number" and v >= 0.003 and v <= 1e12 end, "a number of seconds from 0.003 to 1e12",
 }
@@ -31,6 +32,7 @@ local TTL <const> = {
 ---@field package node dbrun.redis.Client? of the server that was asked last
 ---@field package ms integer the ttl
 ---@field package fence_key string|false false: no fence was asked for
+---@field package validity dbrun.redis.lock.Validity
 ---@field package valid_until number task.now() until which this client certainly holds it
 ---@field package changed table a condition, notified when valid_until changes
 ---@field package letting_go boolean its release was sent, or may have been sent
@@ -66,16 +68,6 @@ function Metatable.__index(lock, name)
     end
     lock.fence = number
     return number
-end
-
---- Counted from the sending of the command, less 1 % and 2 ms for clock drift.
-local function valid_from(sent, ms)
-    return sent + ms / 1000 * 0.99 - 0.002
-end
-
-local function set_valid(lock, stop)
-    lock.valid_until = stop
-    lock.changed:notify(math.maxinteger)
 end
 
 ---Whether this client certainly holds the lock now, and for how many more seconds. (It does not ask the server.)
@@ -121,29 +113,22 @@ end
 --- False when it was lost.
 local function extend(lock, seconds, stop)
     local ms <const> = math.ceil(seconds * 1000)
-    for attempt = 1, MOST_AT_ONCE do
-        local sent <const>, before <const> = task.now(), lock.valid_until
-        -- Until there is an answer, the earlier of the two expiries counts.
-        set_valid(lock, math.min(before, valid_from(sent, ms)))
-        local ok, left = pcall(commands.extend, lock, ms, stop)
+    for _ = 1, MOST_AT_ONCE do
+        local extension <const> = validity.ask(lock, ms)
+        local ok, left = pcall(commands.extend, lock, ms, extension.shortens, stop)
         if not ok then
-            if errors.is(left) and (left.outcome == "not_sent" or left.outcome == "failed") then
-                set_valid(lock, before)
-            end
+            local ran <const> = not errors.is(left) or left.outcome ~= "not_sent" and left.outcome ~= "failed"
+            validity.failed(lock, extension, ran)
             error(left, 0)
-        elseif lock.letting_go then
-            return false
-        elseif left > 0 then
-            set_valid(lock, valid_from(sent, math.min(left, ms)))
-            return true
-        elseif left == 0 then
-            set_valid(lock, -math.huge)
+        elseif left >= 0 then
+            validity.granted(lock, extension, left)
+            return left > 0 and not lock.letting_go
+        end
+        validity.failed(lock, extension, false)
+        if lock.letting_go then
             return false
         end
         commands.forget_clock(lock)
-        if attempt == MOST_AT_ONCE then
-            set_valid(lock, before)
-        end
     end
     errors.raise {
         kind = "timeout", outcome = "failed", retryable = true,
@@ -202,14 +187,14 @@ function Lock:release()
     local before <const>, twice <const> = self.valid_until, self.letting_go
     self.before = math.max(self.before or before, before)
     self.letting_go = true
-    set_valid(self, -math.huge)
+    validity.update(self)
     local ok, held = release(self)
     if not ok then
         if is_cancelled(held) then
             commands.release_in_background(self)
         elseif errors.is(held) and held.outcome == "not_sent" and not twice and not self.doubt then
             self.letting_go = false
-            set_valid(self, before)
+            validity.update(self)
         end
         self.doubt = self.doubt or not errors.is(held) or held.outcome ~= "not_sent"
         self.failure = held
@@ -291,7 +276,7 @@ end
 
 --- Whether a lock that the server has given to this client is certain here, and for about its ttl.
 local function settle(lock, sent, left, stop)
-    set_valid(lock, valid_from(sent, math.min(left, lock.ms)))
+    validity.taken(lock, sent, left)
     -- Most of the ttl has passed, or the server's clock has changed.
     if left < lock.ms / 2 or left > lock.ms * 1.5 + 1000 or not lock:valid() then
         commands.forget_clock(lock)
@@ -451,7 +436,7 @@ function M.take(client, name, opts, fn)
     local lock <const> = setmetatable({
         name = name, token = core.redis.random_token(), ttl = ttl, ms = math.ceil(ttl * 1000), client = client,
         fence_key = fence and commands.fence_key(name) or false, valid_until = -math.huge,
-        changed = core.task.condition(), letting_go = false, doubt = false, before = false,
+        validity = validity.new(), changed = core.task.condition(), letting_go = false, doubt = false, before = false,
     }, Metatable)
     take(lock, wait)
     if work then

@@ -31,15 +31,18 @@ local holder = redis.call("get", KEYS[1])
 if holder and holder ~= ARGV[1] then return {0, redis.call("pttl", KEYS[1])} end
 ]] .. LEFT .. [[
 if left <= 0 then return {-1} end
+if holder then left = math.max(left, redis.call("pttl", KEYS[1])) end
 local fence = KEYS[2] and redis.call("incr", KEYS[2]) or 0
 redis.call("set", KEYS[1], ARGV[1], "PX", left)
 return {1, left, fence}]])
 
---- Returns the milliseconds left; 0: another client or none holds the lock; -1: the command came too late.
+--- ARGV[4] = "": it must not end the lock earlier than one that was sent after it, and has run. Returns the milliseconds
+--- left; 0: another client or none holds the lock; -1: the command came too late.
 local EXTEND <const> = script([[
 if redis.call("get", KEYS[1]) ~= ARGV[1] then return 0 end
 ]] .. LEFT .. [[
 if left <= 0 then return -1 end
+if ARGV[4] == "" then left = math.max(left, redis.call("pttl", KEYS[1])) end
 redis.call("pexpire", KEYS[1], left)
 return left]])
 
@@ -286,11 +289,12 @@ end
 
 ---@param lock dbrun.redis.Lock
 ---@param ms integer
+---@param shortens boolean it may end the lock earlier than another extension
 ---@param stop number
 ---@return integer left milliseconds until it expires; 0: this client does not hold it; -1: the command came too late
-function M.extend(lock, ms, stop)
+function M.extend(lock, ms, shortens, stop)
     return at(lock, stop, function(place)
-        return run(place, nil, EXTEND, { lock.name }, { lock.token, ms, void_at(place, ms) })
+        return run(place, nil, EXTEND, { lock.name }, { lock.token, ms, void_at(place, ms), shortens and 1 or "" })
     end, function(left) return left > 0 end)
 end
 
