@@ -293,6 +293,9 @@ local function attempt(lock, guard, wait, stop)
     if not ok then
         local e <const> = state
         local undone <const> = not ours and errors.is(e) and e.kind == "timeout" and e.outcome == "unknown"
+        if undone or not ours and is_cancelled(e) then
+            commands.follow(lock)
+        end
         if undone then
             -- Its release was sent, and would also release a lock that a later attempt takes with the same token.
             lock.token, guard.doubt = core.redis.random_token(), false

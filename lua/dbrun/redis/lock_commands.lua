@@ -308,12 +308,27 @@ function M.release(lock, stop)
     end, function() return false end)
 end
 
+local function release_where_it_is(lock)
+    pcall(M.release, lock, M.deadline(lock))
+end
+
+---In a cluster: releases the lock at the node that has its slot by now, in the background. A release that was sent with
+---the lock is refused where the lock has moved away.
+---@param lock dbrun.redis.Lock
+function M.follow(lock)
+    local client <const> = lock.client
+    if type(client) == "table" and not rawget(client, "inner") and not client:closed() then
+        core.task.daemon(release_where_it_is, { client = client, name = lock.name, token = lock.token })
+    end
+end
+
 ---Releases the lock without waiting for the answer, even in a place that cannot wait.
 ---@param lock dbrun.redis.Lock
 function M.release_in_background(lock)
     local client <const> = lock.node
     if client and not client:closed() then
         client:batch(false):call(table.unpack(release(lock))):post()
+        M.follow(lock)
     end
 end
 

@@ -477,23 +477,33 @@ describe("a lock in a cluster", function()
         r:del "{sure}:fence"
     end)
 
-    it("is taken while its slot migrates", function()
+    it("is taken while its slot migrates, and released in the background where it is by then", function()
         local slot <const> = core.redis.slot "moving"
-        local shard <const> = r.state.topology:shard(slot).primary
-        local to
-        for _, node in ipairs(r:nodes()) do
-            if node.role == "primary" and node.name ~= shard.name then to = node end
+        local from, to
+        for i = 1, 3 do
+            if cluster.nodes[i]:cli("get", "moving"):find "MOVED" then to = i else from = i end
         end
-        local from_id <const>, to_id <const> = shard.client:call("CLUSTER", "MYID"), to.client:call("CLUSTER", "MYID")
-        to.client:call("CLUSTER", "SETSLOT", slot, "IMPORTING", from_id)
-        shard.client:call("CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
+        local function take(way_out)
+            local co <const> = coroutine.create(function()
+                local _ <close> = r:lock("moving", { ttl = 600 })
+                coroutine.yield()
+            end)
+            assert.is_true(coroutine.resume(co))
+            way_out()
+            assert.is_true(coroutine.close(co)) -- where nothing can wait
+            assert.is_true(redis_server.wait_until(5, function() return r:exists "moving" == 0 end))
+        end
+        take(function()
+            cluster:open_slot(slot, from, to)
+            cluster:move(from, to, "moving")
+        end)
         local l <const> = r:lock("moving", { ttl = 20 })
         assert.is_true(l:valid())
         fails("timeout", r.lock, r, "moving")
         assert.is_true(l:extend())
         assert.is_true(l:release())
         assert.equal(0, r:exists "moving")
-        shard.client:call("CLUSTER", "SETSLOT", slot, "STABLE")
-        to.client:call("CLUSTER", "SETSLOT", slot, "STABLE")
+        cluster:migrate(slot, from, to)
+        take(function() cluster:migrate(slot, to, from) end)
     end)
 end)
