@@ -9,7 +9,6 @@ local task <const> = require "dbrun.task"
 
 local KEPT <const> = 256 -- messages that wait for the program, before those of the connections do
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1 -- seconds after an error of one slot
-local MOST_HOPS <const> = 5 -- redirections of a slot in a row
 local AT_ONCE <const> = 8 -- slots that are subscribed to at the same time
 
 --- The client of one slot's subscription: it takes connections from the node that has the slot now.
@@ -107,18 +106,13 @@ end
 
 --- Subscribes at the node that has the slot, also when the map does not know it yet.
 local function subscribe(self, slot, channels)
-    local subscriber <const> = setmetatable({ cluster = self.cluster, channel = channels[1] }, Subscriber)
-    local topology <const> = self.cluster.state.topology
-    for hop = 0, MOST_HOPS do
-        local ok <const>, part <const> = pcall(subscriber.ssubscribe, subscriber, channels)
-        if ok then
-            return part
-        elseif not errors.is(part, "redis") or part.code ~= "MOVED" or hop == MOST_HOPS then
-            error(part, 0)
-        end
-        local shard <const> = topology:shard(slot)
-        topology:moved(redirect.target(topology, part, shard and shard.primary))
-    end
+    local stop <const> = self.cluster:ready()
+    local subscriber <const> = setmetatable({ cluster = self.cluster:__until(stop), channel = channels[1] }, Subscriber)
+    local part <const> = redirect.attempt(self.cluster, slot, stop, function()
+        return subscriber:ssubscribe(channels)
+    end)
+    subscriber.cluster = self.cluster -- a lost connection is replaced later, whatever the time limit of this call
+    return part
 end
 
 function open_all(self, slots, missing)
