@@ -5,6 +5,7 @@ local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local Group <const> = require "dbrun.redis.stream_group"
 local names <const> = require "dbrun.redis.names"
+local redirect <const> = require "dbrun.redis.redirect"
 local task <const> = require "dbrun.task"
 
 local LONGEST_BLOCK <const> = 2 -- seconds that one read waits at the server
@@ -61,6 +62,7 @@ end
 ---@field package groups dbrun.redis.StreamGroup[] one for each stream
 ---@field package hand table<dbrun.redis.StreamMessage, true> messages that were delivered and are not yet acknowledged
 ---@field package failed table<string, number> when a message whose body raised is delivered again
+---@field package importing dbrun.redis.Node? of a cluster: the streams are there already, their slot is not
 ---@field package fatal any an error in the program's own functions that ends the worker
 local Consumer <const> = {}
 Consumer.__index = Consumer
@@ -262,6 +264,9 @@ end
 
 local function read(self)
     local opts <const> = self.opts
+    if self.importing then
+        self.connection:raw "ASKING"
+    end
     local reply <const> = self.connection:call("XREADGROUP", "GROUP", opts.group, opts.consumer, "COUNT", opts.count,
         "BLOCK", math.ceil(self.block * 1000), "STREAMS", self.keys, self.new)
     self.pause = FIRST_PAUSE
@@ -292,13 +297,29 @@ local function drop_connection(self)
     end
 end
 
+--- A connection for the reads: to the node that has the streams.
+local function connect(self)
+    local client <const> = (self.importing and self.importing.client or self.client):with { timeout = ANSWER_WITHIN }
+    return client:acquire(self.on_cluster and not self.importing and self.keys[1] or nil)
+end
+
+--- The node that ASK names, until another error.
+local function follow(self, e)
+    self.importing = nil
+    if self.on_cluster and e.code == "ASK" then
+        local topology <const> = self.client.state.topology
+        local shard <const> = topology:shard(core.redis.slot(self.keys[1]))
+        self.importing = select(2, redirect.target(topology, e, shard and shard.primary))
+    end
+end
+
 --- Works until an error, on one connection to one server, with that server's group.
 local function work(self)
     self.hand = {}
     for _, group in ipairs(self.groups) do
         resume(self, group)
     end
-    self.connection = self.client:with { timeout = ANSWER_WITHIN }:acquire(self.on_cluster and self.keys[1] or nil)
+    self.connection = connect(self)
     local claim_at = task.now()
     while true do
         if self.idle and task.now() >= claim_at then
@@ -314,6 +335,7 @@ end
 --- Makes the groups again, and waits a little longer each time that does not help.
 local function recover(self, e)
     drop_connection(self)
+    follow(self, e)
     if e.kind == "pool" then -- nothing else would tell why the messages are not handled
         core.log.write("warn", ("redis: the worker '%s' of the stream '%s' keeps one connection and needs a second: %s")
             :format(self.opts.consumer, self.keys[1], tostring(e)))

@@ -110,7 +110,10 @@ function M.of_part(e, replies, n)
     return M.changed(e, hint .. (e.hint and "; " .. e.hint or ""), "unknown")
 end
 
----The node that MOVED or ASK names.
+local FOLLOWED <const> = "the slot of the key was migrating until the call's time limit (command_timeout): call it again. A "
+    .. "migration that was left half done is ended by redis-cli --cluster fix HOST:PORT"
+
+---The node that MOVED or ASK names. The error is raised when there is no time left to go there.
 ---@param topology dbrun.redis.Topology
 ---@param e dbrun.Error
 ---@param from dbrun.redis.Node?
@@ -122,6 +125,7 @@ function M.target(topology, e, from)
     if not slot then
         errors.fail("protocol", "redis cluster: a redirection without an address: " .. text)
     end
+    e.hint = FOLLOWED
     if host == "" or host == "?" then
         host = from and from.host or topology.seeds[1].host
     end

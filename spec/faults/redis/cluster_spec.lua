@@ -126,6 +126,28 @@ describe("a Redis cluster", function()
             assert.equal("2", r:get "{half}a")
         end)
 
+        it("lets a worker read a stream that is at its new node already", function()
+            local got <const> = task.queue()
+            local worker <const> = task.spawn(r.consume, r, {
+                stream = "{half}s", group = "g", consumer = "c", handle = function(m) got:push(m.fields.n) end,
+            })
+            for n = 1, 3 do
+                r:xadd("{half}s", "*", "n", n)
+                assert.equal(tostring(n), got:pop(10))
+            end
+            worker:cancel()
+            pcall(worker.join, worker)
+        end)
+
+        it("says of a transaction with watched keys what it waited for", function()
+            local _, e
+            repeat -- the last attempt may have had too little time
+                _, e = pcall(r.multi, r:with { timeout = 0.3 }, { watch = "{half}b" }, function() end)
+            until e.kind ~= "timeout"
+            assert.same({ "ASK", "failed", true }, { e.code, e.outcome, e.retryable })
+            assert.matches("the slot of the key was migrating", e.hint)
+        end)
+
         it("holds a command back while an earlier one with its key waits", function()
             local replies
             local g <close> = task.group()
