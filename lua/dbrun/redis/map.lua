@@ -26,8 +26,11 @@ local function epochs_of(text)
     return epochs
 end
 
---- {host, port, ...} of a node. If it has no host, it is the host that was asked.
+--- {host, port, ...} of a node. If it has no host, it is the host that was asked. Without a port it has no address: nil.
 local function address_of(entry, asked)
+    if math.type(entry[2]) ~= "integer" or entry[2] < 1 or entry[2] > 65535 then
+        return nil
+    end
     local host = entry[1]
     if type(host) ~= "string" or host == "" or host == "?" then
         host = asked.host
@@ -51,15 +54,15 @@ local function ask(node)
         }
     end
     local epochs <const>, ranges <const> = epochs_of(replies[2]), {}
-    for i, range in ipairs(told) do
-        local nodes <const> = {}
-        for at = 3, #range do
-            nodes[at - 2] = address_of(range[at], node)
+    for _, range in ipairs(told) do
+        local id <const>, primary <const> = range[3][3], address_of(range[3], node)
+        local nodes <const> = { primary }
+        for at = 4, primary and #range or 0 do
+            nodes[#nodes + 1] = address_of(range[at], node)
         end
-        local id <const> = range[3][3]
-        ranges[i] = {
+        ranges[#ranges + 1] = primary and {
             first = range[1], last = range[2], nodes = nodes, epoch = id and epochs[id] or 0,
-            primary = id or ("%s:%d"):format(nodes[1].host, nodes[1].port),
+            primary = id or ("%s:%d"):format(primary.host, primary.port),
         }
     end
     return ranges

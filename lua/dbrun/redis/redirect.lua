@@ -50,6 +50,16 @@ end
 --- Error replies after which the command did not run and can be sent again later.
 local WAITED_OUT <const> = { TRYAGAIN = true, CLUSTERDOWN = true, LOADING = true, MASTERDOWN = true, READONLY = true }
 
+--- MOVED to a node that has no address, because an empty node has taken its place.
+local function leads_nowhere(e, text)
+    if text:find ":0$" then
+        e.hint = "the node that has this slot has no address: another one is at its place. A replica has to take its "
+            .. "slots over, or redis-cli --cluster fix HOST:PORT gives them away"
+        return true
+    end
+    return false
+end
+
 --- Classifies an error: "moved" | "ask" (and the node), "again" (retry later), "lost" (not sent), nil = final.
 ---@param e any
 ---@param idempotent boolean
@@ -59,11 +69,12 @@ function M.kind_of(e, idempotent)
     elseif e.kind == "redis" then
         local code <const> = e.code
         if code == "MOVED" or code == "ASK" then
-            return code:lower()
+            return leads_nowhere(e, e.message) and "again" or code:lower()
         elseif code == "EXECABORT" and e.detail then
             -- A transaction: none of its commands ran.
             local why <const> = e.detail:match "^(%u+)"
-            return (why == "MOVED" or why == "ASK") and why:lower() or WAITED_OUT[why] and "again" or nil
+            local redirected <const> = (why == "MOVED" or why == "ASK") and not leads_nowhere(e, e.detail)
+            return redirected and why:lower() or (WAITED_OUT[why] or why == "MOVED") and "again" or nil
         end
         return WAITED_OUT[code] and e.outcome ~= "unknown" and "again" or nil
     elseif e.kind == "connect" and e.code and not e.retryable then

@@ -2,6 +2,7 @@
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
+local redirect = require "dbrun.redis.redirect"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 
@@ -104,6 +105,30 @@ describe("the addresses of a Redis cluster", function()
             prefer(nodes, "hostname", "") -- a host name is preferred, and there is none: "?"
             assert.equal("127.0.0.1", follows(nodes, "127.0.0.1"))
         end)
+    end)
+
+    it("may be missing: a node whose place another one has taken", function()
+        local id <const>, path <const> = ("b"):rep(40), fs.join(fs.mkdtemp(fs.join(fs.tempdir(), "nodes-")), "conf")
+        fs.write(path, ("%s :0@0 myself,master - 0 0 1 connected 0-8191\n%s :0@0 master,noaddr - 0 0 2 disconnected "
+            .. "8192-16383\nvars currentEpoch 2 lastVoteEpoch 0\n"):format(("a"):rep(40), id))
+        local server <const> = redis_server.start { tcp = true, args = {
+            "--cluster-enabled", "yes", "--cluster-config-file", path, "--cluster-require-full-coverage", "no",
+            "--cluster-allow-reads-when-down", "yes",
+        } }
+        local r <close> = redis.client { url = ("redis+cluster://127.0.0.1:%d"):format(server.port) }
+        finally(function()
+            server:stop()
+            fs.rmtree(path:match "^(.*)/")
+        end)
+        assert.is_nil(r:get "k")
+        local quick <const> = r:with { timeout = 0.3 }
+        local replies <const> = quick:pipeline(function(p) p:get "k" p:get "there" end)
+        for _, e in ipairs { replies[2] or "nothing", select(2, pcall(quick.get, quick, "there")) } do
+            assert.equal("CLUSTERDOWN no node has slot " .. core.redis.slot "there", e.message)
+        end
+        local e <const> = select(2, pcall(r:nodes()[1].client.get, r:nodes()[1].client, "there"))
+        assert.equal("again", redirect.kind_of(e, false)) -- MOVED to such a node
+        assert.matches("the node that has this slot has no address", e.hint)
     end)
 
     it("may be of IPv6", function()
