@@ -112,6 +112,12 @@ local function is_loss(e)
     return errors.is(e, "connect") or errors.is(e, "protocol")
 end
 
+--- Whether the client looks for the node of a channel's slot (cluster_subscription.lua). One of a single node never gets
+--- a channel back that has moved.
+local function follows(self)
+    return type(self.client) == "table" and rawget(self.client, "cluster") ~= nil
+end
+
 --- Reconnects until it succeeds or fails for good. (When it is interrupted, the next call of the iterator goes on.)
 local function reopen(self)
     local pause = 0.02
@@ -123,7 +129,7 @@ local function reopen(self)
             drop_connection(self)
         elseif ok then
             return true
-        elseif not (errors.is(e) and (e.retryable or e.code == "MOVED") and e.kind ~= "cancelled") then
+        elseif not (errors.is(e) and (e.retryable or e.code == "MOVED" and follows(self)) and e.kind ~= "cancelled") then
             error(e, 0)
         end
         task.sleep(pause * (0.5 + math.random()))
@@ -172,7 +178,7 @@ end
 --- The server refused channels that were added: a reconnect must not ask for them again. In a cluster their slot may
 --- be another node's by now.
 local function refused(self, e)
-    if e.retryable or (e.code == "MOVED" and type(self.client) ~= "userdata") then
+    if e.retryable or (e.code == "MOVED" and follows(self)) then
         errors.fail("connect", "redis: channels could not be added here: " .. e.message)
     end
     local first <const> = table.remove(self.adding, 1)

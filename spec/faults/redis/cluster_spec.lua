@@ -203,6 +203,13 @@ describe("a Redis cluster", function()
         publisher:join()
         assert.equal("after", message.payload)
         cluster:migrate(slot, owner % 3 + 1, owner)
+        local client <close> = redis.client { host = "127.0.0.1", port = cluster.nodes[owner].port }
+        local own <close> = client:ssubscribe "moving"
+        cluster:migrate(slot, owner, owner % 3 + 1)
+        local ok <const>, e <const> = pcall(own:messages()) -- a client of one node cannot follow
+        assert.is_false(ok)
+        assert.equal("MOVED", e.code)
+        cluster:migrate(slot, owner % 3 + 1, owner)
         local late <close> = r:ssubscribe "moving" -- MOVED
         assert.is_function(late:messages())
     end)
