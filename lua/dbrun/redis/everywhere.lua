@@ -40,7 +40,8 @@ function JOIN.union(replies, n)
     return list
 end
 
---- Combines numbers by `combine`; in tables, each number.
+--- Combines numbers by `combine`; in tables, each number. (A client that keeps the types of replies gets names among
+--- them.)
 local function fold(combine)
     return function(replies, n)
         local result = replies[1]
@@ -49,7 +50,8 @@ local function fold(combine)
                 result = combine(result, replies[i])
             else
                 for name, value in pairs(replies[i]) do
-                    result[name] = result[name] and combine(result[name], value) or value
+                    local known <const> = result[name]
+                    result[name] = known and type(value) == "number" and combine(known, value) or known or value
                 end
             end
         end

@@ -92,6 +92,8 @@ describe("a command for all nodes of a cluster", function()
         local two <close> = nodes[#nodes].client:subscribe "news"
         local three <close> = nodes[2].client:subscribe "b"
         assert.same({ news = 2, a = 1, nobody = 0 }, r:pubsub("NUMSUB", "news", "a", "nobody"))
+        assert.same({ "news", 2, "a", 1, "nobody", 0 },
+            r:with({ typed = true }):pubsub("NUMSUB", "news", "a", "nobody"))
         local channels <const> = r:pubsub "CHANNELS"
         table.sort(channels)
         assert.same({ "a", "b", "news" }, channels)
