@@ -240,10 +240,21 @@ local function slot_of(name, list)
     return slot
 end
 
+--- The cursor of SCAN is one node's: the next page would come from another one.
+local function refuse_scan()
+    errors.raise {
+        kind = "usage", outcome = "not_sent", message = "redis: SCAN looks through one node of a cluster",
+        hint = "r:scan{match = ...} goes through all primaries; r:nodes() has a client for each node",
+    }
+end
+
 --- The facts about a command, and where it goes.
 local function plan(self, stop, name, ...)
     local args, n = flatten(...)
     local spec <const> = spec_of(self, stop, name, args[1])
+    if spec.name == "SCAN" then
+        refuse_scan()
+    end
     if spec.single and type((...)) ~= "table" then
         args, n = { ... }, select("#", ...) -- the node's client checks tables with what it knows of the command
     end

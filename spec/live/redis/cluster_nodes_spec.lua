@@ -159,6 +159,13 @@ describe("a command for all nodes of a cluster", function()
         end
     end)
 
+    it("has a cursor of one node, and is refused: SCAN", function()
+        for _, fn in ipairs { function() r:call("SCAN", 0) end, function() r:pipeline():call("scan", 0) end } do
+            assert.matches("r:scan{match = ...} goes through all primaries", fails("usage", fn).hint, 1, true)
+        end
+        assert.equal("0", r:nodes()[1].client:call("SCAN", 0)[1])
+    end)
+
     it("finds the one key of the cluster: RANDOMKEY", function()
         assert.is_nil(r:randomkey())
         r:set("only", 1)
