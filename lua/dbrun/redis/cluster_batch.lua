@@ -371,16 +371,20 @@ end
 
 -- ---- transactions ----
 
+local function fail_crossslot()
+    errors.raise {
+        kind = "redis", code = "CROSSSLOT", outcome = "not_sent",
+        message = "CROSSSLOT a transaction runs on one node, and its keys are not in one slot of the cluster",
+        hint = "only the part in braces counts: {order:7}:items and {order:7}:total are in one slot",
+    }
+end
+
 --- The common hash slot of a transaction's keys.
 local function slot_of_all(entries)
     local slot
     for _, entry in ipairs(entries) do
         if slot and entry.slot and slot ~= entry.slot then
-            errors.raise {
-                kind = "redis", code = "CROSSSLOT", outcome = "not_sent",
-                message = "CROSSSLOT a transaction runs on one node, and its keys are not in one slot of the cluster",
-                hint = "only the part in braces counts: {order:7}:items and {order:7}:total are in one slot",
-            }
+            fail_crossslot()
         end
         slot = slot or entry.slot
     end
@@ -408,16 +412,27 @@ local function run_watched(cluster, stop, opts, fn)
     for i, key in ipairs(list) do
         entries[i] = { slot = core.redis.slot(key) }
     end
-    return redirect.attempt(cluster, slot_of_all(entries), stop, function(client, trip)
-        return redirect.bounded(cluster, client, trip.give_up, cluster.want):multi(opts, function(tx, connection)
+    local slot <const> = slot_of_all(entries)
+    return redirect.attempt(cluster, slot, stop, function(client, trip)
+        local node <const> = redirect.bounded(cluster, client, trip.give_up, cluster.want)
+        local ok <const>, replies <const> = pcall(node.multi, node, opts, function(tx, connection)
             local began <const> = task.now()
-            local ok <const>, e <const> = pcall(fn, tx, connection)
+            local well <const>, e <const> = pcall(fn, tx, connection)
             trip.give_up = trip.give_up + task.now() - began
-            if not ok then
+            if not well then
                 trip.final = true
                 error(e, 0)
             end
         end)
+        if ok then
+            return replies
+        end
+        local other <const> = errors.is(replies, "redis") and redirect.slot_of(replies)
+        if other and other ~= slot and not trip.final then -- a queued command has a key of another slot
+            trip.final = true
+            fail_crossslot()
+        end
+        error(replies, 0)
     end)
 end
 

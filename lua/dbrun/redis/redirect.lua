@@ -121,6 +121,19 @@ function M.of_part(e, replies, n)
     return M.changed(e, hint .. (e.hint and "; " .. e.hint or ""), "unknown")
 end
 
+--- The text of the redirection: of a transaction, that of the command that was refused.
+local function redirection(e)
+    return e.code == "EXECABORT" and e.detail or e.message
+end
+
+---The hash slot that a redirection is about; nil: it is none.
+---@param e dbrun.Error
+---@return integer?
+function M.slot_of(e)
+    local word <const>, slot <const> = redirection(e):match "^(%u+) (%d+) "
+    return (word == "MOVED" or word == "ASK") and math.tointeger(slot) or nil
+end
+
 local FOLLOWED <const> = "the slot of the key was migrating until the call's time limit (command_timeout): call it again. A "
     .. "migration that was left half done is ended by redis-cli --cluster fix HOST:PORT"
 
@@ -131,7 +144,7 @@ local FOLLOWED <const> = "the slot of the key was migrating until the call's tim
 ---@return integer slot
 ---@return dbrun.redis.Node node
 function M.target(topology, e, from)
-    local text <const> = e.code == "EXECABORT" and e.detail or e.message
+    local text <const> = redirection(e)
     local slot <const>, host, port <const> = text:match "^%u+ (%d+) (.*):(%d+)"
     if not slot then
         errors.fail("protocol", "redis cluster: a redirection without an address: " .. text)

@@ -267,6 +267,12 @@ describe("a client of a Redis cluster", function()
         end)
         assert.same({ "OK" }, replies)
         assert.equal("30", r:get "{t}a")
+        rounds = 0
+        local _, crossed = pcall(r.multi, r, { watch = "a", retry = 3 }, function(tx) -- "b" is at another node
+            rounds = rounds + 1
+            tx:set("b", 1)
+        end)
+        assert.same({ "CROSSSLOT", "not_sent", 1 }, { crossed.code, crossed.outcome, rounds })
         local ok, e = pcall(r.multi, r, { watch = "k" }, function() error "mine" end)
         assert.is_false(ok)
         assert.matches("mine", tostring(e))
