@@ -59,11 +59,12 @@ function M.install(note)
         return "ours", lock.ms, lock.fence_key and next_fence(lock, client, lock.fence_key) or nil
     end
 
-    function commands.extend(lock, ms)
+    function commands.extend(lock, ms, shortens)
         if not is_mine(lock) then
             return 0
         end
-        held[id_of(lock, lock.name)].stop = task.now() + ms / 1000
+        local one <const>, stop <const> = held[id_of(lock, lock.name)], task.now() + ms / 1000
+        one.stop = shortens and stop or math.max(stop, one.stop)
         return ms
     end
 

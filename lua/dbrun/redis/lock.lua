@@ -110,11 +110,11 @@ function Lock:lost(seconds)
     return false
 end
 
---- False when it was lost.
-local function extend(lock, seconds, stop)
+--- False when it was lost. `at_least`: it stays as long as it is, if that is longer.
+local function extend(lock, seconds, stop, at_least)
     local ms <const> = math.ceil(seconds * 1000)
     for _ = 1, MOST_AT_ONCE do
-        local extension <const> = validity.ask(lock, ms)
+        local extension <const> = validity.ask(lock, ms, at_least)
         local ok, left = pcall(commands.extend, lock, ms, extension.shortens, stop)
         if not ok then
             local ran <const> = not errors.is(left) or left.outcome ~= "not_sent" and left.outcome ~= "failed"
@@ -361,7 +361,7 @@ local function keep(lock, every)
             error(lost_error(lock, cause and ("it could not be extended: %s"):format(
                 errors.is(cause) and cause.message or tostring(cause)) or EXPIRED), 0)
         elseif due and now >= due then
-            local ok, held = pcall(extend, lock, lock.ttl, math.min(lock.valid_until, commands.deadline(lock)))
+            local ok, held = pcall(extend, lock, lock.ttl, math.min(lock.valid_until, commands.deadline(lock)), true)
             -- An error reply does not end the lock: it is held while it is valid.
             if not ok and not may_retry(held) and not errors.is(held, "redis") then
                 error(held, 0)

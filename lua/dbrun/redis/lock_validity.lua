@@ -54,11 +54,13 @@ end
 ---An extension is sent now.
 ---@param lock dbrun.redis.Lock
 ---@param ms integer
+---@param at_least? boolean it must not shorten the lock
 ---@return dbrun.redis.lock.Extension
-function M.ask(lock, ms)
+function M.ask(lock, ms, at_least)
     local v <const>, sent <const> = lock.validity, task.now()
     local stop <const> = valid_from(sent, ms)
-    local extension <const> = { ms = ms, sent = sent, stop = stop, shortens = stop < v.longest, cap = math.huge }
+    local shortens <const> = not at_least and stop < v.longest
+    local extension <const> = { ms = ms, sent = sent, stop = stop, shortens = shortens, cap = math.huge }
     v.longest = math.max(v.longest, stop)
     v.flying[extension] = true
     v.doubts[extension] = extension.shortens or nil
@@ -86,7 +88,8 @@ end
 function M.granted(lock, extension, left)
     local v <const> = lock.validity
     v.flying[extension], v.doubts[extension] = nil, nil
-    v.granted = left > 0 and math.min(valid_from(extension.sent, math.min(left, extension.ms)), extension.cap)
+    local stop <const> = valid_from(extension.sent, math.min(left, extension.ms))
+    v.granted = left > 0 and math.min(extension.shortens and stop or math.max(stop, v.granted), extension.cap)
         or -math.huge
     v.longest = valid_from(extension.sent, left)
     for other in pairs(v.flying) do

@@ -304,6 +304,17 @@ describe("a lock with a function", function()
         end
     end)
 
+    it("is not shortened by auto_extend when the function has extended it", function()
+        r:lock("job", { ttl = 5, auto_extend = 0.02 }, function(l)
+            assert.is_true(l:extend(600))
+            task.sleep(0.1)
+            assert.is_true(r:pttl "job" > 500000)
+            assert.is_true(select(2, l:valid()) > 500)
+            assert.is_true(l:extend(5))
+            assert.is_true(r:pttl "job" <= 5000)
+        end)
+    end)
+
     it("is held on while it cannot be extended for a moment", function()
         r:call("ACL", "SETUSER", "default", "-evalsha", "-eval")
         local ok, e = pcall(r.lock, r, "job", { ttl = 3, auto_extend = 0.1 }, function(l)
