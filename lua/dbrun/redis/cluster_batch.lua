@@ -26,7 +26,7 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
 ---@field reply any
 ---@field node dbrun.redis.Node? the node named by a redirection
 ---@field asking boolean?
----@field waits boolean? some of its keys have moved, others not
+---@field waits boolean? its node cannot run it for now
 ---@field error any why it cannot be sent to one node
 ---@field whole boolean? it must not be split either
 ---@field parts dbrun.redis.Entry[]? the commands it was split into
@@ -129,14 +129,14 @@ local function send_all(cluster, groups, stop)
     end
 end
 
---- Returns the commands to send again, with their new nodes, those that are done, and whether to wait first.
+--- Returns the commands to send again, with their new nodes, and those that are done.
 local function sift(cluster, entries)
     local topology <const> = cluster.state.topology
-    local again, done, wait = {}, {}, false
+    local again, done = {}, {}
     for _, entry in ipairs(entries) do
         local e <const> = entry.reply
         local kind <const> = errors.is(e) and redirect.kind_of(e, cluster.idempotent)
-        entry.node, entry.asking = nil, false
+        entry.node, entry.asking, entry.waits = nil, false, false
         if kind == "moved" or kind == "ask" then
             local slot <const>, target <const> = redirect.target(topology, e, entry.from)
             if kind == "moved" then
@@ -144,13 +144,12 @@ local function sift(cluster, entries)
             end
             entry.node, entry.asking = target, kind == "ask"
         elseif kind then
-            topology.stale = true
-            wait = wait or kind ~= "gone"
+            topology.stale, entry.waits = true, true
         end
         local list <const> = kind and kind ~= "gone" and again or done
         list[#list + 1] = entry
     end
-    return again, done, wait
+    return again, done
 end
 
 ---Sends each command to its node, in one round trip per node, and follows redirections. Sets `reply` of each, which may
@@ -168,7 +167,7 @@ function M.execute(cluster, stop, entries)
     while true do
         local e <const> = send_all(cluster, group(cluster, entries, replica), stop)
         unconfirmed = unconfirmed or e
-        local again <const>, done <const>, wait <const> = sift(cluster, entries)
+        local again <const>, done <const> = sift(cluster, entries)
         if #again + #held == 0 then
             return unconfirmed
         end
@@ -177,12 +176,16 @@ function M.execute(cluster, stop, entries)
         if #entries == 0 or left <= redirect.LEAST_LEFT or cluster.state.closed then
             return unconfirmed
         end
-        entries, held = Order.split(entries, topology)
+        local wait
+        entries, held, wait = Order.split(entries, topology)
         replica, hops = false, hops + 1
         cluster.state.redirects = cluster.state.redirects + #entries
         if wait or hops > MOST_HOPS then
             task.sleep(math.min(left - redirect.LEAST_LEFT, pause * (0.5 + math.random())))
             pause = math.min(pause * 2, LONGEST_PAUSE)
+            for _, entry in ipairs(entries) do
+                entry.node, entry.asking = nil, false -- the slot may have moved on
+            end
         end
         if wait then
             redirect.refresh(topology, topology.AFTER_TROUBLE, last)

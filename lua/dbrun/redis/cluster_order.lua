@@ -57,9 +57,6 @@ function Order:after(done, again, held)
             end
         end
     end
-    for _, entry in ipairs(again) do
-        entry.waits = entry.reply.code == "TRYAGAIN"
-    end
     local list <const> = {}
     for _, entry in ipairs(table.move(held, 1, #held, #again + 1, again)) do
         local later <const>, key <const> = overtaker(self, entry)
@@ -77,31 +74,57 @@ function Order:after(done, again, held)
     return list
 end
 
----The commands to send now, and those to hold back: an earlier command with one of their keys goes to another node, or
----waits until its keys have moved.
----@param entries dbrun.redis.Entry[] in the order of the pipeline
----@param topology dbrun.redis.Topology
----@return dbrun.redis.Entry[] now
----@return dbrun.redis.Entry[] held
-function Order.split(entries, topology)
+--- Whether no earlier command that has one of its keys waits or goes elsewhere. `earlier`: by key the node of the last
+--- one; false: it waits.
+local function is_free(entry, node, earlier)
+    for _, key in ipairs(entry.keys or {}) do
+        local before <const> = earlier[tostring(key)]
+        if before == false or before and before ~= node then
+            return false
+        end
+    end
+    return true
+end
+
+--- The commands for which `ready(entry)` is true, unless they must wait for earlier ones, and the others.
+local function select_ready(entries, topology, ready, holds_up)
     local now <const>, held <const>, earlier <const> = {}, {}, {}
     for _, entry in ipairs(entries) do
         local shard <const> = entry.slot and topology:shard(entry.slot)
         local node <const> = entry.node or shard and shard.primary or false
-        local free = true
+        local goes <const> = ready(entry) and is_free(entry, node, earlier)
         for _, key in ipairs(entry.keys or {}) do
-            local before <const> = earlier[tostring(key)]
-            free = free and (before == nil or before and before == node)
+            earlier[tostring(key)] = goes and not holds_up(entry) and node
         end
-        entry.waits = free and entry.waits -- what is held back is tried with those of its node
-        local settled <const> = free and not entry.waits and node
-        for _, key in ipairs(entry.keys or {}) do
-            earlier[tostring(key)] = settled
-        end
-        local list <const> = free and now or held
+        local list <const> = goes and now or held
         list[#list + 1] = entry
     end
     return now, held
+end
+
+local function always() return true end
+local function never() return false end
+local function goes_at_once(entry) return not entry.waits end
+local function has_split_keys(entry) return entry.reply.code == "TRYAGAIN" and entry.waits end
+
+---The commands to send now, and those to hold back because an earlier command with one of their keys goes to another
+---node, or waits until its keys have moved. Those that need not wait come first: what ASK said holds for the moment.
+---@param entries dbrun.redis.Entry[] in the order of the pipeline
+---@param topology dbrun.redis.Topology
+---@return dbrun.redis.Entry[] now
+---@return dbrun.redis.Entry[] held
+---@return boolean wait before they are sent
+function Order.split(entries, topology)
+    local now, held = select_ready(entries, topology, goes_at_once, never)
+    local wait <const> = #now == 0
+    if wait then
+        now, held = select_ready(entries, topology, always, has_split_keys)
+    end
+    for _, entry in ipairs(held) do
+        entry.node, entry.asking = nil, false
+        entry.waits = entry.waits and not wait -- then it is tried with those of its node
+    end
+    return now, held, wait
 end
 
 return Order

@@ -231,6 +231,7 @@ function Trip:again()
         return false
     end
     if self.wait then
+        self.node, self.asking = nil, false -- what ASK said holds for the moment only
         task.sleep(math.min(left - M.LEAST_LEFT, self.pause * (0.5 + math.random())))
         self.pause = math.min(self.pause * 2, LONGEST_PAUSE)
     end
