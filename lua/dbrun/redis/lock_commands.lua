@@ -36,8 +36,8 @@ local fence = KEYS[2] and redis.call("incr", KEYS[2]) or 0
 redis.call("set", KEYS[1], ARGV[1], "PX", left)
 return {1, left, fence}]])
 
---- ARGV[4] = "": it must not end the lock earlier than one that was sent after it, and has run. Returns the milliseconds
---- left; 0: another client or none holds the lock; -1: the command came too late.
+--- ARGV[4] = "": it must not end the lock earlier than one that was sent after it, and has run. Returns the
+--- milliseconds left; 0: another client or none holds the lock; -1: the command came too late.
 local EXTEND <const> = script([[
 if redis.call("get", KEYS[1]) ~= ARGV[1] then return 0 end
 ]] .. LEFT .. [[

@@ -26,7 +26,8 @@ local function epochs_of(text)
     return epochs
 end
 
---- {host, port, ...} of a node. If it has no host, it is the host that was asked. Without a port it has no address: nil.
+--- {host, port, ...} of a node. If it has no host, it is the host that was asked. Nil: it has no port, and so no
+--- address.
 local function address_of(entry, asked)
     if math.type(entry[2]) ~= "integer" or entry[2] < 1 or entry[2] > 65535 then
         return nil

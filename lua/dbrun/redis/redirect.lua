@@ -134,8 +134,8 @@ function M.slot_of(e)
     return (word == "MOVED" or word == "ASK") and math.tointeger(slot) or nil
 end
 
-local FOLLOWED <const> = "the slot of the key was migrating until the call's time limit (command_timeout): call it again. A "
-    .. "migration that was left half done is ended by redis-cli --cluster fix HOST:PORT"
+local FOLLOWED <const> = "the slot of the key was migrating until the call's time limit (command_timeout): call it "
+    .. "again. A migration that was left half done is ended by redis-cli --cluster fix HOST:PORT"
 
 ---The node that MOVED or ASK names. The error is raised when there is no time left to go there.
 ---@param topology dbrun.redis.Topology

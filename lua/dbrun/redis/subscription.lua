@@ -112,10 +112,14 @@ local function is_loss(e)
     return errors.is(e, "connect") or errors.is(e, "protocol")
 end
 
---- Whether the client looks for the node of a channel's slot (cluster_subscription.lua). One of a single node never gets
---- a channel back that has moved.
+--- Whether the client looks for the node of a channel's slot (cluster_subscription.lua). One of a single node never
+--- gets a channel back that has moved.
 local function follows(self)
     return type(self.client) == "table" and rawget(self.client, "cluster") ~= nil
+end
+
+local function is_passing(self, e)
+    return errors.is(e) and e.kind ~= "cancelled" and (e.retryable or e.code == "MOVED" and follows(self))
 end
 
 --- Reconnects until it succeeds or fails for good. (When it is interrupted, the next call of the iterator goes on.)
@@ -129,7 +133,7 @@ local function reopen(self)
             drop_connection(self)
         elseif ok then
             return true
-        elseif not (errors.is(e) and (e.retryable or e.code == "MOVED" and follows(self)) and e.kind ~= "cancelled") then
+        elseif not is_passing(self, e) then
             error(e, 0)
         end
         task.sleep(pause * (0.5 + math.random()))
