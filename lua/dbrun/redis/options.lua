@@ -182,6 +182,12 @@ function M.pool(opts, where)
     if settings.lib_ver and not settings.lib_name then
         errors.fail("usage", where .. ": lib_ver is the version of lib_name, which is missing")
     end
+    if settings.read_from == "replica" and not settings.cluster then
+        errors.fail(opts.read_from and "usage" or "config", where .. ": read_from = \"replica\" is for a cluster",
+            settings.sentinels and "behind sentinels all commands go to the master; a client of a replica has its address"
+                or "redis.client{url = \"redis+cluster://...\", read_from = \"replica\"}; a client of a replica has its "
+                .. "address")
+    end
     settings.tls13 = settings.min_version == "TLSv1.3"
     settings.full_is_error = settings.on_full == "error"
     return settings, { timeout = settings.command_timeout or COMMAND_TIMEOUT, idempotent = settings.idempotent }

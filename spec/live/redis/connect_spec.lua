@@ -207,6 +207,16 @@ describe("connecting to Redis", function()
             assert.equal("config", e.kind)
             assert.not_matches("s3cret", tostring(e))
         end
+        for _, opts in ipairs {
+            { url = server.url, read_from = "replica" }, { url = "redis://h/?read_from=replica" },
+            { url = "redis+sentinel://h:1/name", read_from = "replica" }, { read_from = "replica", host = "h" },
+        } do
+            local e <const> = usage(opts)
+            assert.equal("redis.client: read_from = \"replica\" is for a cluster", e.message)
+            assert.equal(opts.read_from and "usage" or "config", e.kind)
+        end
+        local primary <close> = redis.client { url = server.url, read_from = "primary" }
+        assert.equal("PONG", primary:ping())
         assert.matches("not both", usage { url = server.url, pool = redis.pool { url = server.url } }.message)
     end)
 end)
