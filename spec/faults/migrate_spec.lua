@@ -266,7 +266,11 @@ call work();
 
         it("another beside the pooler waits, too", function()
             through(function(pooled)
-                dir = migrations.folder { ["1_s.sql"] = "-- migrate:up\nselect pg_sleep(1);\n-- migrate:down\n" }
+                sql "create table gate ()"
+                local engine <close> = require("dbrun.db").engine { url = url, size = 1 }
+                local keeper <close> = engine:acquire()
+                keeper:exec "begin; lock table gate"
+                dir = migrations.folder { ["1_s.sql"] = "-- migrate:up\ntable gate;\n-- migrate:down\n" }
                 local run = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = pooled })
                 local give_up = task.now() + 20
                 repeat
@@ -276,6 +280,7 @@ call work();
                 local result = migrate("up", "--dir", dir, "--lock-wait", "0.2")
                 assert.equal(1, result.code, result.text)
                 assert.matches("the migration lock was not free", result.stderr, 1, true)
+                keeper:exec "rollback"
                 assert.equal(0, run.finish().code)
                 assert.matches("Nothing to apply", migrate("up", "--dir", dir).stdout)
             end)

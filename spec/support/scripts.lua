@@ -7,6 +7,7 @@
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
+local task = require "dbrun.task"
 
 local M = {}
 
@@ -69,6 +70,37 @@ function M.start(name, args, env)
             return result
         end,
     }
+end
+
+---Starts a script whose output is read while it runs: `says` waits for a text in it, `finish` as in M.start.
+---@param name string
+---@param args string[]
+---@param env table<string, string>
+---@return { child: dbrun.process.Child, says: fun(text: string), finish: fun(): dbrun.process.Result }
+function M.watch(name, args, env)
+    local dir = fs.mkdtemp()
+    local out, err = dir .. "/out", dir .. "/err"
+    local child = process.start(M.command(name, args, env, { stdout = out, stderr = err }))
+    local function said() return fs.read(out) .. fs.read(err) end
+    local run = { child = child }
+    function run.says(text)
+        local stop = task.now() + 30
+        while not said():find(text, 1, true) do
+            if task.now() > stop then error(("%s did not say '%s' within 30 s: %s"):format(name, text, said())) end
+            task.sleep(0.02)
+        end
+    end
+    function run.finish()
+        local result = child:wait(60)
+        if not result then
+            child:kill "KILL"
+            error(name .. " did not end within 60 s")
+        end
+        result.stdout, result.stderr, result.text = fs.read(out), fs.read(err), said()
+        fs.rmtree(dir)
+        return result
+    end
+    return run
 end
 
 ---A new folder with these files in it.

@@ -322,13 +322,25 @@ create table c (id int);
     end)
 
     describe("with somebody else at work", function()
-        local SLOW <const> = "-- migrate:up\ncreate table a ();\nselect pg_sleep(1.5);\n-- migrate:down\n"
+        local GATED <const> = "-- migrate:up\ncreate table a ();\ntable gate;\n-- migrate:down\n"
+
+        ---Locks what GATED waits for; returns the connection that holds it until its rollback.
+        local function shut()
+            sql "create table gate ()"
+            local keeper <const> = require("dbrun.db").engine({ url = url, size = 1 }):acquire()
+            keeper:exec "begin; lock table gate"
+            return keeper
+        end
 
         it("one of two applies, the other waits, says for whom, and finds nothing", function()
-            local dir = folder { ["1_a.sql"] = SLOW }
+            local dir = folder { ["1_a.sql"] = GATED }
             local env = { DATABASE_URL = url }
-            local first, second = scripts.start("migrate", { "up", "--dir", dir }, env),
-                scripts.start("migrate", { "up", "--dir", dir }, env)
+            local keeper <close> = shut()
+            local first = scripts.start("migrate", { "up", "--dir", dir }, env)
+            repeat task.sleep(0.02) until sql "select count(*) from pg_locks where not granted" == "1"
+            local second = scripts.watch("migrate", { "up", "--dir", dir }, env)
+            second.says "waiting for the migration lock"
+            keeper:exec "rollback"
             local a, b = first.finish(), second.finish()
             assert.equal(0, a.code, a.text)
             assert.equal(0, b.code, b.text)
@@ -342,22 +354,14 @@ create table c (id int);
 
         it("waits for longer than the server lets a session be idle", function()
             if tonumber(sql "show server_version_num") < 140000 then pending "idle_session_timeout is of 14" end
-            sql "create table gate ()"
-            local engine <close> = require("dbrun.db").engine { url = url, size = 1 }
-            local keeper <close> = engine:acquire()
-            keeper:exec "begin; lock table gate"
-            local dir = folder { ["1_a.sql"] = "-- migrate:up\ncreate table a ();\ntable gate;\n-- migrate:down\n" }
+            local keeper <close> = shut()
+            local dir = folder { ["1_a.sql"] = GATED }
             local env = { DATABASE_URL = url .. (url:find("?", 1, true) and "&" or "?")
                 .. "options=-c%20idle_session_timeout%3D700ms" }
-            local function sessions()
-                return tonumber((sql "select count(*) from pg_stat_activity where application_name = 'dbrun migrate'"))
-            end
             local first = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url })
             repeat task.sleep(0.02) until sql "select count(*) from pg_locks where not granted" == "1"
-            local before = sessions()
-            local second = scripts.start("migrate", { "up", "--dir", dir }, env)
-            repeat task.sleep(0.02) until sessions() > before
-            task.sleep(2) -- it says so when it has waited for a second, at its next look
+            local second = scripts.watch("migrate", { "up", "--dir", dir }, env)
+            second.says "waiting for the migration lock" -- when it has waited for a second
             keeper:exec "rollback"
             local result = second.finish()
             assert.equal(0, result.code, result.text)
@@ -366,7 +370,8 @@ create table c (id int);
         end)
 
         it("waits no longer than --lock-wait, and names the holder", function()
-            local dir = folder { ["1_a.sql"] = SLOW }
+            local dir = folder { ["1_a.sql"] = GATED }
+            local keeper <close> = shut()
             local first = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url })
             repeat task.sleep(0.02) until sql "select count(*) from pg_locks where locktype = 'advisory'" == "1"
             local began = task.now()
@@ -374,6 +379,7 @@ create table c (id int);
             assert.equal(1, result.code, result.text)
             assert.is_true(task.now() - began < 10)
             assert.matches("not free within 0.3 s: it is held by process %d+ %(dbrun migrate", result.stderr)
+            keeper:exec "rollback"
             assert.equal(0, first.finish().code)
         end)
 

@@ -2,6 +2,7 @@
 local daemon = require "dbrun.stack.daemon"
 local fs = require "dbrun.fs"
 local initdb = require "spec.support.initdb"
+local pace = require "spec.support.pace"
 local process = require "dbrun.process"
 local own = require "spec.support.stack"
 local task = require "dbrun.task"
@@ -30,16 +31,21 @@ describe("dbrun stack up", function()
         local folder, base = new_folder()
         local user = is_root and "postgres" or nil
         if user then fs.chmod(base, oct "777") end
-        local t = task.now()
-        ok(process.run {
-            require("dbrun.stack.programs").postgres().bindir .. "/initdb", "-N", "-D", base .. "/measure",
-            user = user, cwd = "/",
-        })
-        local alone = task.now() - t
-        t = task.now()
-        ok(stack(folder, "up", { initdb = true }))
-        local took = task.now() - t
-        assert.is_true(took < 3 * alone + 1, ("initdb %.2f s, up %.2f s"):format(alone, took))
+        local tries = 0
+        pace.kept(function()
+            tries = tries + 1
+            if tries > 1 then ok(stack(folder, "reset", "--force")) end
+            local t = task.now()
+            ok(process.run {
+                require("dbrun.stack.programs").postgres().bindir .. "/initdb", "-N", "-D", base .. "/measure" .. tries,
+                user = user, cwd = "/",
+            })
+            local alone = task.now() - t
+            t = task.now()
+            ok(stack(folder, "up", { initdb = true }))
+            local took = task.now() - t
+            assert.is_true(took < 3 * alone + 1, ("initdb %.2f s, up %.2f s"):format(alone, took))
+        end)
     end)
 
     it("works in a path with spaces, quotes, per cent and letters of all kinds", function()
@@ -279,9 +285,10 @@ describe("dbrun stack up", function()
     it("stops at once when it is interrupted", function()
         local folder = new_folder()
         local child <close> = process.start { dbrun, script, "up", cwd = folder, stdout = "null", stderr = "null" }
-        task.sleep(0.1)
-        child:kill("INT")
         local t = task.now()
+        repeat task.sleep(0.02) until fs.exists(folder .. "/.dbrun") or task.now() > t + 20
+        child:kill("INT")
+        t = task.now()
         local r = child:wait(10)
         assert.is_true(task.now() - t < 10)
         assert.are.equal(130, r.code)

@@ -197,7 +197,7 @@ describe("dbrun verify, about Redis:", function()
         local client = redis.client { url = sick.url }
         client:ping()
         group:spawn(function() pcall(client.call, client, "EVAL", "while true do end", 0) end)
-        task.sleep(0.3)
+        pg.eventually(20, function() return sick:cli("ping"):find "BUSY" end, "a script that runs")
         told(sick.url, "BUSY", "SCRIPT KILL or FUNCTION KILL stops it")
         sick:cli("script", "kill")
         client:close()

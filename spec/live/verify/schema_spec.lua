@@ -262,11 +262,12 @@ describe("dbrun verify", function()
 
     it("--watch shows the whole once and then what changes", function()
         fs.write(root .. "/expect.lua", "return { { table = 'late' } }")
-        local run = scripts.start("verify", { "--watch", "0.1", "--only", "schema.tables", "--expect",
+        local run = scripts.watch("verify", { "--watch", "0.1", "--only", "schema.tables", "--expect",
             root .. "/expect.lua" }, env)
-        task.sleep(1)
+        run.says "schema.tables"
         sql "create table late (n int)"
-        task.sleep(1)
+        run.says "WARN -> PASS  schema.tables"
+        task.sleep(0.3)
         run.child:kill "INT"
         local result = run.finish()
         assert.equal(130, result.code)
@@ -285,13 +286,13 @@ describe("dbrun verify", function()
 
     it("--watch tells one cause in one line, and its end", function()
         local pg <close> = servers.postgres()
-        local run = scripts.start("verify", { "--watch", "0.1", "--only", "postgres" }, { DATABASE_URL = pg.url,
+        local run = scripts.watch("verify", { "--watch", "0.1", "--only", "postgres" }, { DATABASE_URL = pg.url,
             REDIS_URL = env.REDIS_URL })
-        task.sleep(1)
+        run.says " passed"
         pg:stop()
-        task.sleep(1)
+        run.says " checks blocked by postgres.async\n"
         pg:start()
-        task.sleep(1)
+        run.says " checks not blocked any more by postgres.async\n"
         run.child:kill "INT"
         local text = run.finish().stdout
         assert.matches("PASS -> FAIL  postgres.async", text, 1, true)
