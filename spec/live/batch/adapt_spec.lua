@@ -132,13 +132,19 @@ end)
 
 it("a pause from another process lets no chunk begin, and ends within the time of one", function()
     fresh(240)
-    process.slow(engine, "t", 0.02)
-    local worker <close> = process.start(source(), { url = url, workers = 2, chunks = true })
+    -- A chunk needs the gate, so that the job is not done before the pause.
+    engine:exec [[create or replace function gated() returns trigger language plpgsql as
+        $$ begin perform pg_sleep(0.02); perform pg_advisory_xact_lock_shared(240); return null; end $$;
+        create trigger gated after update on t for each statement execute function gated()]]
+    local gate <close> = engine:acquire()
+    local worker <close> = process.start(source { timeout = 30 }, { url = url, workers = 2, chunks = true })
     worker:event "chunk"
-    local began <const> = task.now()
+    gate:value "select pg_advisory_lock(240)"
     assert.same({ "j" }, jobs.pause(engine, "j"))
-    assert.match("paused", worker:event("wait", 5).text)
-    assert(task.now() - began <= 2.4, task.now() - began)
+    gate:value "select pg_advisory_unlock(240)"
+    local began <const> = task.now()
+    assert.match("paused", worker:event("wait", 20).text)
+    assert(task.now() - began <= 10, task.now() - began)
     pg.eventually(10, function() return jobs.under_way(engine, "j") == 0 end)
     local rows <const> = process.progress(engine, "j")
     task.sleep(0.3)

@@ -63,7 +63,7 @@ describe("the last look", function()
             settings = { enable_seqscan = false }, throttle = { blocked = false },
         }, { seconds = 2 })
         assert.is_nil(ended.found)
-        assert.is_true(ended.seconds < 4)
+        assert.is_true(ended.seconds < 5)
         if ended.state == "done" then -- else there was no time for it
             assert.match("had to end %(dbrun batch check j looks%)", seen.message[#seen.message].text)
         end
