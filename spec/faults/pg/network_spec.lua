@@ -5,6 +5,7 @@ local bad_server = require "spec.support.bad_server"
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
 local fs = require "dbrun.fs"
+local pace = require "spec.support.pace"
 local pg = require "spec.support.pg"
 local process = require "dbrun.process"
 local servers = require "spec.support.servers"
@@ -83,8 +84,11 @@ end
 
 local function stuck(words, url, host, redis_host)
     local env <const> = { URL = url, REDIS = redis_host and "redis://" .. redis_host }
-    local took <const>, result <const> = pg.timed(script, words, env, STUCK)
-    assert.equal(0, result.code, result.text)
+    local took, result
+    pace.kept(function() -- its loop turns when the machine lets it
+        took, result = pg.timed(script, words, env, STUCK)
+        assert.equal(0, result.code, result.text)
+    end)
     local variable <const> = "DATABASE_URL (or POSTGRES_HOST)"
     assert.equal(told("async", "PostgreSQL", host, variable)
         .. (redis_host and told("redis", "Redis", redis_host, "REDIS_URL (or REDIS_HOST)") or "")

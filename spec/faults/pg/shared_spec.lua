@@ -3,6 +3,7 @@
 
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
+local pace = require "spec.support.pace"
 local pg = require "spec.support.pg"
 local process = require "dbrun.process"
 local servers = require "spec.support.servers"
@@ -70,26 +71,15 @@ describe("a shared connection whose backend is frozen", function()
         local pid = e:value "select pg_backend_pid()"
         process.kill(pid, "STOP")
         local thaw <close> = setmetatable({}, { __close = function() process.kill(pid, "CONT") end })
-        local longest, done = 0, false
         local problems = {}
-        task.all {
-            function()
-                local work = {}
-                for i = 1, 5 do
-                    work[i] = function() problems[i] = raised(e.value, e, "select $1::int", i) end
-                end
-                task.all(work)
-                pg.eventually(10, function() return e:stats().leased == 0 end, "the connection's end")
-                done = true
-            end,
-            function()
-                while not done do
-                    local before = task.now()
-                    task.sleep(0.01)
-                    longest = math.max(longest, task.now() - before)
-                end
-            end,
-        }
+        local longest <const> = pace.ticking(function()
+            local work = {}
+            for i = 1, 5 do
+                work[i] = function() problems[i] = raised(e.value, e, "select $1::int", i) end
+            end
+            task.all(work)
+            pg.eventually(10, function() return e:stats().leased == 0 end, "the connection's end")
+        end)
         for i = 1, 5 do
             assert.equal("timeout", problems[i].kind)
             assert.equal("unknown", problems[i].outcome)

@@ -346,9 +346,12 @@ pg.on_both(describe, function(mode, open_any)
 
             -- Now it comes up while somebody waits.
             local patient <close> = open { url = url, size = 1, connect_timeout = 10 }
-            local swap = process.start { "sh", "-c", 'sleep 0.5; ln -sf "$1" "$2"', "sh",
-                server.sockdir .. "/.s.PGSQL.5432", starting.path }
-            local took, v = pg.timed(patient.value, patient, "select 42")
+            local took, v, swap
+            took = pg.timed(function()
+                swap = process.start { "sh", "-c", 'sleep 0.5; ln -sf "$1" "$2"', "sh",
+                    server.sockdir .. "/.s.PGSQL.5432", starting.path }
+                v = patient:value "select 42"
+            end)
             swap:wait(5)
             swap:close()
             assert.equal(42, v)

@@ -3,6 +3,7 @@ local command = require "spec.support.command"
 local errors = require "dbrun.error"
 local fails = require "spec.support.fails"
 local fake = require "spec.support.fake"
+local pg = require "spec.support.pg"
 local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 local redis_sentinels = require "spec.support.redis_sentinels"
@@ -124,13 +125,25 @@ describe("a lock", function()
         assert.is_true(is_free())
     end)
 
+    --- A lock whose calls have little time, although it takes as long as it may to get it.
+    local function quick_lock(quick, name)
+        local lock
+        pg.eventually(20, function()
+            local ok <const>, got = pcall(quick.lock, quick, name, { ttl = 20 })
+            if ok then lock = got else admin:del(name) end
+            return ok
+        end, "a lock")
+        return lock
+    end
+
     it("whose release was not answered can be released again", function()
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
-        local r <close> = redis.client { url = "unix://" .. proxy.path, command_timeout = 0.3 }
+        local r <close> = redis.client { url = "unix://" .. proxy.path, command_timeout = 10 }
+        local quick <const> = r:with { timeout = 0.3 }
         local l <const> = r:lock("lock:a", { ttl = 20 })
         proxy:cut("down", 0)
         assert.is_true(l:release()) -- a second time by itself
-        local m <const> = r:lock("lock:b", { ttl = 20 })
+        local m <const> = quick_lock(quick, "lock:b")
         proxy:hold "down"
         assert.equal("unknown", fails("timeout", m.release, m).outcome)
         assert.matches("^%x+$", m.token)
@@ -141,7 +154,7 @@ describe("a lock", function()
         assert.is_false(m.token)
         assert.is_true(is_free())
         -- What was not sent has released nothing.
-        local n <const> = r:lock("lock:c", { ttl = 20 })
+        local n <const> = quick_lock(quick, "lock:c")
         proxy:refuse()
         proxy:cut()
         task.sleep(0.05)
@@ -156,7 +169,7 @@ describe("a lock", function()
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
         local r <close> = redis.client { url = "unix://" .. proxy.path, command_timeout = 0.2 }
         local ok, e = pcall(function()
-            local _ <close> = r:lock("lock:a", { ttl = 20 })
+            local _ <close> = quick_lock(r, "lock:a")
             proxy:hold "down"
             error("mine", 0)
         end)
@@ -176,7 +189,7 @@ describe("a lock", function()
         local took <const> = task.now() - began
         server:thaw()
         assert.equal("unknown", e.outcome)
-        assert.is_true(took < 3.5, tostring(took))
+        assert.is_true(took < 3.9, tostring(took)) -- of 2 s for each attempt
         assert.is_true(redis_server.wait_until(5, is_free))
     end)
 
@@ -321,7 +334,7 @@ describe("a lock", function()
         local took <const> = task.now() - began
         server:thaw()
         assert.is_false(ok)
-        assert.is_true(errors.is(e) and took < 6.5, ("%g s: %s"):format(took, e))
+        assert.is_true(errors.is(e) and took < 10, ("%g s: %s"):format(took, e))
         assert.is_true(redis_server.wait_until(10, is_free))
     end)
 

@@ -59,7 +59,7 @@ describe("a call without a connection", function()
         assert.matches("max_connections", e.hint)
         holder:cancel()
         pcall(holder.join, holder)
-        assert.is_nil(short:blpop("k", 0.01))
+        assert.is_nil(r:blpop("k", 0.01))
         server:stop()
     end)
 
