@@ -251,7 +251,7 @@ describe("a Redis cluster", function()
             assert.is_true(redis_server.wait_until(15, function()
                 return cluster.nodes[4]:cli("role"):find "^master"
             end))
-            task.sleep(3.5)
+            redis_server.wait_until(20, function() return late > 100 end)
             stop = true
             g:wait()
         end)
