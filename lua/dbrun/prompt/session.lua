@@ -134,9 +134,11 @@ local function lose(self, e)
     local open <const> = self.state
     pcall(self.opened.close, self.opened)
     self.opened, self.state, self.lost = nil, nil, true
-    self:tell("The connection was lost" .. (open and (may_have_committed(self.last_sql, e)
+    local lost <const> = open and (may_have_committed(self.last_sql, e)
         and ", and whether the open transaction was committed is not known"
-        or ", and the open transaction was rolled back") or "") .. ". Temporary tables, settings, cursors and locks of the session are gone. The next statement opens another.")
+        or ", and the open transaction was rolled back") or ""
+    self:tell(("The connection was lost%s. Temporary tables, settings, cursors and locks of the session are gone. "
+        .. "The next statement opens another."):format(lost))
 end
 
 ---Closes the connection; an open transaction is rolled back.

@@ -93,7 +93,8 @@ describe("dbrun seed", function()
             assert.equal("1", rows())
             assert.matches("020_b.lua failed: ", result.stderr)
             assert.matches('relation "nowhere" does not exist (SQLSTATE 42P01)', result.stderr, 1, true)
-            assert.matches("Nothing that it wrote through ctx.db was kept; what ran before it stays.", result.stderr, 1, true)
+            assert.matches("Nothing that it wrote through ctx.db was kept; what ran before it stays.", result.stderr, 1,
+                true)
         end)
 
         it("shows the line of a mistake in a seed", function()
@@ -254,7 +255,7 @@ end
             .. "return function() return 1 + deep(nil) end" } })
         assert.equal(1, result.code, result.text)
         assert.matches("010_a.lua failed: [^\n]*010_a.lua:2: attempt to index a nil value [^\n]*\n  stack traceback:\n"
-            .. "  \t[^\n]*010_a.lua:2: in [^\n]*deep'\n  \t[^\n]*010_a.lua:4: in function [^\n]*\n  Nothing that it wrote",
+            .. "  \t[^\n]*010_a.lua:2: in [^\n]*deep'\n  \t[^\n]*010_a.lua:4: in function [^\n]*\n  Nothing that",
             result.stderr)
     end)
 

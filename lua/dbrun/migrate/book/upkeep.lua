@@ -183,7 +183,9 @@ function M.repair(opts)
     if (opts.version == nil) ~= (opts.statement == nil) then
         errors.usage("repair", "--version and --statement belong together")
     end
-    if opts.missing and opts.version then errors.usage("repair", "--missing, or --version and --statement, not both") end
+    if opts.missing and opts.version then
+        errors.usage("repair", "--missing, or --version and --statement, not both")
+    end
     -- Without any file, all records would be removed: the folder is the wrong one.
     local list = (opts.missing and files.some or files.list)(opts.dirs)
     return session.writing(opts, function(conn)
