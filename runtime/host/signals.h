@@ -34,8 +34,8 @@ void signals_interactive(void (*interrupted)(void *data), void *data);
 /* true: Lua typed at the prompt begins to run; false: it has ended. */
 void signals_typed(bool runs);
 /* Counts an interruption of that Lua, which runs in L. The third Ctrl-C means that the code catches each
- * error: from then on every instruction of it raises the interruption, in coroutines too. Does nothing while no typed
- * Lua runs. */
+ * error: from then on every instruction of it raises the interruption, in coroutines too. Does nothing while
+ * no typed Lua runs. */
 void signals_insist(lua_State *L);
 
 /* A handler that ends the process first writes what this trace has collected. NULL: no trace. */
