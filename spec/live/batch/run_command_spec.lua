@@ -121,6 +121,18 @@ describe("dbrun batch run", function()
         assert.matches("^key 42  SQLSTATE 22012", batch("errors", "odd").stdout)
     end)
 
+    it("whose reader has gone ends, and leaves the job to others", function()
+        local spec <const> = scripts.command("batch", { "run", "slow", "--format", "json" }, env())
+        local result <const> = process.run {
+            "sh", "-c", '{ "$@"; echo "status $?" >&2; } | head -n 1', "sh", env = spec.env, timeout = 60,
+            table.unpack(spec),
+        }
+        assert.matches("cannot write to [^\n]*\n.*status 1\n$", result.stderr)
+        assert.equal("running", engine:value "select state from dbrun_batch_jobs where name = 'slow'")
+        assert.equal(0, batch("cancel", "slow").code)
+        assert.equal(0, batch("forget", "slow").code)
+    end)
+
     it("says why it stopped, and status does", function()
         local path <const> = folder .. "/typo.lua"
         local events <const> = batch("run", path, "--format", "json")

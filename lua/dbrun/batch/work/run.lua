@@ -243,12 +243,19 @@ local function look_last(run)
     return found
 end
 
+---Whether nobody reads what this run writes any more: it ends, but the job goes on in other processes.
+local function is_unread(e)
+    return errors.is(e, "io") and (e.message:find "^cannot write to stdout:"
+        or e.message:find "^cannot write to standard output:") ~= nil
+end
+
 local function finish(run)
     if run.failure then
         local e <const> = run.failure
-        local ok <const>, why <const> = pcall(task.timeout, 5, control.stop, run, e)
+        local ok, why = true, nil
+        if not is_unread(e) then ok, why = pcall(task.timeout, 5, control.stop, run, e) end
         if not ok then core.log.write("warn", "batch: the job was not marked as stopped: " .. tostring(why)) end
-        control.report(run) -- programs that read the events know by the last one that the run has ended
+        pcall(control.report, run) -- programs that read the events know by the last one that the run has ended
         error(e, 0)
     end
     if run.over == "done" then
