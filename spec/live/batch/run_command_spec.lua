@@ -121,7 +121,7 @@ describe("dbrun batch run", function()
         assert.matches("^key 42  SQLSTATE 22012", batch("errors", "odd").stdout)
     end)
 
-    it("whose reader has gone ends, and leaves the job to others", function()
+    it("whose reader has gone, or whose time is over, ends and leaves the job to others", function()
         local spec <const> = scripts.command("batch", { "run", "slow", "--format", "json" }, env())
         local result <const> = process.run {
             "sh", "-c", '{ "$@"; echo "status $?" >&2; } | head -n 1', "sh", env = spec.env, timeout = 60,
@@ -129,6 +129,11 @@ describe("dbrun batch run", function()
         }
         assert.matches("cannot write to [^\n]*\n.*status 1\n$", result.stderr)
         assert.equal("running", engine:value "select state from dbrun_batch_jobs where name = 'slow'")
+        table.insert(spec, 2, "--timeout=0.5")
+        local events <const> = process.run(spec)
+        assert.equal(1, events.code, events.stderr)
+        local last <const> = json.decode(events.stdout:match "[^\n]*\n$")
+        assert.same({ "end", "interrupted" }, { last.event, last.state })
         assert.equal(0, batch("cancel", "slow").code)
         assert.equal(0, batch("forget", "slow").code)
     end)

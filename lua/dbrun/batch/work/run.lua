@@ -255,7 +255,6 @@ local function finish(run)
         local ok, why = true, nil
         if not is_unread(e) then ok, why = pcall(task.timeout, 5, control.stop, run, e) end
         if not ok then core.log.write("warn", "batch: the job was not marked as stopped: " .. tostring(why)) end
-        pcall(control.report, run) -- programs that read the events know by the last one that the run has ended
         error(e, 0)
     end
     if run.over == "done" then
@@ -315,8 +314,15 @@ function M.start(definition, opts)
     local found
     if not run.over then
         local _ <close> = opts.signals and control.signals(run) or nil
-        start(run, opts)
-        found = finish(run)
+        local ok <const>, e <const> = pcall(function()
+            start(run, opts)
+            found = finish(run)
+        end)
+        if not ok then
+            if errors.is(e, "cancelled") then run.over = run.over or "interrupted" end -- by SIGHUP or --timeout
+            pcall(control.report, run) -- programs that read the events know by the last one that the run has ended
+            error(e, 0)
+        end
     end
     return control.report(run, found)
 end
