@@ -221,7 +221,8 @@ function M.optional_list(fn, name, list, rule)
 end
 
 ---Raises for a list with a nil in it, because the elements after the nil would be lost, and for an empty one whose
----elements are in its metatable, unless __index gives the first. Other keys than integers are allowed: results have them.
+---elements are in its metatable, unless __index gives the first. Other keys than integers are allowed: results have
+---them.
 ---@param fn string
 ---@param what string one of its elements: "element", "row"
 ---@param list table

@@ -34,14 +34,15 @@ function Pipeline:query(sql, ...)
     args.check("query", "the SQL", sql, "string")
     local item = table.pack(...)
     local only <const> = item[1]
+    local plan
     if item.n == 1 and type(only) == "table" and not literal.is_wrapped(only) then
-        local plan <const> = core.pg.named(sql)
+        plan = core.pg.named(sql)
         if plan then
             sql, item = plan[1], params.named_row(plan, only)
         end
     end
     table.move(item, 1, item.n, 2)
-    item[1], item.n = sql, item.n + 1
+    item[1], item.n, item.plan = sql, item.n + 1, plan
     self[#self + 1] = item
 end
 Pipeline.exec = Pipeline.query
@@ -93,9 +94,10 @@ function M.arguments(sql, rows, ...)
 end
 
 --- Sends a part of the lists.
-local function send(conn, sql, rows)
-    return conn:batch_many(sql, rows)
-        or conn:batch_many(sql, require "dbrun.db.values".write_many(conn, sql, rows), true)
+local function send(conn, sql, plan, rows)
+    if plan then sql = plan[1] end
+    return conn:batch_many(sql, rows, false, plan)
+        or conn:batch_many(sql, require "dbrun.db.values".write_many(conn, sql, rows, plan), true, plan)
 end
 
 --- Whether the SQL of the plan has this name.
@@ -139,11 +141,11 @@ local function run_many(conn, call, own)
             n = n + 1
             chunk[n] = row
             if n == CHUNK then
-                total = total + send(conn, plan and plan[1] or sql, chunk)
+                total = total + send(conn, sql, plan, chunk)
                 chunk, n = {}, 0
             end
         end
-        total = total + send(conn, plan and plan[1] or sql, chunk)
+        total = total + send(conn, sql, plan, chunk)
     end, own)
     return total
 end

@@ -84,7 +84,12 @@ local function write_one(w, v, need, found, tree)
     return param(literal.text(tree, v, w), 0, false)
 end
 
---- Each list: {sql, n = number of values, [2] ...} as core.pg takes them for a batch.
+--- "parameter $1", or with the plan of its SQL "parameter :name ($1)".
+local function called_as(plan, number)
+    return plan and ("parameter :%s ($%d)"):format(plan[number + 1], number) or ("parameter $%d"):format(number)
+end
+
+--- Each list: {sql, n = number of values, [2] ...} as core.pg takes them for a batch, `plan` if it had :name.
 local function write_lists(target, lists)
     local w <const> = writing(target)
     local names, needs, any_name = {}, {}, false
@@ -124,7 +129,7 @@ local function write_lists(target, lists)
         local row <const> = { list[1], n = list.n, positional = list.positional, text = list.text }
         local expected <const> = trees[place[i]] or {}
         for p = 2, list.n do
-            local called <const> = core.pg.place(list[1], p - 1)
+            local called <const> = called_as(list.plan, p - 1)
             w.place = #lists == 1 and called or ("item %d: %s"):format(i, called)
             row[p] = write_one(w, list[p], needs[i][p], found, expected[p - 1])
         end
@@ -135,13 +140,14 @@ end
 
 ---The encoded parameters of a statement. (core.pg calls it when a parameter needs it.)
 ---@param target table engine or connection
----@param sql string
+---@param sql string|table the plan of an SQL with :name (core.pg.named)
 ---@param ... any
 ---@return any ...
 function M.write(target, sql, ...)
     local n <const> = select("#", ...)
-    local list <const> = { sql, ... }
-    list.n = n + 1
+    local plan <const> = type(sql) == "table" and sql or nil
+    local list <const> = { plan and plan[1] or sql, ... }
+    list.n, list.plan = n + 1, plan
     local out <const> = write_lists(target, { list })[1]
     return table.unpack(out, 2, n + 1)
 end
@@ -161,7 +167,7 @@ function M.prepare(target, sql, args)
     local w <const> = writing(target)
     for i = 1, args.n do
         if need_of(w, args[i]) then
-            return sql, table.pack(M.write(target, sql, table.unpack(args, 1, args.n)))
+            return sql, table.pack(M.write(target, plan or sql, table.unpack(args, 1, args.n)))
         end
     end
     return sql, args
@@ -183,12 +189,13 @@ end
 ---@param conn table
 ---@param sql string
 ---@param rows table[]
+---@param plan? table of an SQL with :name
 ---@return table[]
-function M.write_many(conn, sql, rows)
+function M.write_many(conn, sql, rows, plan)
     local lists <const> = {}
     for i, row in ipairs(rows) do
         local n <const> = row.n or #row
-        lists[i] = table.move(row, 1, n, 2, { sql, n = n + 1 })
+        lists[i] = table.move(row, 1, n, 2, { sql, n = n + 1, plan = plan })
     end
     local written <const> = write_lists(conn, lists)
     for i, list in ipairs(written) do

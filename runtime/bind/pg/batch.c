@@ -23,10 +23,10 @@
 
 #define REPLIES_CLASS "dbrun.pg.replies"
 
-/* Stack during a batch: 1 = lease, 2 = list or SQL, 3 = rows (batch_many), then the box for the replies and
- * the string "n", both made before the checks, because nothing may allocate after the checks. Above `BASE`:
- * the parameters of the statement that is being added. */
-enum { REPLIES = 4, N = 5, BASE = 5 };
+/* Stack during a batch: 1 = lease, 2 = list or SQL, 3 = rows and 4 = plan of :name (batch_many), then the box
+ * for the replies and the string "n", both made before the checks, because nothing may allocate after the
+ * checks. Above `BASE`: the parameters of the statement that is being added. */
+enum { PLAN = 4, REPLIES = 5, N = 6, BASE = 6 };
 
 static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
 {
@@ -123,7 +123,7 @@ static bool check_all(lua_State *L, struct runtime *rt, int list, int from)
         int count = push_params(L, rt, BASE + 1, from);
         if (sql)
             check_names(L, rt, sql, count);
-        unwritten = pg_params_check(L, rt, BASE + 2, count) || unwritten;
+        unwritten = pg_params_check(L, rt, BASE + 2, count, PLAN) || unwritten;
     }
     lua_settop(L, BASE);
     return unwritten;
@@ -328,7 +328,7 @@ static void give_up(struct pg_link *link)
  * statement is prepared (machine.h). */
 static int run(lua_State *L, int list, int from, bool written, bool unnamed, lua_KFunction k)
 {
-    lua_settop(L, 3);
+    lua_settop(L, PLAN);
     push_replies(L);
     lua_pushliteral(L, "n");
     if (from == 1) {
@@ -375,14 +375,16 @@ int pg_lease_batch(lua_State *L)
     return run(L, 2, 2, written, false, batch_k);
 }
 
-/* batch_many(sql, {{...}, ...}, written) -> sum of the affected rows, or nothing: encode the values first */
+/* batch_many(sql, {{...}, ...}, written, plan) -> sum of the affected rows, or nothing: encode the values
+ * first */
 int pg_lease_batch_many(lua_State *L)
 {
     bind_self(L, PG_LEASE_CLASS);
     bool written = lua_toboolean(L, 4);
     bind_check_type(L, PG_LEASE_CLASS, 2, "the SQL", LUA_TSTRING);
     bind_check_type(L, PG_LEASE_CLASS, 3, "the list", LUA_TTABLE);
-    lua_settop(L, 3);
+    lua_settop(L, 5);
+    lua_remove(L, 4);
     if (lua_rawlen(L, 3) == 0) {
         lua_pushinteger(L, 0);
         return 1;

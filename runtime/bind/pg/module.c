@@ -437,10 +437,10 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                        {"values", engine_values},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", engine_gc}, {"__close", engine_close_method}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"engine", engine_new},   {"pause", pause_blocking},  {"classes", classes},
-        {"named", pg_named_plan}, {"place", pg_named_place},  {"type_tree", builtin_tree},
-        {"on_values", on_values}, {"on_options", on_options}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"engine", engine_new},      {"pause", pause_blocking},
+                                         {"classes", classes},        {"named", pg_named_plan},
+                                         {"type_tree", builtin_tree}, {"on_values", on_values},
+                                         {"on_options", on_options},  {NULL, NULL}};
     bind_json_open(L, rt); /* the classes of the JSON values in results */
     lua_pop(L, 1);
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);

@@ -11,8 +11,7 @@
 #define BOX_CLASS "dbrun.pg.namedbox"
 
 enum { KEPT = 1000 };
-static const char *const cache_key = "dbrun.pg.named";       /* SQL -> its plan */
-static const char *const names_key = "dbrun.pg.named.names"; /* SQL with $n -> the same plan, for messages */
+static const char *const cache_key = "dbrun.pg.named"; /* SQL -> its plan */
 
 struct named_box {
     struct buf sql;
@@ -70,48 +69,18 @@ static void push_cache(lua_State *L)
     }
     lua_pop(L, 1);
     lua_newtable(L);
-    lua_setfield(L, LUA_REGISTRYINDEX, names_key);
-    lua_newtable(L);
     lua_pushvalue(L, -1);
     lua_setfield(L, LUA_REGISTRYINDEX, cache_key);
 }
 
-/* Stores the new plan on top under its SQL with $n, too. */
-static void keep_names(lua_State *L)
+bool pg_named_push_name(lua_State *L, int plan, int number)
 {
-    if (lua_rawlen(L, -1) < 2)
-        return;
-    lua_getfield(L, LUA_REGISTRYINDEX, names_key);
-    lua_rawgeti(L, -2, 1);
-    lua_pushvalue(L, -3);
-    lua_rawset(L, -3);
+    if (!lua_istable(L, plan))
+        return false;
+    if (lua_rawgeti(L, plan, number + 1) == LUA_TSTRING)
+        return true;
     lua_pop(L, 1);
-}
-
-bool pg_named_push_name(lua_State *L, int sql, int number)
-{
-    int top = lua_gettop(L);
-    sql = lua_absindex(L, sql);
-    if (lua_type(L, sql) == LUA_TSTRING && lua_getfield(L, LUA_REGISTRYINDEX, names_key) == LUA_TTABLE) {
-        lua_pushvalue(L, sql);
-        if (lua_rawget(L, -2) == LUA_TTABLE && lua_rawgeti(L, -1, number + 1) == LUA_TSTRING) {
-            lua_replace(L, top + 1);
-            lua_settop(L, top + 1);
-            return true;
-        }
-    }
-    lua_settop(L, top);
     return false;
-}
-
-int pg_named_place(lua_State *L)
-{
-    int number = (int)luaL_checkinteger(L, 2);
-    if (pg_named_push_name(L, 1, number))
-        lua_pushfstring(L, "parameter :%s ($%d)", lua_tostring(L, -1), number);
-    else
-        lua_pushfstring(L, "parameter $%d", number);
-    return 1;
 }
 
 static void push_rewritten(lua_State *L)
@@ -124,7 +93,6 @@ static void push_rewritten(lua_State *L)
     }
     lua_pop(L, 1);
     rewrite(L);
-    keep_names(L);
     lua_pushvalue(L, 2);
     lua_pushvalue(L, -2);
     lua_rawset(L, -4);
@@ -224,9 +192,16 @@ int pg_named_expand(lua_State *L, struct runtime *rt)
         }
         lua_remove(L, -2);
     }
-    lua_rawgeti(L, plan, 1);
+    lua_rotate(L, plan, -1);
     lua_replace(L, 2);
-    lua_remove(L, plan);
     lua_remove(L, 3);
     return n;
+}
+
+void pg_named_settle(lua_State *L)
+{
+    if (!lua_istable(L, 2))
+        return;
+    lua_rawgeti(L, 2, 1);
+    lua_replace(L, 2);
 }

@@ -13,11 +13,11 @@
 
 /* ---- checking, before a connection is taken ---- */
 
-/* The SQL, if known, is at 2. */
-static int refuse(lua_State *L, struct runtime *rt, int number, const char *what, const char *hint)
+/* `plan`: the index of the plan of :name parameters, if it is one. */
+static int refuse(lua_State *L, struct runtime *rt, int plan, int number, const char *what, const char *hint)
 {
     struct error e = {0};
-    if (pg_named_push_name(L, 2, number))
+    if (pg_named_push_name(L, plan, number))
         error_set(&e, ERROR_USAGE, "parameter :%s ($%d) %s", lua_tostring(L, -1), number, what);
     else
         error_set(&e, ERROR_USAGE, "parameter $%d %s", number, what);
@@ -29,17 +29,17 @@ static int refuse(lua_State *L, struct runtime *rt, int number, const char *what
 #define VALUE_LIMIT (1u << 30)
 #define LARGE_HINT  "Split the data over several statements or COPY rows, or use a large object."
 
-static void check_text(lua_State *L, struct runtime *rt, int at, int number)
+static void check_text(lua_State *L, struct runtime *rt, int at, int plan, int number)
 {
     size_t len;
     const char *s = lua_tolstring(L, at, &len);
     if (memchr(s, 0, len))
-        refuse(L, rt, number, "contains a NUL byte, which PostgreSQL text cannot hold",
+        refuse(L, rt, plan, number, "contains a NUL byte, which PostgreSQL text cannot hold",
                "Pass raw bytes as db.bytea(s).");
     if (!utf8_is_valid(s, len))
-        refuse(L, rt, number, "is not valid UTF-8", "Pass raw bytes as db.bytea(s).");
+        refuse(L, rt, plan, number, "is not valid UTF-8", "Pass raw bytes as db.bytea(s).");
     if (len >= VALUE_LIMIT)
-        refuse(L, rt, number, "is 1 GiB or more, which PostgreSQL does not accept", LARGE_HINT);
+        refuse(L, rt, plan, number, "is 1 GiB or more, which PostgreSQL does not accept", LARGE_HINT);
 }
 
 /* True for a parameter that db.bytea, db.json, ... made: {text, oid, binary}. The text is `false` when the
@@ -92,7 +92,7 @@ static size_t value_size(lua_State *L, int at)
     return len;
 }
 
-bool pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
+bool pg_params_check(lua_State *L, struct runtime *rt, int first, int n, int plan)
 {
     bool unwritten = false;
     /* All parameters are sent in one message; the server closes the connection when that is too long. */
@@ -100,11 +100,11 @@ bool pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
     for (int i = 0; i < n; i++) {
         int at = first + i;
         if (lua_type(L, at) == LUA_TSTRING)
-            check_text(L, rt, at, i + 1);
+            check_text(L, rt, at, plan, i + 1);
         if (pg_param_is_allowed(L, at)) {
             total += value_size(L, at);
             if (total >= VALUE_LIMIT)
-                refuse(L, rt, i + 1,
+                refuse(L, rt, plan, i + 1,
                        "and those before it are 1 GiB together, or more, which PostgreSQL does not accept",
                        LARGE_HINT);
             continue;
@@ -114,7 +114,7 @@ bool pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
             continue;
         }
         lua_pushfstring(L, "is a %s, which cannot be a parameter", luaL_typename(L, at));
-        refuse(L, rt, i + 1, lua_tostring(L, -1),
+        refuse(L, rt, plan, i + 1, lua_tostring(L, -1),
                "Pass a list as db.array(t), JSON as db.json(v), SQL NULL as nil or db.null.");
     }
     return unwritten;

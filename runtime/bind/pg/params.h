@@ -22,8 +22,9 @@ struct pg_encoded {
     char numbers[PG_PARAMS_INLINE][32];
 };
 /* Raises, with its number, when a value cannot be a parameter. Called before a connection is taken. True when
- * one of them is a table that must first be encoded by its type (lua/dbrun/db/values.lua). */
-bool pg_params_check(lua_State *L, struct runtime *rt, int first, int n);
+ * one of them is a table that must first be encoded by its type (lua/dbrun/db/values.lua). `plan`: the index
+ * of the plan of :name parameters, if it is one there: the error then tells the name. */
+bool pg_params_check(lua_State *L, struct runtime *rt, int first, int n, int plan);
 /* The longest SQL: the server closes the connection when a message is longer than MaxAllocSize. */
 #define PG_SQL_MAX ((1u << 30) - (1u << 20))
 /* True for a table that db.json, db.array, ... made. The index is absolute. */

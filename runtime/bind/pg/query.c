@@ -141,12 +141,14 @@ static int written_k(lua_State *L, int status, lua_KContext ctx)
     struct runtime *rt = bind_runtime(L);
     int nparams = lua_gettop(L) - 2;
     (void)status;
-    if (pg_params_check(L, rt, 3, nparams))
+    if (pg_params_check(L, rt, 3, nparams, 2))
         return bind_fail(L, rt, ERROR_USAGE, "a table was left among the parameters");
+    pg_named_settle(L);
     return run(L, rt, ctx & GOAL_LEASE ? lua_touserdata(L, 1) : NULL, nparams, (int)ctx);
 }
 
-/* Stack: 1 = engine or lease, 2 = SQL, then the parameters, which the results of the function replace. */
+/* Stack: 1 = engine or lease, 2 = SQL or its plan, then the parameters, which the results of the function
+ * replace. */
 static int write_values(lua_State *L, int nparams, int goal)
 {
     luaL_checkstack(L, nparams + 8, "too many parameters");
@@ -184,9 +186,10 @@ static int check_and_run(lua_State *L, struct pg_lease *lease, int goal)
     int nparams = lua_gettop(L) - 2;
     if (nparams == 1 && lua_istable(L, 3) && !pg_param_is_wrapped(L, 3))
         nparams = pg_named_expand(L, rt);
-    bool unwritten = pg_params_check(L, rt, 3, nparams);
+    bool unwritten = pg_params_check(L, rt, 3, nparams, 2);
     if (nparams > 0 && (unwritten || engine_now(L, lease)->typed_values))
         return write_values(L, nparams, goal | (lease ? GOAL_LEASE : 0));
+    pg_named_settle(L);
     return run(L, rt, lease, nparams, goal);
 }
 

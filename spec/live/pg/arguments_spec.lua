@@ -63,8 +63,8 @@ describe("wrong arguments", function()
         told("execute_many: the SQL must be a string, got nil", e.execute_many, e)
         told("execute_many: row 2 is nil, and others follow", e.execute_many, e, "x", { { 1 }, nil, { 3 } })
         local proxy <const> = setmetatable({}, { __index = function(_, i) return i == 2 and { 1 } or nil end })
-        told("execute_many: the list of rows is an empty table whose content is in its metatable", e.execute_many, e, "x",
-            proxy)
+        told("execute_many: the list of rows is an empty table whose content is in its metatable", e.execute_many, e,
+            "x", proxy)
         told("takes the SQL and one list of parameter lists, got a table", e.execute_many, e, "x", { 1 }, { 2 })
         told("listen: a channel's name must be a string, got 5", e.listen, e, "a", 5)
         told("listen: the channels must be a list of strings", e.listen, e, { "a", timeout = 1 })

@@ -52,7 +52,7 @@ pg.on_both(describe, function(_, open)
             end)
             for sql, message in pairs {
                 ["select :id::int as v"] = "the parameter :id has no value",
-                ["select $1::int4 as v"] = "is a table, but its type is int4",
+                ["select $1::int as v"] = "parameter $1 is a table",
                 ["select $1::jsonb, $2::int"] = "bind message",
             } do
                 local err = raised(e.transaction, e, function(tx) tx:cursor(sql, { fetch = 5 }) end)

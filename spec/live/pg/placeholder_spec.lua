@@ -65,6 +65,15 @@ pg.on_both(describe, function(mode, open)
             } do
                 assert.matches("parameter :b %(%$%d%) ", raised(way).message, nil, nil, i)
             end
+            -- the same SQL, as it is sent, without names
+            for i, way in ipairs {
+                function() e:query("select $1::int[], $2::text", {}, "\0") end,
+                function() e:execute_many("select $1::int[], $2::text", { { db.null, "\xff" } }) end,
+                function() e:query("select $1::int", {}) end,
+                function() e:pipeline(function(p) p:query("select $1::int", {}) end) end,
+            } do
+                assert.matches("parameter $", raised(way).message, 1, true, i)
+            end
             assert.matches("parameter %$2 ", raised(e.query, e, "select $1, $2", 1, print).message)
         end)
 

@@ -86,7 +86,8 @@ pg.on_both(describe, function(_, open)
                 function() db.array(proxy) end, function() db.array(proxy, "int4") end,
                 function() db.array { proxy } end, function() db.json(proxy) end,
                 function() db.composite(proxy, "app.pair") end, function() db.typed(proxy, "int4[]") end,
-                function() e:value("select $1::int[]", proxy) end, function() e:value("select $1::jsonb", { proxy }) end,
+                function() e:value("select $1::int[]", proxy) end,
+                function() e:value("select $1::jsonb", { proxy }) end,
                 function() e:value("select $1::int[]", { { 1, 2 }, proxy }) end,
             } do
                 local problem = raised(way)
