@@ -127,9 +127,11 @@ enum pg_placeholder pg_placeholder_find(const char *sql, size_t len, char *out, 
         if (p.kind == SQL_SIGN)
             end = foreign_end(sql, len, &before, &p, take(&ahead).from);
         if (end > p.from + (sql[p.from] != '?')) {
-            snprintf(out, size, "%.*s", (int)(end - p.from < 40 ? end - p.from : 40), sql + p.from);
             bool named = sql[p.from] == ':' && sql_starts_name((unsigned char)sql[p.from + 1]);
-            return named ? PG_PLACE_NAMED : PG_PLACE_FOREIGN;
+            bool attached = named && before.kind == SQL_WORD && before.end == p.from;
+            size_t from = attached ? before.from : p.from;
+            snprintf(out, size, "%.*s", (int)(end - from < 40 ? end - from : 40), sql + from);
+            return attached ? PG_PLACE_ATTACHED : named ? PG_PLACE_NAMED : PG_PLACE_FOREIGN;
         }
         before = p;
     }
@@ -144,6 +146,10 @@ void pg_placeholder_hint(enum pg_placeholder kind, const char *found, char *out,
         snprintf(out, size,
                  "the values of %s and its like are given by name, in one table: (sql, {%s = ...}).", found,
                  found + 1);
+    else if (kind == PG_PLACE_ATTACHED)
+        snprintf(out, size,
+                 "%s is no parameter, because a name stands directly before the colon: put a blank there.",
+                 found);
     else
         snprintf(out, size,
                  "parameters are written as $1, $2 ... or as :name with a table of values, not as %s.",

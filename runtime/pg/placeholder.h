@@ -13,7 +13,8 @@
 enum pg_placeholder {
     PG_PLACE_NONE,
     PG_PLACE_FOREIGN, /* a parameter in the notation of another library */
-    PG_PLACE_NAMED    /* :name, a parameter only when a table of values is given */
+    PG_PLACE_NAMED,   /* :name, a parameter only when a table of values is given */
+    PG_PLACE_ATTACHED /* word:name, no parameter, because of slices ([a:b]) */
 };
 
 /* Finds the first one outside strings, quoted identifiers and comments; writes it, shortened, to `out`. */

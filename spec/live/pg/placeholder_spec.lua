@@ -82,6 +82,17 @@ pg.on_both(describe, function(mode, open)
             assert.matches("{id = ...}", hint(e.query, e, "select :id", 5), 1, true)
             assert.matches("not as a list", hint(e.query, e, "select :id", { 5 }), 1, true)
         end)
+
+        it("directly after a word is told, with what to write", function()
+            local e <close> = open()
+            for _, values in ipairs { { id = true }, { id = true, a = 1 } } do
+                local sql <const> = ("select %s = 1 and:id"):format(values.a and ":a" or "1")
+                local told <const> = hint(e.query, e, sql, values)
+                assert.matches("and:id is no parameter", told, 1, true)
+                assert.matches("put a blank there", told, 1, true)
+            end
+            assert.is_true(e:value("select 1 = 1 and :id", { id = true }))
+        end)
     end)
 
     describe("$1 and its like", function()

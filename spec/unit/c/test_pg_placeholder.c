@@ -25,6 +25,9 @@ static void test_found(void)
     check_found("where id = $id", PG_PLACE_FOREIGN, "$id");
     check_found("where id = :1", PG_PLACE_FOREIGN, ":1");
     check_found("where id = :id", PG_PLACE_NAMED, ":id");
+    check_found("where a and:id", PG_PLACE_ATTACHED, "and:id");
+    check_found("where a and/**/:id", PG_PLACE_NAMED, ":id");
+    check_found("limit:1", PG_PLACE_FOREIGN, ":1");
     check_found("/* ' */ select ?", PG_PLACE_FOREIGN, "?");
     check_found("?", PG_PLACE_FOREIGN, "?");
     check_found("%", PG_PLACE_NONE, "");
