@@ -63,10 +63,7 @@ static const char *hint_for(const char *s, bool of_session)
          "All connections that the server allows are in use: lower DB_POOL_SIZE or DB_MAX_OVERFLOW, or "
          "raise max_connections; select * from pg_stat_activity shows the clients that hold them."},
         {"53100", false, "The server's disk is full: free space on it, then run this again."},
-        {"25006", false,
-         "This server or session is read-only (a standby, default_transaction_read_only, dbrun "
-         "--read-only): connect to the "
-         "primary, for example with target_session_attrs=read-write in DATABASE_URL."},
+        {"25006", false, PG_READ_ONLY_HINT},
         {"28P01", true,
          "Check the user and the password in DATABASE_URL (or POSTGRES_USER and "
          "POSTGRES_PASSWORD, or ~/.pgpass)."},

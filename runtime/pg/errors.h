@@ -34,6 +34,10 @@ void pg_error_late(struct error *e, const char *what, double seconds);
 /* Makes the error from a failed connect. `target` is the host and port as the user knows them. The connection
  * must have been in verbose mode. libpq's message never contains the connection string here. */
 void pg_error_from_connect(struct error *e, const PGconn *conn, const char *target);
+/* The hint of 25006, unless more is known (pg_link_note_read_only). */
+#define PG_READ_ONLY_HINT                                                                                    \
+    "This server or session is read-only (a standby, default_transaction_read_only, dbrun --read-only): "    \
+    "connect to the primary, for example with target_session_attrs=read-write in DATABASE_URL."
 /* True for FATAL or PANIC, after which the server closes the connection. */
 bool pg_error_ends_session(const PGresult *r);
 /* True when this SQLSTATE means that the connection is lost (57P01, 57P02, 57P03, class 08 without 08P01). */

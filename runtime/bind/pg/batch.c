@@ -39,7 +39,7 @@ static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
     if (sql)
         pg_error_of_statement(&e, sql);
     pg_error_of_concurrent(&e, sql);
-    pg_link_leave_demoted(link, &e);
+    pg_link_note_read_only(link, &e);
     pg_machine_batch_clear(&link->m);
     return bind_error_raise(L, link->engine->rt, &e);
 }

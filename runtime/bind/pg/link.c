@@ -22,10 +22,15 @@ static void forget_columns(void *data, int ref)
     luaL_unref(link->engine->rt->L, LUA_REGISTRYINDEX, ref);
 }
 
-static bool is_on(const PGconn *conn, const char *parameter)
+static bool is_set_to(const PGconn *conn, const char *parameter, const char *wanted)
 {
     const char *value = PQparameterStatus(conn, parameter);
-    return value && strcmp(value, "on") == 0;
+    return value && strcmp(value, wanted) == 0;
+}
+
+static bool is_on(const PGconn *conn, const char *parameter)
+{
+    return is_set_to(conn, parameter, "on");
 }
 
 static bool is_read_only(const PGconn *conn)
@@ -50,11 +55,27 @@ bool pg_link_is_demoted(const struct pg_link *link)
     return link->writer && is_read_only(link->m.conn);
 }
 
-void pg_link_leave_demoted(const struct pg_link *link, const struct error *e)
+/* True when the open transaction was made read-only, and neither the server nor the session is. Servers
+ * before 14 do not report these two. */
+static bool is_read_only_by_itself(const struct pg_link *link)
+{
+    return link->m.in_transaction && is_set_to(link->m.conn, "in_hot_standby", "off") &&
+           is_set_to(link->m.conn, "default_transaction_read_only", "off");
+}
+
+void pg_link_note_read_only(const struct pg_link *link, struct error *e)
 {
     const char *state = e->field[ERROR_SQLSTATE];
-    if (state && strcmp(state, "25006") == 0 && pg_link_is_demoted(link))
+    const char *hint = e->field[ERROR_HINT];
+    if (!state || strcmp(state, "25006") != 0)
+        return;
+    if (pg_link_is_demoted(link))
         pool_invalidate(link->engine->pool, mono_now());
+    else if (hint && strcmp(hint, PG_READ_ONLY_HINT) == 0 && is_read_only_by_itself(link))
+        error_set_field(
+            e, ERROR_HINT,
+            "This transaction is read-only because it was begun so (read_only = true, or READ ONLY "
+            "in SQL): leave that out, or write in another transaction.");
 }
 
 /* Registers the password, wherever libpq found it, so that errors and log lines mask it. */

@@ -119,9 +119,10 @@ void pg_link_give_up(struct pg_link *link);
 /* True when the server refuses writes now, although the connection string asks for a writable server and it
  * was one when the connection was opened. */
 bool pg_link_is_demoted(const struct pg_link *link);
-/* If the error says that the server is no longer the primary, but the connection string asks for a primary:
- * invalidates all connections of the pool, so that no other task loses a write on one of them. */
-void pg_link_leave_demoted(const struct pg_link *link, const struct error *e);
+/* For an error that says "read-only" (25006). If the connection string asks for a primary, and the server is
+ * none any more: invalidates all connections of the pool, so that no other task loses a write on one of them.
+ * If only the transaction is read-only, sets the hint that says so. */
+void pg_link_note_read_only(const struct pg_link *link, struct error *e);
 /* Drops the notifications of a script that ran LISTEN on a pooled connection, because libpq would keep them.
  * Also makes libpq parse what has arrived. */
 void pg_link_drop_notifications(struct pg_link *link);

@@ -168,7 +168,7 @@ static void settled(void *data, void *owner, PGresult *r, struct error *e)
     if (e) {
         /* At once, because the task's next write may be sent on another connection while this one is still
          * busy. */
-        pg_link_leave_demoted(s->flight, e);
+        pg_link_note_read_only(s->flight, e);
         error_move(&s->error, e);
     }
     wake(s);

@@ -144,7 +144,7 @@ void pg_statement_complete_error(struct pg_statement *st, const char *sql)
 {
     struct error *e = &st->error;
     pg_error_of_statement(e, sql);
-    pg_link_leave_demoted(st->link, e);
+    pg_link_note_read_only(st->link, e);
     bool lost = st->link->m.state == PG_BROKEN;
     if (lost && e->outcome == OUTCOME_UNKNOWN && st->link->m.in_transaction && !may_commit(st, sql))
         e->outcome = OUTCOME_FAILED; /* a lost connection rolls its transaction back */

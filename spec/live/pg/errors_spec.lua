@@ -156,11 +156,40 @@ pg.on_both(describe, function(mode, open)
             c:exec "begin read only"
             local problem = raised(c.exec, c, "create table never (i int)")
             assert.equal("25006", problem.sqlstate)
-            assert.matches("read%-only", problem.hint)
             problem = raised(c.query, c, "select 1")
             assert.equal("25P02", problem.sqlstate)
             assert.matches("earlier statement", problem.hint)
             c:exec "rollback"
+        end)
+
+        it("in a transaction that is read-only names read_only, elsewhere the server or session", function()
+            local e <close> = open { size = 1 }
+            local write <const> = "create table never (i int)"
+            local function of(tx, method) return raised(tx[method], tx, write) end
+            local function pipeline(tx) return raised(tx.pipeline, tx, function(p) p:query(write) end) end
+            local told <const> = {}
+            for _, method in ipairs { "query", "exec" } do
+                raised(e.transaction, e, { read_only = true }, function(tx) told[#told + 1] = of(tx, method) end)
+            end
+            raised(e.transaction, e, { read_only = true }, function(tx) told[#told + 1] = pipeline(tx) end)
+            raised(e.transaction, e, function(tx)
+                tx:transaction({ read_only = true }, function(inner) told[#told + 1] = of(inner, "query") end)
+            end)
+            raised(e.transaction, e, function(tx)
+                tx:exec "set transaction read only"
+                told[#told + 1] = of(tx, "query")
+            end)
+            assert.equal(5, #told)
+            for i, problem in ipairs(told) do
+                assert.equal("25006", problem.sqlstate, i)
+                assert.matches("begun so (read_only = true, or READ ONLY in SQL)", problem.hint, 1, true, i)
+            end
+            local c <close> = e:acquire()
+            c:exec "set default_transaction_read_only = on"
+            assert.matches("This server or session is read-only", of(c, "query").hint, 1, true)
+            raised(c.transaction, c, function(tx)
+                assert.matches("This server or session is read-only", of(tx, "query").hint, 1, true)
+            end)
         end)
 
         it("in the server's own statement timeout is of kind timeout", function()
