@@ -151,8 +151,8 @@ describe("the stack of a task", function()
             local function closing(fn) return setmetatable({}, { __close = fn }) end
             local function fail() error("boom", 0) end
             ]] .. code })
-            assert.matches("^lua: boom\nstack traceback:\n\t%[C%]: in function 'error'\n\ta.lua:7: in function <a.lua:%d>\n"
-                .. "\t%[C%]: in %?\n$", r.err)
+            assert.matches("^lua: boom\nstack traceback:\n\t%[C%]: in function 'error'\n"
+                .. "\ta.lua:7: in function <a.lua:%d>\n\t%[C%]: in %?\n$", r.err)
         end
     end)
 end)
