@@ -377,7 +377,7 @@ end
 ---```
 function Cluster:nodes()
     on_cluster("nodes", self)
-    self:ready()
+    redirect.look_around(self.state.topology, self:ready())
     local list = {}
     local function add(node, role, client)
         list[#list + 1] = { name = node.name, host = node.host, port = node.port, role = role, client = client }

@@ -158,9 +158,7 @@ end
 ---@param name string
 ---@return any
 function M.run(cluster, stop, spec, name, ...)
-    if spec.replicas then -- no error reports a new replica
-        redirect.refresh(cluster.state.topology, redirect.REFRESH_EVERY, stop)
-    end
+    redirect.look_around(cluster.state.topology, stop)
     local answers <const> = ask(cluster, stop, spec.replicas, name, ...)
     if spec.everywhere == "one_succeeded" then
         return one_of(answers)

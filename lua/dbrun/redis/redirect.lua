@@ -29,6 +29,13 @@ function M.refresh(topology, age, stop)
     end
 end
 
+---Reads the map for what concerns all nodes, since no error reports that there is a new one.
+---@param topology dbrun.redis.Topology
+---@param stop number
+function M.look_around(topology, stop)
+    M.refresh(topology, topology.stale and 0 or M.REFRESH_EVERY, stop)
+end
+
 ---When the retries of a call end. A call without a time limit (`dbrun redis`) waits for its answer without limit, but
 ---not for a cluster that does not come back.
 ---@param stop number task.now() at the end of the call; math.huge: it has none

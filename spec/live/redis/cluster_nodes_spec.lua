@@ -1,4 +1,5 @@
 -- Commands that concern all nodes of a cluster: which nodes they reach, and how their replies become one.
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fails = require "spec.support.fails"
 local keys = require "dbrun.redis.keys"
@@ -176,6 +177,39 @@ describe("a command for all nodes of a cluster", function()
 
     it("waits for no write of a connection that others use: WAIT", function()
         assert.is_truthy(fails("usage", r.wait, r, 1, 100).hint:find("dedicated", 1, true))
+    end)
+
+    it("reaches a primary that is new", function()
+        local new <const> = redis_server.start {
+            tcp = true, args = { "--cluster-enabled", "yes", "--cluster-node-timeout", "500" },
+        }
+        finally(function()
+            cluster.nodes[7] = nil
+            new:stop()
+        end)
+        for _, node in ipairs(cluster.nodes) do
+            node:cli("cluster", "meet", "127.0.0.1", tostring(new.port))
+        end
+        local function all_know(id)
+            for _, node in ipairs(cluster.nodes) do
+                if not node:cli("cluster", "nodes"):find(id .. "[^\n]* connected") then return false end
+            end
+            return true
+        end
+        cluster.nodes[7], cluster.ids[7] = new, new:cli("cluster", "myid"):gsub("%s", "")
+        assert(redis_server.wait_until(20, function() return all_know(cluster.ids[7]) end))
+        assert.equal(0, r:dbsize())
+        local slot <const> = core.redis.slot "new"
+        local from <const> = 1 + slot // 5461
+        cluster:migrate(slot, from, 7)
+        local other <close> = redis.client { url = cluster.url }
+        other:set("new", 1)
+        r.state.topology.refreshed_at = task.now() - 2 -- that long ago
+        assert.equal(1, r:dbsize())
+        assert.equal("new", r:scan()())
+        assert.equal("OK", r:flushall())
+        assert.is_nil(other:get "new")
+        cluster:migrate(slot, 7, from)
     end)
 
     it("that is newer than the table is known by its tips", function()
