@@ -190,18 +190,21 @@ describe("a command for all nodes of a cluster", function()
         for _, node in ipairs(cluster.nodes) do
             node:cli("cluster", "meet", "127.0.0.1", tostring(new.port))
         end
-        local function all_know(id)
-            for _, node in ipairs(cluster.nodes) do
-                if not node:cli("cluster", "nodes"):find(id .. "[^\n]* connected") then return false end
-            end
-            return true
-        end
         cluster.nodes[7], cluster.ids[7] = new, new:cli("cluster", "myid"):gsub("%s", "")
-        assert(redis_server.wait_until(20, function() return all_know(cluster.ids[7]) end))
+        local function all_know(words)
+            return redis_server.wait_until(20, function()
+                for _, node in ipairs(cluster.nodes) do
+                    if not node:cli("cluster", "nodes"):find(cluster.ids[7] .. words) then return false end
+                end
+                return true
+            end)
+        end
+        assert.is_true(all_know "[^\n]* connected")
         assert.equal(0, r:dbsize())
         local slot <const> = core.redis.slot "new"
         local from <const> = 1 + slot // 5461
         cluster:migrate(slot, from, 7)
+        assert.is_true(all_know("[^\n]* connected " .. slot))
         local other <close> = redis.client { url = cluster.url }
         other:set("new", 1)
         r.state.topology.refreshed_at = task.now() - 2 -- that long ago
