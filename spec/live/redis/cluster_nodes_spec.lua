@@ -200,6 +200,11 @@ describe("a command for all nodes of a cluster", function()
             end)
         end
         assert.is_true(all_know "[^\n]* connected")
+        -- With an older epoch its claim to a slot would not last.
+        local epoch <const> = cluster.nodes[1]:cli("cluster", "info"):match "current_epoch:%d+"
+        assert.is_true(redis_server.wait_until(20, function()
+            return new:cli("cluster", "info"):find(epoch, 1, true)
+        end))
         assert.equal(0, r:dbsize())
         local slot <const> = core.redis.slot "new"
         local from <const> = 1 + slot // 5461
