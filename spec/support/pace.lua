@@ -52,8 +52,8 @@ function M.long_enough(seconds, fn)
     return table.unpack(result, 1, result.n)
 end
 
---- Runs fn until it raises nothing, at most three times: for a duty that is kept in time whenever the machine lets it, as
---- the renewal of a lock. What is wrong each time is raised.
+--- Runs fn until it raises nothing, at most three times: for a duty that is kept in time whenever the machine lets it,
+--- as the renewal of a lock. What is wrong each time is raised.
 ---@param fn fun()
 function M.kept(fn)
     local ok, problem

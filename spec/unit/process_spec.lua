@@ -193,8 +193,8 @@ describe("process.run", function()
         pace.long_enough(0.1, function(seconds)
             local t = task.now()
             raised("timeout", process.run, {
-                "sh", "-c", "trap '' TERM; echo deaf >\"$1\"; while :; do sleep 0.05; done", "sh", path, timeout = seconds,
-                stdout = "null", stderr = "null",
+                "sh", "-c", "trap '' TERM; echo deaf >\"$1\"; while :; do sleep 0.05; done", "sh", path,
+                timeout = seconds, stdout = "null", stderr = "null",
             })
             took = task.now() - t - seconds
             return #fs.read(path) > 0

@@ -44,7 +44,9 @@ describe("the end of a dry run", function()
             task.sleep(0.1)
             os.exit(0)]])
         -- The server does not go on with it: its locks are free.
-        at.engine:transaction({ timeout = 10 }, function(tx) tx:query "select 1 from orders where id = 7 for update" end)
+        at.engine:transaction({ timeout = 10 }, function(tx)
+            tx:query "select 1 from orders where id = 7 for update"
+        end)
     end)
 
     it("before it has begun: help and a mistyped option are no dry run", function()

@@ -252,8 +252,8 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
         local result
         pace.long_enough(1, function(seconds)
             sql "drop table if exists a, schema_migrations, schema_migrations_dbrun"
-            result = require("dbrun.process").run { core.options.program, "--timeout", ("%g"):format(seconds), "migrate",
-                "up", "--dir", dir .. "/m", "--hooks", dir .. "/h", env = { DATABASE_URL = url } }
+            result = require("dbrun.process").run { core.options.program, "--timeout", ("%g"):format(seconds),
+                "migrate", "up", "--dir", dir .. "/m", "--hooks", dir .. "/h", env = { DATABASE_URL = url } }
             return result.stderr:find "afterMigrate"
         end)
         assert.equal(1, result.code, result.stderr)

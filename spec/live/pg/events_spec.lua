@@ -151,7 +151,9 @@ pg.on_both(describe, function(mode, open)
                 gate:value "select pg_advisory_lock(600)"
                 local querying
                 task.spawn(function()
-                    querying = coroutine.create(function() return e:value "select 1 from pg_advisory_xact_lock(600)" end)
+                    querying = coroutine.create(function()
+                        return e:value "select 1 from pg_advisory_xact_lock(600)"
+                    end)
                     assert(coroutine.resume(querying))
                 end):join()
                 collectgarbage()

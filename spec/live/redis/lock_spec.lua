@@ -292,7 +292,8 @@ describe("a lock with a function", function()
     it("is extended while it runs, with auto_extend", function()
         for _, every in ipairs { true, 0.1 } do
             pace.kept(function()
-                local fence <const> = r:lock("job", { ttl = 0.6, auto_extend = every, fence = true, wait = 1 }, function(l)
+                local opts <const> = { ttl = 0.6, auto_extend = every, fence = true, wait = 1 }
+                local fence <const> = r:lock("job", opts, function(l)
                     task.sleep(1.5)
                     assert.is_true(l:valid())
                     assert.is_true(r:pttl "job" <= 600)

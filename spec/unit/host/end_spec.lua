@@ -49,14 +49,15 @@ describe("the end of a program", function()
         assert.same({ out = "done\n", err = "", code = 0 }, run [[lua --timeout 10 -e 'print "done"']])
     end)
 
-    --- Starts the script, sends the signals one after the other once it has called ready(), and makes the file `killed`.
+    --- Starts the script, sends the signals one after the other once it has called ready(), and makes the file
+    --- `killed`.
     local function interrupted(code, ...)
         local kill = {}
         for _, name in ipairs { ... } do
             kill[#kill + 1] = ("kill -%s $pid; sleep 0.2; "):format(name)
         end
-        return run(("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; sleep 0.05; %s : >killed; wait $pid")
-            :format(table.concat(kill)), script(code))
+        return run(([[lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; sleep 0.05
+            %s : >killed; wait $pid]]):format(table.concat(kill)), script(code))
     end
 
     for name, status in pairs { HUP = 129, INT = 130, TERM = 143 } do

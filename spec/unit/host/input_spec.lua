@@ -238,7 +238,8 @@ describe("standard input", function()
             print(f:setvbuf "no", f:setvbuf "full")
             local all = {}
             for i = 1, 20000 do all[i] = i .. "\n" end
-            print(f:read "a" == table.concat(all) .. "more\n")]]):format("seq 20000; " .. once "given_up" .. "echo more")))
+            print(f:read "a" == table.concat(all) .. "more\n")]])
+            :format("seq 20000; " .. once "given_up" .. "echo more")))
         assert.same({ out = "false\nnil\tIllegal seek\t29\ntrue\ttrue\ntrue\n", err = "", code = 0 }, r)
     end)
 

@@ -122,7 +122,8 @@ describe("a program whose tasks all wait for each other", function()
             print "begun"
             io.open("ready", "w"):close()
             while true do end]] }
-        local r = run("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -TERM $pid; wait $pid", files)
+        local r = run("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -TERM $pid; wait $pid",
+            files)
         assert.same({ out = "begun\ntask\nclosed\n", err = "lua: interrupted by SIGTERM\n", code = 143 }, r)
         local limit
         pace.long_enough(0.5, function(seconds)
@@ -130,8 +131,8 @@ describe("a program whose tasks all wait for each other", function()
             r = run(("lua --timeout %s a.lua"):format(limit), files)
             return r.out:find "begun"
         end)
-        assert.same({ out = "begun\ntask\nclosed\n", err = ("lua: the script took longer than %s s (--timeout)\n"):format(
-            limit), code = 1 }, r)
+        local told <const> = ("lua: the script took longer than %s s (--timeout)\n"):format(limit)
+        assert.same({ out = "begun\ntask\nclosed\n", err = told, code = 1 }, r)
     end)
 
     it("may be told so any number of times while its tasks end", function()
