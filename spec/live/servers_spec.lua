@@ -70,22 +70,22 @@ describe("servers for specs", function()
     end)
 
     it("are told from processes that are just ending, which nobody can look into", function()
-        local folder = fs.mkdtemp()
-        finally(function() fs.rmtree(folder) end)
-        fs.write(folder .. "/postgres", fs.read "/usr/bin/perl")
-        fs.chmod(folder .. "/postgres", tonumber("755", 8))
+        local dir = fs.mkdtemp()
+        finally(function() fs.rmtree(dir) end)
+        fs.write(dir .. "/postgres", fs.read "/usr/bin/perl")
+        fs.chmod(dir .. "/postgres", tonumber("755", 8))
         for _ = 1, 10 do
             local child <close> = process.start {
-                folder .. "/postgres", "-e", [[my $large = "x" x 100000000; syswrite(STDOUT, "ready\n"); sleep(60)]],
-                cwd = folder, stdout = "capture",
+                dir .. "/postgres", "-e", [[my $large = "x" x 100000000; syswrite(STDOUT, "ready\n"); sleep(60)]],
+                cwd = dir, stdout = "capture",
             }
             assert.are.equal("ready", child:read_line(20))
-            assert.is_true(daemon.works_in(child.pid, "postgres", folder))
+            assert.is_true(daemon.works_in(child.pid, "postgres", dir))
             process.kill(child.pid, "KILL")
             local deadline = task.now() + 10
             local works
             repeat -- without a pause: it takes a millisecond
-                works = daemon.works_in(child.pid, "postgres", folder)
+                works = daemon.works_in(child.pid, "postgres", dir)
                 assert.is_not_nil(works)
             until works == false or task.now() > deadline
             assert.is_false(works)

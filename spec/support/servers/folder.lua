@@ -57,13 +57,13 @@ local function end_servers(old, new)
     end
 end
 
-local base
+local shared
 
 --- The folder that all runs of this user share: templates are kept there.
 ---@return string
 function M.base()
-    base = base or base_folder()
-    return base
+    shared = shared or base_folder()
+    return shared
 end
 
 --- Making a run's lock, trying to take it and giving a run's folder up exclude each other: nobody may take
