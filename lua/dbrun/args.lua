@@ -196,16 +196,25 @@ function M.no_more(fn, takes, hint, ...)
     end
 end
 
----Raises unless the value is a list whose elements all fit the rule.
+---Raises unless the value is a list whose elements all fit the rule. An element behind a nil or under a name would be
+---lost; `arg` has elements before the first, and table.pack an `n`.
 ---@param fn string
 ---@param name string
 ---@param list any
 ---@param rule dbrun.args.Rule
 function M.list(fn, name, list, rule)
     M.check(fn, name, list, "table")
-    for i = 1, #list do
+    local n <const> = #list
+    for i = 1, n do
         local value <const> = list[i]
         if type(value) ~= rule then M.check(fn, ("%s[%d]"):format(name, i), value, rule) end
+    end
+    for key in next, list do
+        if math.type(key) == "integer" and key > n then
+            errors.usage(fn, "%s[%d] is nil, and others stand behind it", name, n + 1)
+        elseif type(key) == "string" and key ~= "n" and core.rows.kind(list) ~= "result" then
+            errors.usage(fn, "%s must be a list, but has a value for %q", name, key)
+        end
     end
 end
 
@@ -220,16 +229,21 @@ function M.optional_list(fn, name, list, rule)
     end
 end
 
----Raises for a list with a nil in it, because the elements after the nil would be lost, and for an empty one whose
----elements are in its metatable, unless __index gives the first. Other keys than integers are allowed: results have
----them.
+---Raises for a list with a nil in it, because the elements after the nil would be lost; for a table by name, which has
+---none; and for an empty one whose elements are in its metatable, unless __index gives the first. Beside elements other
+---keys are allowed: results have them.
 ---@param fn string
 ---@param what string one of its elements: "element", "row"
 ---@param list table
 function M.no_holes(fn, what, list)
-    local n = 0
+    local n, names = 0, 0
     for key in next, list do
-        if math.type(key) == "integer" then n = n + 1 end
+        if math.type(key) == "integer" then n = n + 1 elseif key ~= "n" then names = names + 1 end
+    end
+    local kind <const> = core.rows.kind(list)
+    if n == 0 and kind ~= "result" and (names > 0 or kind == "row") then
+        errors.fail("usage", ("%s: expected a list of %ss, got a table by name"):format(fn, what),
+            ("A list of one is { %s }."):format(what))
     end
     local lost <const>, hint <const> = core.rows.proxy(list)
     if lost and list[1] == nil then

@@ -150,6 +150,7 @@ function M.map(list, n, fn)
     args.check("task.map", "list", list, "table")
     args.check("task.map", "n", n, COUNT)
     args.check("task.map", "fn", fn, "function")
+    args.no_holes("task.map", "item", list)
     local results, at, count = { n = #list }, 0, #list
     local g <close> = ctask.group()
     for _ = 1, math.min(n, count) do

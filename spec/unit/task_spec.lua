@@ -451,6 +451,9 @@ describe("task.map", function()
 
     it("takes an empty list, and refuses n below one", function()
         assert.same({ n = 0 }, task.map({}, 3, print))
+        for _, list in ipairs { { a = 1 }, { [1] = 1, [4] = 4 } } do
+            assert.is_true(errors.is(failure(task.map, list, 2, print), "usage"))
+        end
         for _, n in ipairs { 0, -1, 1.5, "x" } do
             assert.is_true(errors.is(failure(task.map, { 1 }, n, print), "usage"))
         end

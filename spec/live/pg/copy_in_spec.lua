@@ -202,6 +202,17 @@ pg.on_both(describe, function(_, open)
             assert.equal(1, e:copy_in(t, {}, over { { 1, "a" } }))
         end)
 
+        it("refuses a row in place of the list of rows", function()
+            local e <close> = open()
+            local t = pg.table(e, "i int, s text")
+            for _, row in ipairs { { i = 1, s = "a" }, e:one "select null as i, null as s" } do
+                assert.matches("expected a list of rows, got a table by name",
+                    raised(e.copy_in, e, t, { "i", "s" }, row).message)
+            end
+            assert.equal(0, e:copy_in(t, { "i", "s" }, e:query "select 1 as i, 'a' as s limit 0"))
+            assert.equal(0, e:copy_in(t, { "i", "s" }, table.pack()))
+        end)
+
         it("takes what an iterator gives, while it queries on other connections", function()
             local e <close> = open()
             local t = pg.table(e, "i int8, s text")
