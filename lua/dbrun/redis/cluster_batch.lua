@@ -136,7 +136,9 @@ local function sift(cluster, entries)
     for _, entry in ipairs(entries) do
         local e <const> = entry.reply
         local kind <const> = errors.is(e) and redirect.kind_of(e, cluster.idempotent)
-        entry.node, entry.asking, entry.waits = nil, false, false
+        if kind then -- what is done keeps its fields: a table with more of them takes twice the memory
+            entry.node, entry.asking, entry.waits = nil, false, false
+        end
         if kind == "moved" or kind == "ask" then
             local slot <const>, target <const> = redirect.target(topology, e, entry.from)
             if kind == "moved" then
@@ -162,7 +164,7 @@ function M.execute(cluster, stop, entries)
     local topology <const> = cluster.state.topology
     local replica = cluster.read_from == "replica" and reads_only(entries)
     local pause, hops, unconfirmed = FIRST_PAUSE, 0, nil
-    local last <const>, order <const> = redirect.last_retry(stop, task.now()), Order.new(entries)
+    local last <const>, order = redirect.last_retry(stop, task.now()), nil
     local held = {}
     while true do
         local e <const> = send_all(cluster, group(cluster, entries, replica), stop)
@@ -171,6 +173,7 @@ function M.execute(cluster, stop, entries)
         if #again + #held == 0 then
             return unconfirmed
         end
+        order = order or Order.new(entries)
         entries = order:after(done, again, held)
         local left <const> = last - task.now()
         if #entries == 0 or left <= redirect.LEAST_LEFT or cluster.state.closed then
