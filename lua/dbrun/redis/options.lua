@@ -165,6 +165,9 @@ local function from_url(text, where)
     return settings
 end
 
+local NO_CLUSTER <const> = "redis.client{url = \"redis+cluster://...\", read_from = \"replica\"}; elsewhere a client "
+    .. "of a replica is made with the replica's address"
+
 ---Checks the options of redis.pool and redis.client.
 ---@param opts table|nil
 ---@param where "redis.pool"|"redis.client"
@@ -184,9 +187,7 @@ function M.pool(opts, where)
     end
     if settings.read_from == "replica" and not settings.cluster then
         errors.fail(opts.read_from and "usage" or "config", where .. ": read_from = \"replica\" is for a cluster",
-            settings.sentinels and "behind sentinels all commands go to the master; a client of a replica has its address"
-                or "redis.client{url = \"redis+cluster://...\", read_from = \"replica\"}; a client of a replica has its "
-                .. "address")
+            NO_CLUSTER)
     end
     settings.tls13 = settings.min_version == "TLSv1.3"
     settings.full_is_error = settings.on_full == "error"
