@@ -211,7 +211,7 @@ function M.list(fn, name, list, rule)
     end
     for key in next, list do
         if math.type(key) == "integer" and key > n then
-            errors.usage(fn, "%s[%d] is nil, and others stand behind it", name, n + 1)
+            errors.usage(fn, "%s[%d] is nil, and others follow", name, n + 1)
         elseif type(key) == "string" and key ~= "n" and core.rows.kind(list) ~= "result" then
             errors.usage(fn, "%s must be a list, but has a value for %q", name, key)
         end

@@ -131,12 +131,12 @@ describe("a list", function()
         args.list("f", "x", table.pack(1, 2), rule)
         args.list("f", "x", { [0] = "program", 1 }, rule)
         assert.equal("f: x[2] must be a number, got nil", problem(args.list, "f", "x", { 1, nil, 3 }, rule))
-        assert.equal("f: x[2] is nil, and others stand behind it",
+        assert.equal("f: x[2] is nil, and others follow",
             problem(args.list, "f", "x", { [1] = 1, [9] = 9 }, rule))
         assert.equal('f: x must be a list, but has a value for "a"', problem(args.list, "f", "x", { 1, a = 2 }, rule))
         args.no_holes("f", "item", { 1, 2, a = 3 })
         args.no_holes("f", "item", table.pack())
-        assert.equal("f: item 2 is nil, and others stand behind it",
+        assert.equal("f: item 2 is nil, and others follow",
             problem(args.no_holes, "f", "item", { [1] = 1, [9] = 9 }))
         assert.equal("f: expected a list of items, got a table by name | A list of one is { item }.",
             problem(args.no_holes, "f", "item", { a = 1 }))
