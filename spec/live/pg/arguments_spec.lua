@@ -62,8 +62,8 @@ describe("wrong arguments", function()
         told("pipeline: the function to call must be a function, got nil", e.pipeline, e)
         told("execute_many: the SQL must be a string, got nil", e.execute_many, e)
         told("execute_many: row 2 is nil, and others follow", e.execute_many, e, "x", { { 1 }, nil, { 3 } })
-        told("execute_many: expected a list of rows, got a table by name | A list of one is { row }.", e.execute_many, e,
-            "x", { i = 1 })
+        told("execute_many: expected a list of rows, got a table by name | A list of one is { row }.", e.execute_many,
+            e, "x", { i = 1 })
         local proxy <const> = setmetatable({}, { __index = function(_, i) return i == 2 and { 1 } or nil end })
         told("execute_many: the list of rows is an empty table whose content is in its metatable", e.execute_many, e,
             "x", proxy)
