@@ -11,7 +11,7 @@ local FILES <const> = {
     ["fill_n.lua"] = [[return require("dbrun.batch").job { name = "fill", table = "t", where = "n is null",
         run = "update t set n = id where :chunk", size = 100, max = 100 }]],
     ["slow.lua"] = [[return require("dbrun.batch").job { name = "slow", table = "t", size = 10, max = 10,
-        run = "update t set n = id from (select pg_sleep(0.05)) s where :chunk" }]],
+        run = "update t set n = id from (select pg_sleep(0.15)) s where :chunk" }]],
     ["odd.lua"] = [[return require("dbrun.batch").job { name = "odd", table = "t", size = 500, on_error = "split",
         run = "update t set n = 1000 / (id - 42) where :chunk" }]],
     ["none.lua"] = [[return require("dbrun.batch").job { name = "none", table = "nothing",
