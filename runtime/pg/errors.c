@@ -135,7 +135,10 @@ void pg_error_late(struct error *e, const char *what, double seconds)
         error_set(e, ERROR_TIMEOUT, "the time limit of %g s has passed (transaction)", seconds);
     error_set_field(
         e, ERROR_HINT,
-        "Allow more time, or look in pg_stat_activity for what the server is doing or waiting for.");
+        what ? "Allow more time (DB_STATEMENT_TIMEOUT, or command_timeout of the engine), or look in "
+               "pg_stat_activity for what the server is doing or waiting for."
+             : "Allow more time, or look in pg_stat_activity for what the server is doing or waiting "
+               "for.");
 }
 
 void pg_error_from_nonsense(struct error *e, const PGresult *r)

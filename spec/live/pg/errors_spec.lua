@@ -295,6 +295,7 @@ pg.on_both(describe, function(mode, open)
                 assert.is_true(errors.is(problem, "timeout"), tostring(problem))
                 assert.equal("unknown", problem.outcome)
                 assert.matches("0.2 s", problem.message, 1, true)
+                assert.matches("more time (DB_STATEMENT_TIMEOUT, or command_timeout", problem.hint, 1, true)
                 assert.equal("select pg_sleep(5)", problem.statement)
             end
             -- The sync engine gives a connection up when the cancel request takes longer than a tenth of that time.
