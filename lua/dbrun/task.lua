@@ -244,7 +244,7 @@ function Queue:push(value)
         self.emptied:wait()
     end
     if self.closed then
-        errors.usage("queue:push", "the queue is closed")
+        errors.fail("usage", "queue:push: the queue is closed", "Close a queue when no task pushes into it any more.")
     end
     self.last = self.last + 1
     self[self.last] = value

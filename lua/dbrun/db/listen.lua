@@ -216,7 +216,10 @@ end
 function Listener:next(timeout)
     check_self("next", self)
     args.optional("next", "the timeout", timeout, args.any_seconds)
-    if self.taking then errors.fail("usage", "another task is taking the events of this listener") end
+    if self.taking then
+        errors.fail("usage", "another task is taking the events of this listener",
+            "Make a listener for each task, or let one task take the events and pass them on (task.queue).")
+    end
     self.taking = true
     local _ <close> = setmetatable({}, { __close = function() self.taking = false end })
     local stop <const> = timeout and task.now() + timeout
@@ -264,7 +267,7 @@ local function change(self, sql)
 end
 
 local function check_open(self)
-    if self.closed then errors.fail("usage", "this listener has been closed") end
+    if self.closed then errors.fail("usage", "this listener has been closed", "engine:listen makes another one.") end
 end
 
 ---Listens to more channels.

@@ -33,6 +33,8 @@ function M.new(engine, ends)
     return setmetatable({ engine = engine, conn = false, open = true, ends = ends or transaction }, Metatable)
 end
 
+local CLOSED_HINT <const> = "Use it inside of its block; engine:session() makes another one."
+
 local function check_self(method, self)
     args.self(method, self, Metatable, "a session", "session")
 end
@@ -40,7 +42,7 @@ end
 --- The session's connection, in a transaction.
 local function connection(self)
     if not self.open then
-        errors.fail("usage", "this session has been closed")
+        errors.fail("usage", "this session has been closed", CLOSED_HINT)
     end
     self.conn = self.conn or self.engine:acquire()
     -- Checked each time: the BEGIN may have been cancelled.
@@ -80,7 +82,7 @@ end
 function Session:commit()
     check_self("commit", self)
     if not self.open then
-        errors.fail("usage", "this session has been closed")
+        errors.fail("usage", "this session has been closed", CLOSED_HINT)
     end
     if self.conn then
         local ok <const>, e <const> = pcall(self.ends.commit, self.conn)

@@ -23,7 +23,10 @@ end
 
 local function check(self, method)
     args.self(method, self, Metatable, "an engine", "engine")
-    if not self.open then errors.fail("usage", "this engine has been closed") end
+    if not self.open then
+        errors.fail("usage", "this engine has been closed",
+            "Use it inside of its block, or before db.close(); db.engine opens another one.")
+    end
 end
 
 for _, method in ipairs { "query", "one", "value", "columns", "exec", "rows", "copy_in", "copy_out", "pipeline",

@@ -118,6 +118,14 @@ int bind_fail(lua_State *L, struct runtime *rt, enum error_kind kind, const char
     return bind_error_raise(L, rt, &e);
 }
 
+int bind_refuse(lua_State *L, struct runtime *rt, const char *message, const char *hint)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_USAGE, "%s", message);
+    error_set_field(&e, ERROR_HINT, hint);
+    return bind_error_raise(L, rt, &e);
+}
+
 /* Masks a field of the table at 1, if it is a text. */
 static void mask_field(lua_State *L, struct runtime *rt, const char *name)
 {

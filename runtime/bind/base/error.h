@@ -18,6 +18,8 @@ void bind_error_of_tasks(struct runtime *rt);
 int bind_error_raise(lua_State *L, struct runtime *rt, struct error *e);
 /* Raises an error of this kind; the format is lua_pushfstring's. */
 int bind_fail(lua_State *L, struct runtime *rt, enum error_kind kind, const char *fmt, ...);
+/* Raises a usage error with a hint. */
+int bind_refuse(lua_State *L, struct runtime *rt, const char *message, const char *hint);
 
 /* The C part of dbrun.error: new{kind=,message=,...} -> object, metatable() -> table. */
 int bind_error_open(lua_State *L, struct runtime *rt);

@@ -31,7 +31,8 @@ struct pg_engine *pg_engine_check(lua_State *L)
 {
     struct pg_engine_box *box = bind_self(L, PG_ENGINE_CLASS);
     if (!box->e)
-        bind_fail(L, bind_runtime(L), ERROR_USAGE, "this engine has been closed");
+        bind_refuse(L, bind_runtime(L), "this engine has been closed",
+                    "Use it inside of its block, or before db.close(); db.engine opens another one.");
     return box->e;
 }
 

@@ -32,11 +32,17 @@ void pg_lease_end_checkout(struct pg_lease *lease)
     pg_engine_unref(e);
 }
 
+static int refuse_released(lua_State *L)
+{
+    return bind_refuse(L, bind_runtime(L), "this connection has been released",
+                       "Use it inside of its block, or of the function of its transaction.");
+}
+
 struct pg_lease *pg_lease_check(lua_State *L)
 {
     struct pg_lease *lease = bind_self(L, PG_LEASE_CLASS);
     if (!lease->link)
-        bind_fail(L, bind_runtime(L), ERROR_USAGE, "this connection has been released");
+        refuse_released(L);
     return lease;
 }
 
@@ -86,7 +92,7 @@ void pg_lease_check_free(lua_State *L, struct pg_lease *lease)
 {
     struct pg_link *link = lease->link;
     if (!link)
-        bind_fail(L, bind_runtime(L), ERROR_USAGE, "this connection has been released");
+        refuse_released(L);
     if (link->telling)
         bind_fail(L, bind_runtime(L), ERROR_USAGE,
                   "on_notice runs for this connection, and must not use the connection itself");

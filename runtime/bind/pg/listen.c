@@ -122,11 +122,15 @@ static int feed__close(lua_State *L)
     return 0;
 }
 
+/* As in lua/dbrun/db/listen.lua. */
+#define CLOSED      "this listener has been closed"
+#define CLOSED_HINT "engine:listen makes another one."
+
 static struct feed *check(lua_State *L)
 {
     struct feed *f = luaL_checkudata(L, 1, FEED_CLASS);
     if (!f->l.m.conn)
-        bind_fail(L, bind_runtime(L), ERROR_USAGE, "this listener has been closed");
+        bind_refuse(L, bind_runtime(L), CLOSED, CLOSED_HINT);
     return f;
 }
 
@@ -258,7 +262,7 @@ static int executed(lua_State *L, struct feed *f)
     struct error e = {0};
     f->changing = false;
     if (!f->l.m.conn)
-        return bind_fail(L, f->rt, ERROR_USAGE, "this listener has been closed");
+        return bind_refuse(L, f->rt, CLOSED, CLOSED_HINT);
     if (error_is_set(&f->inbox.lost))
         return inbox_raise_lost(L, f->rt, &f->inbox);
     if (!error_is_set(&f->l.m.error))

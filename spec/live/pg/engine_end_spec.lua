@@ -51,3 +51,31 @@ for _, mode in ipairs { "async", "sync" } do
         end)
     end)
 end
+
+pg.on_both(describe, function(mode, open)
+    it("what has ended says so when it is used again, and what to do", function()
+        local e <close> = open()
+        local c <const>, s <const> = e:acquire(), e:session()
+        c:release()
+        s:close()
+        local tx, cursor
+        e:transaction(function(x) tx, cursor = x, x:cursor "select generate_series(1, 2)" end)
+        local listener <const> = mode == "async" and e:listen "a"
+        if listener then listener:close() end
+        getmetatable(e).__close(e)
+        for message, call in pairs {
+            ["this connection has been released"] = function() c:query "select 1" end,
+            ["this connection has been released "] = function() tx:exec "select 1" end,
+            ["this connection has been released  "] = cursor,
+            ["this session has been closed"] = function() s:query "select 1" end,
+            ["this session has been closed "] = function() s:commit() end,
+            ["this listener has been closed"] = listener and function() listener:listen "b" end,
+            ["this engine has been closed"] = function() e:query "select 1" end,
+            ["this engine has been closed "] = function() e:acquire() end,
+        } do
+            local problem <const> = call and pg.raised(call) or { message = message, hint = "not on this engine" }
+            assert.equal(message:match "^(.-) *$", problem.message)
+            assert.is_string(problem.hint, message)
+        end
+    end)
+end)
