@@ -12,7 +12,7 @@ local fs = core.fs
 
 local M = {}
 
-local path_rule <const>, mode_rule <const> = args.path, args.whole(0)
+local path_rule <const>, mode_rule <const> = args.path, args.whole(0, 0xfff)
 
 local function check_path(fn, path)
     args.check(fn, "path", path, path_rule)

@@ -145,6 +145,8 @@ int remove_tree(const char *path, const char *const *kept, size_t n, size_t *hit
         return 0;
     if (ends_in_dots(own))
         return EINVAL;
+    if (!S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode) && own[strlen(own)] != path[strlen(own)])
+        return ENOTDIR;
     if (!S_ISDIR(st.st_mode))
         return unlink(own) == 0 || errno == ENOENT ? 0 : errno;
     int err = remove_folder(own, kept, n, hit);

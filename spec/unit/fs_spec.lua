@@ -95,6 +95,7 @@ describe("files and folders", function()
         fs.symlink(dir .. "/keep", dir .. "/link")
         fs.rmtree(dir .. "/link/")
         assert.is_nil(fs.stat(dir .. "/link", true))
+        raised("io", fs.rmtree, dir .. "/keep/f/")
         assert.is_true(fs.exists(dir .. "/keep/f"))
         fs.rmtree(dir .. "/never was there")
         assert.is_true(fs.unlink(dir .. "/keep/f"))
@@ -197,6 +198,10 @@ describe("files and folders", function()
         fs.write(dir .. "/f", "")
         fs.chmod(dir .. "/f", oct "604")
         assert.are.equal(oct "604", fs.stat(dir .. "/f").mode)
+        for _, call in ipairs { fs.chmod, fs.mkdir, fs.mkdir_p } do -- no right of these is lost
+            assert.matches("mode must be a whole number from 0 to 4095",
+                raised("usage", call, dir .. "/g", 1 << 12).message)
+        end
         if process.uid() ~= 0 then
             raised("io", fs.chown, dir .. "/f", 0, 0)
         else

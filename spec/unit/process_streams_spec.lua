@@ -461,6 +461,8 @@ describe("what is said about a child", function()
             refused("run", key, value)
         end
         refused("run", "timeout", 0 / 0)
+        refused("run", "uid", 1 << 32) -- as 32 bits it is root
+        refused("run", "gid", (1 << 32) - 1)
         raised("usage", process.run, { "true", env = { A = true } })
         local e = raised("usage", process.run, { "true", env = { A = "x\0secret" } })
         assert.matches("A contains a NUL byte", e.message)
