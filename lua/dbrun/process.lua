@@ -310,6 +310,8 @@ function M.exec(spec, ...)
     proc.exec(normal)
 end
 
+local PID <const> = args.whole(1, 0x7fffffff)
+
 --- Sends a signal to any process; false when there is none with this number.
 ---@param pid integer
 ---@param sig? string|integer default "TERM"
@@ -319,7 +321,7 @@ end
 ---print(process.kill(child.pid, "TERM"), child:wait().signal)  --> true  TERM
 ---```
 function M.kill(pid, sig)
-    args.check("process.kill", "pid", pid, args.whole(1))
+    args.check("process.kill", "pid", pid, PID)
     return proc.kill(pid, signal_number("process.kill", sig or "TERM"))
 end
 
@@ -407,6 +409,10 @@ end
 ---@field home string
 ---@field groups integer[]
 
+local WHO <const> = {
+    function(v) return type(v) == "string" or spec_of.ID[1](v) end, "a name, or " .. spec_of.ID[2],
+}
+
 --- The user of this name or number, from the system's user database.
 ---@param who? string|integer default: the effective user
 ---@return dbrun.process.User?
@@ -414,7 +420,7 @@ end
 ---print(process.user("root").home)  --> /root
 ---```
 function M.user(who)
-    args.optional("process.user", "who", who, args.one_type_of("string", "number"))
+    args.optional("process.user", "who", who, WHO)
     return proc.user(who or (M.uid()))
 end
 

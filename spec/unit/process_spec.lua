@@ -495,6 +495,7 @@ describe("processes in general", function()
         assert.is_true(process.kill(child.pid, "SIGUSR2"))
         assert.are.equal("USR2", child:wait(5).signal)
         assert.is_false(process.kill(4194304 + 1, 15))
+        raised("usage", process.kill, (1 << 32) + process.pid(), 0)
     end)
 
     it("have users", function()
@@ -503,6 +504,7 @@ describe("processes in general", function()
         assert.are.equal(0, process.user("root").uid)
         assert.is_nil(process.user("no-such-user"))
         assert.are.equal(process.uid(), process.user().uid)
+        for _, who in ipairs { 1 << 32, -1, 0.5 } do raised("usage", process.user, who) end
     end)
 end)
 

@@ -36,13 +36,13 @@ local STREAM <const> = {
     function(v) return args.path[1](v) or type(v) == "table" end, 'a string, or a table such as {file = "path"}',
 }
 
---- The system has 32 bits for it, and the last number stands for "unchanged".
-local ID <const> = args.whole(0, 0xfffffffe)
+--- The rule for the number of a user or group: the system has 32 bits for it, and the last one means "unchanged".
+M.ID = args.whole(0, 0xfffffffe)
 
 local EXEC <const> = {
     dry_run = args.or_false(args.one_of("run")),
     env = args.or_false "table", clear_env = "boolean", cwd = args.or_false(args.path), user = args.or_false(args.path),
-    uid = args.or_false(ID), gid = args.or_false(ID),
+    uid = args.or_false(M.ID), gid = args.or_false(M.ID),
 }
 
 local function with(known, more)
