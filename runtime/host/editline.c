@@ -32,7 +32,7 @@ const struct editline *editline_open(int (*getc)(FILE *in))
     void *library = dlopen(EDITLINE_SONAME, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
         return NULL;
-    found = symbol_find(library, "rl_initialize", &e.initialize) &&
+    found = symbol_find(library, "using_history", &e.begin) &&
             symbol_find(library, "rl_callback_handler_install", &e.install) &&
             symbol_find(library, "rl_callback_handler_remove", &e.remove) &&
             symbol_find(library, "rl_callback_read_char", &e.read_char) &&

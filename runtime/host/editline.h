@@ -9,7 +9,7 @@
 
 /* libedit's functions and variables, by their readline interface. */
 struct editline {
-    int (*initialize)(void); /* rl_initialize: before all that follows */
+    void (*begin)(void); /* using_history: makes the editor unless there is one */
     void (*install)(const char *prompt, void (*line)(char *line)); /* rl_callback_handler_install */
     void (*remove)(void);                                          /* rl_callback_handler_remove */
     void (*read_char)(void);                                       /* rl_callback_read_char */

@@ -192,7 +192,8 @@ static void start_editing(struct prompt *p, const char *prompt)
     modes_keep(p->tty);
     io_watch_want(p->input, IO_READ);
     mark_pastes(p, true);
-    if (!p->bound && p->edit->initialize() == 0)
+    p->edit->begin();
+    if (!p->bound)
         p->bound = p->edit->bind("dbrun-complete", on_tab, '\t') == 0;
     /* Before the prompt shows: otherwise a line typed ahead ends with CR in a read, which never ends then. */
     p->edit->configure("setty -d -inlcr");
