@@ -171,9 +171,11 @@ function Cursor:close()
     end
     -- After a release, and after the end or failure of the transaction, the cursor does not exist any more.
     local alive <const>, state <const> = pcall(conn.in_transaction, conn)
-    if alive and state == "open" then
-        core.task.shield(conn.exec, conn, "CLOSE " .. self.name)
-    end
+    if not alive or state ~= "open" then return end
+    core.task.shield(function()
+        conn:drained() -- a statement that was cancelled fails the transaction when it ends
+        if conn:in_transaction() == "open" then conn:exec("CLOSE " .. self.name) end
+    end)
 end
 Metatable.__close = Cursor.close
 

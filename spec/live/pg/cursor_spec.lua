@@ -12,7 +12,7 @@ local slow <const> = "select i, repeat('x', 10000), pg_sleep(0.2) from generate_
 
 local numbers <const> = "select i, 'n' || i as s from generate_series(1, $1::int) i"
 
-pg.on_both(describe, function(_, open)
+pg.on_both(describe, function(mode, open)
     describe("a cursor", function()
         it("gives every row in order, whatever is fetched at a time", function()
             local e <close> = open()
@@ -104,6 +104,13 @@ pg.on_both(describe, function(_, open)
                 for _ in tx:cursor "select 1 / (5 - i) from generate_series(1, 10) i" do assert(true) end
             end)
             assert.equal("22012", err.sqlstate)
+            if mode == "async" then -- the FETCH is cancelled, and has not ended when the cursor is closed
+                err = raised(e.transaction, e, function(tx)
+                    local cursor <close> = tx:cursor("select i, pg_sleep(5) from generate_series(1, 2) i")
+                    task.timeout(0.05, cursor)
+                end)
+                assert.same({ "timeout" }, { err.kind, err.sqlstate })
+            end
             assert.equal(1, e:value "select 1")
             pg.settled(e)
         end)

@@ -222,7 +222,7 @@ local function void(pace, number)
 end
 
 ---A statement failed on the server. If its effect can be checked, the record stays, so that the next run cleans up even
----if this one cannot: so what CONCURRENTLY has left is not for a person to look at. If it ran procedural code, which may
+---if this one cannot: what CONCURRENTLY has left is not for a person to look at. If it ran procedural code, which may
 ---have committed before, the record stays too. Otherwise the server's error is trusted.
 local function after_error(pace, number, handler, body, before, e)
     if not (errors.is(e) and e.sqlstate) then return end
