@@ -1,4 +1,4 @@
---- Batch jobs in a process of their own, one of which is killed in the middle of a chunk.
+--- Runs a batch job in a separate process, and kills that process in the middle of a chunk.
 ---
 ---     local crash <close> = crashes.new(url, [[return require("dbrun.batch").purge { ... }]])
 ---     crash:at(engine, "orders", 250, "before")    -- killed as it deletes the row with that id
@@ -39,11 +39,11 @@ local function command(self, workers)
     }
 end
 
----Starts the job, and kills its process once a session of the database is as said.
+---Starts the job, and kills its process once a session of the database matches the condition.
 ---@param engine table
 ---@param state string a condition on pg_stat_activity
 ---@param goes_on? boolean the server does not notice, and commits what the process has sent
----@param release? fun() ends what the session waits for
+---@param release? fun() lets the session go on
 function Crash:while_it(engine, state, goes_on, release)
     local child = process.start(command(self))
     local waiting = pg.eventually(20, function()
@@ -70,8 +70,8 @@ end $$;
 drop trigger if exists hold on %s;
 create %s trigger hold %s delete on %s %s for each row execute function hold()]]
 
----Kills the process while its chunk waits: the server notices, as it does by itself after a while, and rolls back;
----or, with `goes_on`, it does not, and commits what the process has sent.
+---Kills the process while its chunk waits. The session is then terminated, as the server does by itself after a while,
+---and rolls back; with `goes_on` it goes on, and commits what the process has sent.
 ---@param engine table
 ---@param relation string the table whose rows are deleted
 ---@param id integer the row at which it waits

@@ -1,10 +1,9 @@
---- Looks for circles: objects that need each other's symbols, headers that include each other.
+--- Looks for circles: objects that use each other's symbols, headers that include each other.
 ---
 ---   lua5.4 spec/support/circles.lua OBJECTS HEADERS
 ---
---- OBJECTS: a folder with object files, in folders of their own. HEADERS: the folder that #include "..." starts
---- from.
---- Prints each circle with what ties it; exit status 1 when something is wrong.
+--- OBJECTS: a folder whose subfolders hold object files. HEADERS: the folder that #include "..." starts from.
+--- Prints each circle with its symbols or includes; exit status 1 when something is wrong.
 
 local graphs <const> = require "spec.support.graph"
 

@@ -9,13 +9,12 @@ local M <const> = {}
 
 local PROGRAMS <const> = { ours = core.options.program, theirs = "/usr/bin/lua5.4" }
 
--- What the person who runs the specs has set would reach only one of the two.
+-- Variables from the user's environment would affect only one of the two programs.
 local UNSET <const> = {
     "LUA_INIT", "LUA_INIT_5_4", "LUA_PATH", "LUA_CPATH", "LUA_PATH_5_4", "LUA_CPATH_5_4", "DBRUN_LUA_DIR",
 }
 
---- For what has to happen once the program runs: its script says when (READY), the command waits for that. A start
---- may take longer than any sleep.
+--- Waits until the program runs: its script says so (READY). A start can take longer than any sleep.
 M.WAIT = "until [ -e ready ]; do sleep 0.02; done; "
 M.READY = ' io.open("ready", "w"):close() '
 
@@ -32,7 +31,7 @@ end
 ---@field code integer exit status
 
 ---@param command string for sh; `lua` is the program
----@param files? table<string, string> what the folder holds: name -> contents
+---@param files? table<string, string> files in the folder: name -> contents
 ---@param whose? "ours"|"theirs" which program (default: ours)
 ---@return dbrun.spec.Ended
 function M.run(command, files, whose)

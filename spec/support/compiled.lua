@@ -1,4 +1,4 @@
---- Programs in C that specs use (spec/support/c): compiled when one is needed, once for each version of its source.
+--- C programs for specs (spec/support/c): each is compiled on first use, once for each version of its source.
 
 local errors = require "dbrun.error"
 local folder = require "spec.support.servers.folder"

@@ -1,5 +1,4 @@
---- Deadlocks that end by an error, for a stock lua5.4: its main thread goes on, and so do tasks that have nothing to do
---- with it.
+--- Deadlocks in a stock lua5.4: an error ends each; the main thread and tasks outside of the deadlock go on.
 
 local task <const> = require "dbrun.task"
 

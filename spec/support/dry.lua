@@ -1,4 +1,4 @@
---- Runs scripts with --dry-run on a database that must be the same afterwards.
+--- Runs scripts with --dry-run and checks that the database is unchanged afterwards.
 local core <const> = require "dbrun.core"
 local process <const> = require "dbrun.process"
 local servers <const> = require "spec.support.servers"
@@ -34,18 +34,18 @@ function M.is_unchanged(at)
     return at.engine:value(CONTENTS) == at.contents
 end
 
---- What the runs begin with.
+--- The code that each run begins with.
 local BEGIN <const> = [[
 local db, task, errors = require "dbrun.db", require "dbrun.task", require "dbrun.error"
 local function fails(fn, ...) local ok, e = pcall(fn, ...) assert(not ok, "no error") return e end
 local e = db.async
 ]]
 
----The command of a run.
+---The command line of a run.
 ---@param at table
 ---@param code string
----@param options? string[] of dbrun, beside --dry-run
----@param more? table<string, string> of its environment
+---@param options? string[] more options of dbrun
+---@param more? table<string, string> more environment variables
 ---@return table
 function M.command(at, code, options, more)
     local argv <const> = { core.options.program, "--no-env", "--dry-run" }
@@ -56,7 +56,7 @@ function M.command(at, code, options, more)
     return argv
 end
 
----Runs it to its end, and for real.
+---Runs it to its end, without --dry-run.
 ---@return dbrun.process.Result
 function M.run_for_real(at, code)
     local argv <const> = M.command(at, code)

@@ -13,11 +13,11 @@ local PAUSE <const> = 0.002 -- between two operations of a task
 ---@class spec.FailoverRun
 ---@field client dbrun.redis.Client
 ---@field probe dbrun.redis.Client goes straight to the server that becomes the primary
----@field key string what all keys begin with
+---@field key string the prefix of all keys
 ---@field act fun() what happens to the primary
----@field back? fun() what happens to it a second after the probe's first acknowledged write
+---@field back? fun() brings the old primary back, a second after the probe's first acknowledged write
 ---@field patience? number seconds to wait for the failover (20)
----@field wait? {replicas: integer, timeout: number} writes are confirmed by so many replicas
+---@field wait? {replicas: integer, timeout: number} writes wait for the acknowledgement of this many replicas
 
 ---@class spec.FailoverResult
 ---@field operations integer
@@ -25,16 +25,16 @@ local PAUSE <const> = 0.002 -- between two operations of a task
 ---@field unknown integer
 ---@field not_sent integer
 ---@field failed integer
----@field few integer writes that fewer replicas had acknowledged in time than asked for; also counted as unknown
+---@field few integer writes that too few replicas acknowledged in time; also counted as unknown
 ---@field acknowledged integer writes
 ---@field lost integer of the acknowledged ones
 ---@field lost_late integer of those acknowledged after the primary was gone
----@field foreign integer values of other writes
+---@field foreign integer reads of another write's value
 ---@field outage number the longest time without any acknowledged operation
 ---@field behind number from the probe's first acknowledged write until each task had one
 ---@field longest number the longest call
 ---@field failover number from the act to the probe's first acknowledged write
----@field codes table<string, integer> errors by what they say
+---@field codes table<string, integer> number of errors by code or message
 
 local function count_error(result, e)
     if not errors.is(e) or e.kind == "cancelled" then
@@ -51,7 +51,7 @@ local function count_error(result, e)
     end
 end
 
---- One task: writes values that nobody else writes, and reads each back.
+--- One task: writes its own unique values, and reads each back.
 local function work(run, state, number)
     local result <const>, n = state.result, 0
     local writer <const> = run.wait and run.client:with { wait = run.wait } or run.client
@@ -93,7 +93,7 @@ local function work(run, state, number)
     end
 end
 
---- Counts what is not there any more, with a client that is new.
+--- Counts lost writes, with a new client.
 local function count_lost(run, state)
     local result <const>, written <const> = state.result, state.written
     for from = 1, #written, 500 do

@@ -1,4 +1,4 @@
---- `local e = fails("timeout", fn, ...)`: the error of that kind that fn(...) raises; anything else is a failure.
+--- `local e = fails("timeout", fn, ...)`: returns the error of that kind that fn(...) raises, and fails otherwise.
 local assert = require "luassert"
 local errors = require "dbrun.error"
 

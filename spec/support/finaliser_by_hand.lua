@@ -1,4 +1,4 @@
---- dbrun spec/support/finaliser_by_hand.lua URL: __gc, reached through the metatable, of Redis handles on which a task
+--- dbrun spec/support/finaliser_by_hand.lua URL: calls __gc, through the metatable, of Redis handles on which a task
 --- waits.
 
 local errors <const> = require "dbrun.error"
@@ -7,7 +7,7 @@ local task <const> = require "dbrun.task"
 
 local client <const> = redis.client { url = arg[1] }
 
---- What the task got that ran fn(handle) while __gc(handle) was called.
+--- Runs fn(handle) in a task and calls __gc(handle) meanwhile; returns what the task got.
 local function disturbed(handle, fn)
     local g <close> = task.group()
     local got

@@ -1,5 +1,5 @@
---- dbrun spec/support/finaliser_pg.lua URL MODE WHAT: what is done with a leased connection, disturbed by a finaliser
---- at every moment in every way. Each time the result is right, or there is an error; and the pool comes to rest.
+--- dbrun spec/support/finaliser_pg.lua URL MODE WHAT: uses a leased connection while a finaliser disturbs it, at every
+--- moment and in every way. Each result must be right or an error, and the pool must be idle afterwards.
 
 local db <const> = require "dbrun.db"
 local errors <const> = require "dbrun.error"
@@ -132,7 +132,7 @@ M.done = {
     end, "%s1,%s2" },
 }
 
---- What the finaliser does. x: conn, engine, seen = what the finaliser itself got.
+--- What the finaliser does. x: conn, engine, seen = the finaliser's own result.
 M.acts = {
     release = function(x) x.conn:release() end,
     query = function(x)
@@ -161,7 +161,7 @@ M.acts = {
     end,
 }
 
---- A connection that keeps the iterators it gave.
+--- A connection that remembers the iterators it returned.
 local function watched(x)
     return setmetatable({}, { __index = function(_, name)
         local method <const> = x.conn[name]
@@ -221,7 +221,7 @@ function M.try(url, mode, what)
             act = act,
             check = function(x, ok, result)
                 local whole <const> = expected:gsub("%%s", x.nonce)
-                -- An iterator that somebody else reads or closes has less for its loop.
+                -- When other code reads or closes the iterator, its loop gets fewer rows.
                 if ok and result ~= whole and name ~= "everything that is open" then
                     error(("%s, %s: got %s instead of %s"):format(what, name, result, whole))
                 elseif not ok and not errors.is(result) then

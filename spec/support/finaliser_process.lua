@@ -1,4 +1,4 @@
---- dbrun spec/support/finaliser_process.lua: a child's output, disturbed by a finaliser at every moment.
+--- dbrun spec/support/finaliser_process.lua: reads a child's output while a finaliser disturbs it at every moment.
 
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"

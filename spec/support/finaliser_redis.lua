@@ -1,5 +1,5 @@
---- dbrun spec/support/finaliser_redis.lua URL WHAT: what is done with a Redis client, disturbed by a finaliser at
---- every moment in every way. Each time the reply is right, or there is an error.
+--- dbrun spec/support/finaliser_redis.lua URL WHAT: uses a Redis client while a finaliser disturbs it, at every moment
+--- and in every way. Each reply must be right or an error.
 
 local errors <const> = require "dbrun.error"
 local finaliser <const> = require "spec.support.finaliser"
@@ -7,7 +7,7 @@ local redis <const> = require "dbrun.redis"
 
 local M = {}
 
---- Each gets x (client, conn = one of its own, pool, helper = another client) and a nonce.
+--- Each gets x (client, conn = its dedicated connection, pool, helper = another client) and a nonce.
 M.done = {
     { "a command", function(x, nonce) return x.client:echo(nonce) end },
     { "a command by name", function(x, nonce) return x.client:call("echo", nonce) end },

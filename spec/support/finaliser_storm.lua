@@ -1,6 +1,6 @@
---- dbrun spec/support/finaliser_storm.lua DATABASE_URL REDIS_URL SECONDS SEED: tasks that use handles of all kinds,
---- and a finaliser that comes again and again and does something at random with any of them, while the collector runs
---- at every chance. Every reply has the right nonce, or there is an error; and the pools come to rest.
+--- dbrun spec/support/finaliser_storm.lua DATABASE_URL REDIS_URL SECONDS SEED: tasks use handles of all kinds, while a
+--- finaliser runs repeatedly and does something random with any of them, and the collector runs whenever it can. Every
+--- reply must have the right nonce or be an error, and the pools must be idle afterwards.
 
 local core <const> = require "dbrun.core"
 local db <const> = require "dbrun.db"
@@ -12,7 +12,7 @@ local database_url <const>, redis_url <const> = arg[1], arg[2]
 local seconds <const>, seed <const> = tonumber(arg[3]), math.tointeger(tonumber(arg[4]))
 
 math.randomseed(seed)
-core.log.level "error" -- connections that are abandoned are told of
+core.log.level "error" -- hide the warnings about abandoned connections
 
 local random <const> = math.random
 local bug
@@ -35,11 +35,11 @@ local function check(expected, got, what)
     done = done + 1
 end
 
--- ---- the zoo: what the finaliser may use ----
+-- ---- the handles that the finaliser can use ----
 
 local zoo = {}
 
---- Keeps the handle until the block ends.
+--- Lets the finaliser use the handle until the block ends.
 local function keep(kind, handle)
     local entry <const> = { kind = kind, handle = handle, kept = true }
     zoo[#zoo + 1] = entry
@@ -198,7 +198,7 @@ local function redis_client()
     return client
 end
 
---- Each value begins with the nonce; a loop whose iterator the finaliser ends or reads has fewer of them.
+--- Each value must begin with the nonce; the loop gets fewer values when the finaliser reads or ends its iterator.
 local function check_loop(nonce, what, key, ...)
     for row in ... do
         local v <const> = key and row[key] or row
@@ -208,7 +208,7 @@ end
 
 local texts = 0
 
---- Each gets an engine, or a lease of one.
+--- Each gets an engine, or a connection leased from it.
 local statements <const> = {
     function(c, nonce) check(nonce, c:value("select $1::text", nonce), "value") end,
     function(c, nonce)

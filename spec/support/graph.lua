@@ -1,11 +1,10 @@
---- Graphs of names and what ties them, and their circles: what the checks of make lint for circles share. Runs on a
---- stock lua5.4.
+--- Graphs of names and their circles: code that the checks of make lint for circles share. Runs on a stock lua5.4.
 
 local M <const> = {}
 
 ---@class spec.Graph
 ---@field names string[] sorted
----@field ties table<string, table<string, string[]>> from, to, by what
+---@field ties table<string, table<string, string[]>> from, to, reasons
 
 ---@param command string
 ---@return fun(): string?
@@ -22,7 +21,7 @@ function M.quote(text)
     return "'" .. text:gsub("'", "'\\''") .. "'"
 end
 
----The files below a folder whose names end so, without the folder and in order.
+---The sorted files below a folder with this ending, as paths relative to it.
 ---@param folder string
 ---@param ending string
 ---@return string[]
@@ -54,7 +53,7 @@ function M.new(names)
     return graph
 end
 
----Objects are tied by the symbols that one needs and another defines.
+---The ties between objects are the symbols that one uses and another defines.
 ---@param folder string
 ---@return spec.Graph
 function M.of_objects(folder)
@@ -85,7 +84,7 @@ function M.of_objects(folder)
     return graph
 end
 
----Tarjan's strongly connected components, those of more than one name (a header that includes itself too).
+---Tarjan's strongly connected components of more than one name, and headers that include themselves.
 ---@param graph spec.Graph
 ---@return string[][]
 local function circles_of(graph)
@@ -125,7 +124,7 @@ local function circles_of(graph)
     return found
 end
 
----Prints what ties the circle.
+---Prints the ties of a circle.
 local function show(graph, circle)
     for _, from in ipairs(circle) do
         for _, to in ipairs(circle) do

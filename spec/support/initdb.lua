@@ -1,5 +1,5 @@
---- PostgreSQL's programs with another initdb, for specs in which dbrun makes clusters and initdb is not what they look
---- at: the first cluster is made, the others are copies of it. An initdb takes ten times as long as a copy.
+--- PostgreSQL's programs with a faster initdb, for specs that make clusters but do not test initdb: it makes the first
+--- cluster and copies it for the others. A real initdb takes ten times as long as a copy.
 ---
 ---     process.run { dbrun, "stack", "up", cwd = initdb.folder(), env = { DBRUN_PG_BINDIR = initdb.bindir() } }
 
@@ -10,12 +10,12 @@ local programs = require "dbrun.stack.programs"
 
 local M = {}
 
-local version <const> = 2 -- one more whenever SCRIPT changes
+local version <const> = 2 -- increment it whenever SCRIPT changes
 
--- Another user than the servers' gets the real one, and so does who would see it fail. What cleans temporary folders
--- by age takes single files away, so an old cluster is not copied. Nobody can connect to template0, the second database
--- that is made, so its files are shared where the copy is on the same file system; the maps of free and of visible
--- pages can be done without.
+-- Users other than the servers' get the real initdb, and so do calls that it refuses (the folder exists). Programs that
+-- clean temporary folders by age remove single files, so an old cluster is not copied. Nobody can connect to template0,
+-- the second database that initdb makes, so copies on the same file system share its files; the free space maps and
+-- visibility maps are not needed.
 local SCRIPT <const> = [=[
 #!/bin/sh
 initdb='BINDIR/initdb' made='MADE' dir='' rest='' before=''
@@ -58,7 +58,7 @@ function M.bindir()
     return path
 end
 
---- A new folder that the servers' user may enter: else root's stack puts its data elsewhere, on a disk.
+--- A new folder that the servers' user can enter; otherwise root's stack would put its data elsewhere, on a disk.
 ---@return string
 function M.folder()
     local path = fs.mkdtemp()

@@ -18,8 +18,8 @@ local ROOT <const> = fs.cwd()
 local FOLDER <const> = "lua/manual"
 local PROGRAM <const> = core.options.program
 
--- The runner takes spec files side by side: each group has a file of its own, spec/live/manual/<group>_spec.lua. A
--- chapter that stands here in none of them is run by others_spec.lua.
+-- The runner runs spec files in parallel, so each group has its own file, spec/live/manual/<group>_spec.lua.
+-- others_spec.lua runs the chapters that are in no group.
 M.GROUPS = {
     postgres = { "postgres", "types", "transactions", "copy", "pools", "tasks" },
     redis = { "redis", "redis-servers" },
@@ -44,7 +44,7 @@ function M.chapters(group)
     return files
 end
 
----What an example finds in its environment: nothing of the one that runs the specs.
+---The environment of an example: nothing from the environment in which the specs run.
 local function environment(folder, url, redis_url)
     local lua_dir = os.getenv "DBRUN_LUA_DIR"
     local path = fs.dirname(PROGRAM) .. ":" .. os.getenv "PATH"
@@ -78,7 +78,7 @@ function M.specs(files)
         end
     end)
     busted.after_each(function()
-        if fs.exists(folder .. "/.dbrun") then -- an example that failed may have left its servers running
+        if fs.exists(folder .. "/.dbrun") then -- a failed example can leave its servers running
             process.run { PROGRAM, "stack", "reset", "--force", cwd = folder, timeout = 60 }
         end
         fs.rmtree(folder)

@@ -1,8 +1,8 @@
---- How long something takes, on a machine that may have other things to do meanwhile.
+--- How long something takes, on a machine that can be busy with other programs.
 ---
---- A limit that a program keeps is kept whenever the machine lets it: so it is enough to see it kept once in a few
---- tries, while a much larger one holds always. A pause of the loop counts as far as another program, which does
---- nothing but look at the clock, had none at that time.
+--- A busy machine can delay any run, so it is enough that one of a few tries keeps a limit, while a much larger limit
+--- holds for each try. A pause of the loop counts only if another program, which does nothing but read the clock, had
+--- none at that time.
 
 local core <const> = require "dbrun.core"
 local process <const> = require "dbrun.process"
@@ -11,7 +11,7 @@ local task <const> = require "dbrun.task"
 local M <const> = {}
 
 local TRIES <const> = 5
-local PATIENCE <const> = 10 -- seconds over the limit that no try may take
+local PATIENCE <const> = 10 -- no try may take longer than the limit and these seconds
 local TICK <const> = 0.01
 
 --- Runs fn until one run took no longer than `most`; none may take less than `least`.
@@ -97,7 +97,7 @@ end
 
 --- Runs fn beside a task that ticks every 10 ms.
 ---@param fn fun(): ...
----@return number pause the longest time between two ticks, in seconds, without what the machine is to blame for
+---@return number pause the longest time between two ticks, in seconds, without pauses of the machine
 ---@return any ... what fn returned
 function M.ticking(fn)
     local worst = 0

@@ -1,4 +1,4 @@
---- A PgBouncer in front of a server, for specs: on a unix socket, ended with its block.
+--- A PgBouncer in front of a server, on a unix socket; it stops when its block ends.
 
 local folder = require "spec.support.servers.folder"
 local fs = require "dbrun.fs"
@@ -9,7 +9,7 @@ local M = {}
 
 local program <const> = "/usr/sbin/pgbouncer"
 
----Is it installed?
+---Whether PgBouncer is installed.
 function M.is_there()
     return fs.exists(program)
 end

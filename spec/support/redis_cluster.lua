@@ -1,4 +1,4 @@
---- A Redis cluster of a spec's own: six nodes on TCP ports, three primaries with a replica each.
+--- A private Redis cluster for a spec: six nodes on TCP ports, three primaries with a replica each.
 ---
 ---     local cluster = redis_cluster.start()
 ---     cluster.url, cluster.nodes[1]:cli(...), cluster:migrate(slot, from, to), cluster:stop()
@@ -27,7 +27,7 @@ function Cluster:address(i)
     return ("127.0.0.1:%d"):format(self.nodes[i].port)
 end
 
---- Do all living nodes agree that it is whole?
+--- Whether all running nodes report the cluster as complete.
 function Cluster:is_whole()
     for _, node in ipairs(self.nodes) do
         if node.child:running() then

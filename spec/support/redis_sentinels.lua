@@ -1,4 +1,4 @@
---- Three sentinels, a master and its replica, of a spec's own, on TCP ports.
+--- Three private sentinels for a spec, with a master and its replica, on TCP ports.
 ---
 ---     local set = redis_sentinels.start { password = "secret", sentinel_password = "other" }
 ---     set.url, set.servers[1]:kill(), set:failover(), set:stop()
@@ -30,7 +30,7 @@ function Set:sentinel_cli(i, ...)
     return redis_cli(self.ports[i], self.opts.sentinel_password, { ... })
 end
 
---- Where the sentinels think that the master is.
+--- The master's address according to the sentinels.
 function Set:master_port()
     return tonumber(self:sentinel_cli(1, "sentinel", "get-master-addr-by-name", "main"):match "\n(%d+)")
 end
@@ -86,7 +86,7 @@ local function start_sentinel(self, i, master)
     error "a sentinel does not start"
 end
 
---- Starts a sentinel that knows nothing of the others, and another master by the same name. Returns its address.
+--- Starts a sentinel that does not know the others, and knows another master by the same name. Returns its address.
 ---@param port integer of that master
 ---@return string
 function Set:start_liar(port)

@@ -1,4 +1,4 @@
---- A Redis server of a spec's own: started when it is asked for, in a folder of its own, gone at the end.
+--- A private Redis server for a spec, in its own folder; both are removed at the end.
 ---
 ---     local server = redis_server.start { args = { "--maxmemory", "10mb" } }
 ---     server.url, server:cli(...), server:stop(), server:restart()
@@ -21,8 +21,8 @@ local M = {}
 local Server = {}
 Server.__index = Server
 
---- Looks every 10 ms at first, and then, for a look may start programs, after a tenth of the time it has waited so far,
---- or `every` so many seconds.
+--- Polls every 10 ms at first; later, because a poll can start programs, after a tenth of the time that it has waited,
+--- or every `every` seconds.
 local function wait_until(seconds, fn, every)
     local began <const> = task.now()
     repeat
@@ -39,7 +39,7 @@ function Server:log()
     return fs.exists(self.dir .. "/log") and fs.read(self.dir .. "/log") or ""
 end
 
----What redis-cli prints for a command, for looking at the server from outside; "" when it does not answer.
+---What redis-cli prints for a command, without the code under test; "" when the server does not answer.
 function Server:cli(...)
     local ok, text = ask.redis("unix:" .. self.socket, { ... })
     return ok and text or ""
@@ -60,7 +60,7 @@ function Server:launch()
     end) and self.child:running()
 end
 
----Stops the server the hard way, as a crash would.
+---Kills the server, as a crash would.
 function Server:kill()
     self.child:kill "KILL"
     self.child:wait(5)
@@ -94,7 +94,7 @@ local TLS <const> = {
     "--tls-ca-cert-file", "DIR/ca.crt", "--tls-auth-clients", "optional",
 }
 
----`tls`: it listens for TLS, too, with a certificate for localhost and 127.0.0.1 that its folder's ca.crt has signed.
+---`tls`: it also listens for TLS, with a certificate for localhost and 127.0.0.1 that its folder's ca.crt has signed.
 ---@param opts? {args: string[]?, tcp: boolean?, tls: boolean?}
 ---@return spec.RedisServer
 function M.start(opts)
@@ -130,7 +130,7 @@ function M.start(opts)
     error("redis-server does not start: " .. fs.read(dir .. "/log"))
 end
 
----For a block of specs: a server, and for each test a client of it on an empty database.
+---For a block of specs: a server, and for each test a client on an empty database.
 ---
 ---    local server, r
 ---    redis_server.around(_ENV, function(...) server, r = ... end)

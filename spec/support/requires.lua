@@ -1,11 +1,11 @@
---- Looks for circles among the modules of a folder: those that require each other, at load time or inside functions.
+--- Looks for circles among the modules of a folder: modules that require each other, at load time or in functions.
 ---
 ---   lua5.4 spec/support/requires.lua FOLDER
 ---
 --- FOLDER/a/b.lua is the module a.b, FOLDER/a/init.lua the module a. The checked calls are `require "name"`,
---- `pcall(require, "name")`, and `require("prefix." .. ...)`, which counts for each module whose name begins so. Any
---- other call cannot be read before it runs, and fails the check. Prints each circle with the lines that tie it; exit
---- status 1 when something is wrong.
+--- `pcall(require, "name")`, and `require("prefix." .. ...)`, which counts for each module with that prefix. The check
+--- fails on any other call, because its argument is known only when it runs. Prints each circle with the lines that
+--- cause it; exit status 1 when something is wrong.
 
 local graphs <const> = require "spec.support.graph"
 
@@ -14,10 +14,10 @@ local graphs <const> = require "spec.support.graph"
 ---@field text string of a string: what is in it
 ---@field line integer
 
----Where the token at `at` begins and ends, what it is, and its text; no kind: a comment or a space.
+---The token at `at`: its end, kind and text. The kind is nil for a comment or a space.
 ---@param source string
 ---@param at integer
----@return integer past the position behind it
+---@return integer past the position after it
 ---@return string? kind
 ---@return string? text
 local function token_at(source, at)
@@ -89,7 +89,7 @@ end
 
 ---@param folder string
 ---@return spec.Graph
----@return string[] unreadable where calls are that cannot be read
+---@return string[] unreadable the places of calls that cannot be read
 local function graph_of_modules(folder)
     local files <const>, names <const>, unreadable <const> = {}, {}, {}
     for i, file in ipairs(graphs.files_below(folder, ".lua")) do

@@ -1,4 +1,4 @@
---- How much memory this program has resident, as the kernel counts it: `resident()`.
+--- `resident()`: this program's resident memory, as the kernel counts it.
 local PAGE <const> = 4096
 
 ---@return integer bytes

@@ -1,5 +1,5 @@
---- A connection in RESP3, in which replies have types of their own: for comparing what the client makes of the flat
---- lists of RESP2. A small perl program sends the commands; the replies are read here.
+--- A connection in RESP3, whose replies have types, to compare with the values that the client makes of RESP2's flat
+--- lists. A small perl program sends the commands; this module reads the replies.
 ---
 ---     local replies = resp3.ask(server.socket, { { "HSET", "h", "a", "1" }, { "HGETALL", "h" } })
 ---     replies[2].kind == "map", replies[2][1][1].value == "a"
@@ -9,7 +9,7 @@ local M = {}
 
 ---@class spec.Resp3
 ---@field kind "string"|"integer"|"double"|"boolean"|"null"|"error"|"list"|"map"
----@field value any of a scalar; of a list or map its elements are at [1] and so on, of a map as pairs
+---@field value any of a scalar; the elements of a list are at [1] and so on, those of a map as pairs
 
 local ASK <const> = [[
 use strict; use Socket; binmode STDIN; binmode STDOUT;

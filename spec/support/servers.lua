@@ -2,12 +2,12 @@
 ---
 ---     local servers = require "spec.support.servers"
 ---     local url = servers.database()             -- a fresh database on the server that this file's specs share
----     local url = servers.redis_db()             -- a database number of one's own on the shared Redis
----     local pg <close> = servers.postgres{settings = {max_connections = 5}}    -- a server of one's own
+---     local url = servers.redis_db()             -- an unused database number on the shared Redis
+---     local pg <close> = servers.postgres{settings = {max_connections = 5}}    -- a separate server
 ---     pg:stop() pg:start() pg:restart("immediate") pg:kill("KILL") pg:psql("select 1") pg:log()
 ---     local r <close> = servers.redis{config = {maxclients = 5}}
 ---
---- The servers end with the process that started them, however it ends, and leave nothing behind.
+--- The servers stop when the process that started them ends, even when it is killed, and leave nothing behind.
 
 local folder = require "spec.support.servers.folder"
 local postgres = require "spec.support.servers.postgres"
@@ -23,14 +23,14 @@ local function remember(server)
     return server
 end
 
---- A PostgreSQL of the caller's own: `<close>` it, or it ends with the process.
+--- A separate PostgreSQL: `<close>` it, or it stops with the process.
 ---@param opts? spec.PostgresOptions
 ---@return spec.Postgres
 function M.postgres(opts)
     return remember(postgres.new(opts))
 end
 
---- A Redis of the caller's own.
+--- A separate Redis.
 ---@param opts? spec.RedisOptions
 ---@return spec.Redis
 function M.redis(opts)
@@ -74,7 +74,7 @@ end
 
 local databases, numbers = 0, 0
 
---- A fresh, empty database on the shared PostgreSQL. It goes when the server goes.
+--- A fresh, empty database on the shared PostgreSQL. It is removed with the server.
 ---@return string url
 ---@return string name
 function M.database()
@@ -87,7 +87,7 @@ function M.database()
     return pg:address { database = name }, name
 end
 
---- An empty database number on the shared Redis that nobody else gets.
+--- An empty database number on the shared Redis, which no other call returns.
 ---@return string url
 ---@return integer number
 function M.redis_db()
@@ -96,7 +96,7 @@ function M.redis_db()
     return r:address { db = numbers }, numbers
 end
 
---- Ends every server of this process and removes their folder. Runs by itself at the end.
+--- Stops every server of this process and removes their folder. Runs automatically when the program ends.
 function M.stop_all()
     for _, server in ipairs(all) do
         if not server.closed then server:close() end
@@ -105,7 +105,7 @@ function M.stop_all()
     folder.remove()
 end
 
---- At the end of the program nothing can wait any more: signals, a short look, and the folder goes.
+--- When the program ends, no task can wait any more: this sends signals, waits briefly, and removes the folder.
 local function at_exit()
     local pids = {}
     for _, server in ipairs(all) do

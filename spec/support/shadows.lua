@@ -1,11 +1,11 @@
---- A database in which other things have the names of PostgreSQL's own, and are found first.
+--- A database whose objects have the names of PostgreSQL's own objects, and come first in the search path.
 ---
 ---     shadows.schema(psql)       -- a schema in front of pg_catalog: functions and operators that raise an error
 ---     shadows.temporary(conn)    -- temporary tables, which are types too: "text", "oid", "pg_class" ...
 local M = {}
 
---- A function with the signature of each one of pg_catalog, for operators too. What PL/pgSQL cannot take is left out,
---- and the clock, which verify reads by the search_path.
+--- A function with the signature of each function of pg_catalog, and operators on them. Signatures that PL/pgSQL does
+--- not support are left out, and so is the clock, which verify reads through the search_path.
 local SCHEMA <const> = [[
 create schema shadow;
 do $$ declare f record; begin

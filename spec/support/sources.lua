@@ -1,4 +1,4 @@
---- A folder of small sources for the specs of the checks of `make lint`.
+--- A folder of small source files, for the specs that test the checks of `make lint`.
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 
@@ -6,7 +6,7 @@ local M = {}
 
 --- Writes the files below dir/src and compiles those that end in .c to dir/obj.
 ---@param dir string
----@param files table<string, string|false> "floor/x.c" and its text; false = there is none
+---@param files table<string, string|false> "floor/x.c" and its text; false = no such file
 function M.compile(dir, files)
     for name, text in pairs(files) do
         if text then

@@ -1,5 +1,5 @@
---- A program at a pseudo terminal, typed at as a person would: nothing is sent before what it answers is on the
---- screen, so that no test depends on how fast a machine is.
+--- A program on a pseudo terminal, driven as a person would: input is sent only after the expected output is on the
+--- screen, so no test depends on the machine's speed.
 ---
 ---     local term <close> = terminal.start("lua")
 ---     term:expect "> "
@@ -38,14 +38,14 @@ function M.start(command)
     return setmetatable({ dir = dir, screen = screen, child = child, at = 1, seen = "" }, Terminal)
 end
 
---- Everything that was printed so far, with plain ends of lines.
+--- Everything that was printed so far, with LF line ends.
 ---@return string
 function Terminal:text()
     local text = fs.read(self.screen)
     return (text:gsub("^Script started[^\n]*\n", ""):gsub("\r", ""))
 end
 
---- Waits until the pattern is on the screen, behind what was matched before, and goes on behind it.
+--- Waits until the pattern is on the screen after the last match; the next search starts after this one.
 ---@param pattern string
 ---@return string matched
 function Terminal:expect(pattern)
@@ -76,7 +76,7 @@ function Terminal:line(text)
 end
 
 --- Waits for the program's end.
----@param code integer the exit status it shall have
+---@param code integer the expected exit status
 function Terminal:ends(code)
     local result <const> = self.child:wait(LIMIT)
     self.ended = result ~= nil
@@ -86,7 +86,7 @@ function Terminal:ends(code)
     end
 end
 
---- The program gets SIGHUP, as it does when a window is closed. SIGTERM would leave `script` waiting for it.
+--- Sends SIGHUP to the program, as closing a window does. After a SIGTERM `script` would go on waiting for it.
 function Terminal:close()
     if not self.ended then self.child:kill "KILL" end
     self.child:close()

@@ -1,4 +1,4 @@
---- Traces by chance, in the form that runtime/trace/README.md tells; trace_numbers.lua computes what the page shows.
+--- Random traces, in the format that runtime/trace/README.md describes; trace_numbers.lua computes the page's numbers.
 local M = {}
 
 local STATEMENTS <const> = {

@@ -1,5 +1,5 @@
---- A program of its own that does something to a server after a while: also under a synchronous statement, which lets
---- nothing else of this program run.
+--- A helper process that acts on a server after a delay, even during a synchronous statement, which blocks this
+--- process.
 ---
 ---     local hand <close> = hand.start(url)
 ---     hand:after(0.01, "terminate", pid)      -- or "signal", "KILL", pid, or "sql", text
@@ -47,7 +47,7 @@ function M.start(url)
     return setmetatable({ child = child, owed = 0 }, meta)
 end
 
---- What it is told, it does in this order.
+--- Queues an action; actions run in order.
 ---@param seconds number from now
 ---@param act "terminate"|"signal"|"sql"
 ---@param ... string|integer

@@ -1,11 +1,11 @@
---- A program of its own under a fault: what it is to run, and the end that it comes to.
+--- A separate program under a fault: starts it, and checks how it ends.
 
 local core <const> = require "dbrun.core"
 local process <const> = require "dbrun.process"
 
 local M <const> = {}
 
---- What every such program begins with. It says on its standard output what it has done, a line each.
+--- The code that every such program begins with. The program prints a line for each piece of work.
 M.PRELUDE = [[
 io.stdout:setvbuf "line"
 local db, task, process = require "dbrun.db", require "dbrun.task", require "dbrun.process"
@@ -22,7 +22,7 @@ local function open(opts)
 end
 ]]
 
---- Starts the program behind the words (`env`, `sh -c ...`), or directly.
+--- Starts the program, with the words (`env`, `sh -c ...`) in front of its command line.
 ---@param source string
 ---@param opts {url: string, kind: string, words: string[]?, env: table?}
 ---@return dbrun.process.Child closable
@@ -35,7 +35,7 @@ function M.start(source, opts)
     return process.start(spec)
 end
 
---- Waits for its end, which has to be the right one.
+--- Waits for its end, and checks its exit status.
 ---@param child dbrun.process.Child
 ---@param code? integer its exit status, default 0
 ---@return string said

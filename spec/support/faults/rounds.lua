@@ -1,10 +1,10 @@
---- Runs a fault again and again, at random moments, and looks after each time whether all is well.
+--- Injects a fault repeatedly, at random moments, and checks the pool and the data after each round.
 ---
 ---     faults.describe(describe, it, { { row = 1, what = "...", run = function(kind, each) ... end }, ... })
 ---
 --- `run` makes a world (spec.support.faults.world) and calls each(world, function(round) ... end), which makes the
---- fault, does work under it, and ends it. DBRUN_FAULT_ROUNDS is how often (`make faults`: 100); DBRUN_TEST_SEED is
---- printed.
+--- fault, does work under it, and ends it. DBRUN_FAULT_ROUNDS is the number of rounds (`make faults`: 100);
+--- DBRUN_TEST_SEED is printed.
 
 local errors <const> = require "dbrun.error"
 local pg <const> = require "spec.support.pg"
@@ -16,16 +16,16 @@ local M <const> = {}
 
 local SANITIZED <const> = os.getenv "ASAN_OPTIONS" ~= nil
 
---- How often each fault is made: a tenth of `make faults`, and under the sanitizers less.
+--- The number of rounds of each fault: a tenth of `make faults`, and fewer under the sanitizers.
 M.count = math.tointeger(tonumber(os.getenv "DBRUN_FAULT_ROUNDS" or (SANITIZED and 3 or 10)))
 
 M.seed = math.tointeger(tonumber(os.getenv "DBRUN_TEST_SEED")) or os.time()
 
-local TICK <const> = SANITIZED and 1 or 0.1 -- seconds that the loop may stand still
+local TICK <const> = SANITIZED and 1 or 0.1 -- the longest allowed pause of the loop, in seconds
 
-local MEMORY <const> = 16 << 20 -- bytes that a fault may leave behind over all rounds
+local MEMORY <const> = 16 << 20 -- the most bytes that a fault can leak in all rounds together
 
---- Descriptors beside those of connections, and memory, when nothing is going on.
+--- The number of descriptors other than those of connections, and the memory, when the program is idle.
 local function holds(w)
     collectgarbage()
     collectgarbage()
@@ -34,7 +34,7 @@ end
 
 ---@param w spec.World
 ---@param fn fun(round: integer) makes the fault, does work, ends the fault
----@param opts? {rounds: integer?, memory: integer?} memory: bytes that may stay behind
+---@param opts? {rounds: integer?, memory: integer?} memory: bytes that can leak
 local function each(w, fn, opts)
     local rounds <const> = opts and opts.rounds or M.count
     local warm <const> = math.max(1, rounds // 5)
@@ -54,13 +54,13 @@ local function each(w, fn, opts)
         if round == warm then descriptors, memory = holds(w) end
     end
     local descriptors_after, memory_after = holds(w)
-    local stop <const> = task.now() + 30 -- the thread of a connect that was given up may still have its own
+    local stop <const> = task.now() + 30 -- the thread of an abandoned connect can hold a descriptor for a while
     while descriptors_after > descriptors + 2 and task.now() < stop do
         task.sleep(0.05)
         descriptors_after, memory_after = holds(w)
     end
     assert(descriptors_after <= descriptors + 2, ("%d descriptors, %d before"):format(descriptors_after, descriptors))
-    if not SANITIZED then -- what it keeps of freed memory counts as resident
+    if not SANITIZED then -- the sanitizer's quarantine of freed memory counts as resident
         local most <const> = memory + (opts and opts.memory or MEMORY)
         assert(memory_after <= most, ("%d KiB, %d before"):format(memory_after >> 10, memory >> 10))
     end

@@ -1,4 +1,4 @@
---- For how long the machine let nobody run, or not this program: what a deadline is not to blame for.
+--- Measures for how long the machine ran no program, or not this one: a missed deadline is then no fault of the code.
 
 local core <const> = require "dbrun.core"
 local process <const> = require "dbrun.process"
@@ -21,12 +21,12 @@ local OBSERVER <const> = [[
 
 ---@class spec.Stalls
 ---@field child table
----@field list number[][] from and to of each pause that the observer had
+---@field list number[][] start and end of each pause of the observer
 ---@field turn dbrun.Semaphore only one task may read from the child
 local Stalls <const> = {}
 local meta <const> = { __index = Stalls }
 
---- Starts a program that only looks at the clock, which all programs share.
+--- Starts a program that only reads the clock; its pauses are pauses of the machine.
 ---@return spec.Stalls closable
 function M.start()
     local child <const> = process.start {
@@ -36,7 +36,7 @@ function M.start()
     return setmetatable({ child = child, list = {}, turn = task.semaphore(1) }, meta)
 end
 
---- Seconds that this program has waited for a processor so far.
+--- Seconds that this process has waited for a processor so far.
 ---@return number
 function M.waited()
     local f <close> = io.open "/proc/self/schedstat"

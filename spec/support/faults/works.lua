@@ -1,6 +1,6 @@
---- What programs do with an engine, in small: each writes its nonces in one transaction, or checks the nonce that its
---- reply carries. `work` notes both: work:write() gives a nonce that has to be in the ledger if the work succeeds, and
---- must not be there if it failed; work:spoil() one that never has to; work:same(expected, got) compares.
+--- Small pieces of typical work with an engine: each writes its nonces in one transaction, or checks the nonce in its
+--- reply. work:write() gives a nonce that must be in the ledger if the work succeeds, and must not be there if it
+--- fails; work:spoil() gives one that must never be there; work:same(expected, got) compares.
 
 local M <const> = {}
 
@@ -145,11 +145,11 @@ M.names = {}
 for name in pairs(M.kinds) do M.names[#M.names + 1] = name end
 table.sort(M.names)
 
---- Those of one statement, which an engine with `pipeline=` sends on connections that tasks share.
+--- The kinds of one statement, which an engine with `pipeline=` sends on shared connections.
 M.shared = { "value", "slow", "wide", "columns", "insert", "insert_slow" }
 
 ---@param kind "async"|"shared"|"sync"
----@return string name of a kind of work, by chance
+---@return string name of a random kind of work
 function M.any(kind)
     local list <const> = kind == "shared" and math.random() < 0.7 and M.shared or M.names
     return list[math.random(#list)]

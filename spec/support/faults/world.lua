@@ -1,4 +1,4 @@
---- One engine under one fault: the work that is done with it, what became of each piece, and whether that is true.
+--- One engine under one fault: does work with it, and checks that the reported outcome of each piece of work is true.
 
 local db <const> = require "dbrun.db"
 local errors <const> = require "dbrun.error"
@@ -16,7 +16,7 @@ local OUTCOMES <const> = { not_sent = true, failed = true, unknown = true }
 ---@class spec.World
 ---@field kind "async"|"shared"|"sync"
 ---@field e table the engine under test
----@field control table an engine that has no part in the fault
+---@field control table an engine that the fault does not touch
 ---@field hand spec.Hand
 ---@field opts table of e
 ---@field worst number the longest pause of the loop, in seconds
@@ -39,7 +39,7 @@ function M.options(kind, url, opts)
 end
 
 ---@param kind "async"|"shared"|"sync"
----@param direct string URL of the server, past everything that fails
+---@param direct string URL of the server itself, without the proxies that fail
 ---@param opts? table of the engine; `url` if it does not go to the server directly
 ---@return spec.World closable
 function M.new(kind, direct, opts)
@@ -57,7 +57,7 @@ function M.new(kind, direct, opts)
     return self
 end
 
---- A ticker beside everything that the engine does: notes by how much its longest pause was the loop's own fault.
+--- Ticks while the engine works, and notes the longest pause of the loop that the machine did not cause.
 function World:tick()
     local last, waited = task.now(), stalls.waited()
     while not self.closed do
@@ -70,7 +70,7 @@ function World:tick()
     end
 end
 
---- Looks on from another server from now on.
+--- Checks from now on what is stored on another server.
 ---@param url string
 function World:observe(url)
     self.control:close()
@@ -89,7 +89,7 @@ end
 
 meta.__close = World.close
 
----@return integer that nothing else has
+---@return integer unique
 function World:nonce()
     self.nonces = self.nonces + 1
     return self.nonces * 10000
@@ -133,7 +133,7 @@ function World:must(fn, ...)
     return table.unpack(result, 2, result.n)
 end
 
---- A structured error that says what happened and what to do, with an outcome that can be, and without a secret.
+--- Checks that the error is structured, names its cause, has a possible outcome, and contains no secret.
 local function check_error(problem, work, allowed)
     local text <const> = tostring(problem)
     if not errors.is(problem) then fail("%s: not a structured error: %s", work.name, text) end
@@ -164,7 +164,7 @@ local function check_error(problem, work, allowed)
     end
 end
 
---- Seconds that a piece of work with so many statements may take at most.
+--- The most seconds that a piece of work with this many statements can take.
 function World:limit(steps)
     local opts <const> = self.opts
     local wait <const> = self.kind == "sync" and opts.connect_timeout or math.max(opts.timeout, opts.connect_timeout)
@@ -173,7 +173,7 @@ end
 
 --- Does one piece of work; errors that are not in `allowed` (kinds and SQLSTATEs), wrong answers and hangs raise.
 ---@param allowed? table<string, boolean> default: none
----@param name? string of works.kinds, or by chance
+---@param name? string of works.kinds; default: random
 ---@return boolean ok
 ---@return any problem
 function World:attempt(allowed, name)
@@ -187,7 +187,7 @@ function World:attempt(allowed, name)
     return ok, problem
 end
 
---- Was the work over in time, and is its error, if any, as it has to be?
+--- Checks that the work ended in time, and that its error, if any, is an allowed one.
 function World:judge(work, ok, problem, took, waited, allowed)
     local limit <const> = self:limit(works.kinds[work.name].steps) * 1.1 + 0.1
     if took > limit then
@@ -230,7 +230,8 @@ end
 
 -- ---- afterwards ----
 
---- Is what succeeded there, once, and what failed or was not sent not there? What is unknown is all or nothing.
+--- Checks that succeeded work is stored exactly once, and failed or unsent work not at all. Work with an unknown
+--- outcome must be stored completely or not at all.
 function World:verify()
     local there <const> = {}
     for _, row in ipairs(self.control:query "select n, count(*) as times from ledger group by n") do
@@ -263,7 +264,7 @@ function World:verify()
     end
 end
 
---- The connection answers rightly; within its time, unless the machine let it not.
+--- Checks that the connection gives right answers within its time limit; pauses of the machine do not count.
 function World:answers(lease)
     local n <const> = self:nonce()
     local began <const>, waited <const> = task.now(), stalls.waited()
@@ -277,9 +278,10 @@ function World:answers(lease)
     fail("after the fault: %s instead of %d (the machine stood still for %.3f s)", tostring(got), n, stood)
 end
 
---- The pool is at rest within two seconds, all its places can be had at once, and each connection answers rightly.
+--- Checks that the pool is idle within two seconds, that all its connections can be checked out at once, and that each
+--- gives right answers.
 function World:whole()
-    task.sleep(0.002) -- a connection that was given back less than a millisecond ago is not looked at before it is lent
+    task.sleep(0.002) -- no pre-ping for a connection that was returned less than a millisecond ago
     local began <const>, waited <const> = task.now(), stalls.waited()
     while true do
         local st <const> = self.e:stats()
@@ -291,7 +293,7 @@ function World:whole()
         end
         task.sleep(0.005)
     end
-    -- A connection that came back less than a millisecond ago, from a reset as well, is lent without a look.
+    -- There is no pre-ping for a connection that was returned or reset less than a millisecond ago.
     task.sleep(0.002)
     local held <const> = {}
     for i = 1, self.opts.size do
@@ -303,7 +305,7 @@ function World:whole()
     for _, lease in ipairs(held) do lease:release() end
 end
 
---- Backends of the engine, from outside.
+--- Process numbers of the engine's backends, seen from the control connection.
 ---@return integer[]
 function World:backends()
     local pids <const> = {}
