@@ -1,5 +1,5 @@
---- Servers that misbehave, for specs about peers that do not keep to the protocol: a small perl program
---- listens on a unix socket and treats each connection as it is told.
+--- Servers that break the protocol, for specs: a small perl program listens on a unix socket and runs the
+--- spec's code for each connection.
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 
@@ -45,7 +45,7 @@ function M.start(code)
         child:close()
         fs.rmtree(dir)
     end
-    -- Without the name of the library a login is one command: most of these servers answer once whatever they hear.
+    -- Without the name of the library a login is one command: most of these servers answer only the first command.
     return setmetatable({ url = "unix://" .. socket .. "?lib_name=", socket = socket }, { __close = stop })
 end
 

@@ -1,4 +1,4 @@
---- Batch jobs under faults: processes that work on a job, what happens to them, and whether each row was done once.
+--- Batch jobs under faults: starts and kills processes that work on a job, and counts how often each row was processed.
 ---
 ---     local job = batch.job { name = "count", table = "t", run = "update t set n = n + 1 where :chunk" }
 ---     local worker <close> = batch.start(job, { url = url, workers = 2 })
@@ -13,7 +13,7 @@ local task = require "dbrun.task"
 
 local M = {}
 
---- Works on a job and tells on its standard output what happens, a line of JSON each; the last one is what came of it.
+--- Works on a job and prints its events, a line of JSON each; the last line is the result.
 local RUNNER <const> = [[
 local errors, json, task = require "dbrun.error", require "dbrun.json", require "dbrun.task"
 io.stdout:setvbuf "line"
@@ -50,14 +50,14 @@ end
 ---@class spec.BatchWorker
 ---@field child dbrun.process.Child
 ---@field pid integer
----@field events table[] what it told so far
+---@field events table[] the events printed so far
 local Worker = {}
 local meta <const> = { __index = Worker, __name = "spec.BatchWorker" }
 
 ---Starts a process that works on a job.
 ---@param source string Lua that returns a job
 ---@param opts {url: string, workers?: integer, run?: table, env?: table, chunks?: boolean, words?: string[]} run: what
----Job:run takes; chunks: it tells of each chunk; words: what starts the program
+---Job:run takes; chunks: it prints an event for each chunk; words: in front of the program's command line
 ---@return spec.BatchWorker
 function M.start(source, opts)
     local run <const> = { workers = opts.workers or 1, reconnect = 30, signals = true }
@@ -83,7 +83,7 @@ local function take(worker, line)
     end
 end
 
----Waits for an event of that name.
+---Waits for an event with this name.
 ---@param what string
 ---@param seconds? number
 ---@return table event
@@ -128,7 +128,7 @@ end
 
 meta.__close = Worker.close
 
----How many of its events have that name.
+---The number of its events with this name.
 ---@param what string
 ---@return integer
 function Worker:count(what)
@@ -159,7 +159,7 @@ create or replace function slowly() returns trigger language plpgsql as
     $$ begin perform pg_sleep(%g); return null; end $$;
 create trigger slowly after update on %s for each statement execute function slowly()]]
 
----Each statement that updates the table takes longer by so many seconds.
+---Delays each statement that updates the table by `seconds`.
 ---@param conn table
 ---@param name string
 ---@param seconds number
@@ -167,7 +167,7 @@ function M.slow(conn, name, seconds)
     conn:exec(SLOW:format(seconds, name))
 end
 
----How often rows were done, as text: "1: 20000" when all is well.
+---How often rows were processed, as text: "1: 20000" when each of 20,000 rows was processed once.
 ---@param conn table
 ---@param name string
 ---@return string
@@ -176,7 +176,7 @@ function M.counted(conn, name)
         from (select n, count(*) as rows from %s group by n) x]]):format(name))
 end
 
----Rows of the job's chunks that are committed so far.
+---The number of rows in the job's committed chunks.
 ---@param conn table
 ---@param name string of the job
 ---@return integer
@@ -199,7 +199,7 @@ function M.ranges(conn, name)
     return table.concat(list, "\n")
 end
 
----A folder that is gone when its block ends.
+---A folder that is removed when its block ends.
 ---@return table closing with `path`
 function M.folder()
     local path <const> = fs.mkdtemp()

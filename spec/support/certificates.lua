@@ -1,4 +1,4 @@
---- Certificates for specs, made by openssl: an authority, and servers and clients that it signs.
+--- Certificates for specs, made by openssl: an authority, and the certificates of servers and clients that it signs.
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 
@@ -9,14 +9,14 @@ local function openssl(dir, ...)
     assert(result.ok, result.stdout)
 end
 
---- An authority of its own in `dir`/NAME.crt.
+--- Makes a certificate authority in `dir`/NAME.crt.
 function M.authority(dir, name)
     openssl(dir, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
         "-keyout", name .. ".key", "-out", name .. ".crt", "-subj", "/CN=" .. name)
 end
 
 --- A certificate NAME.crt with NAME.key, signed by the authority `by`, for the names in `names`
---- ("DNS:localhost,IP:127.0.0.1"). `expired`: it was valid last year.
+--- ("DNS:localhost,IP:127.0.0.1"). `expired`: it was valid only last year.
 function M.sign(dir, by, name, names, expired)
     openssl(dir, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", name .. ".key",
         "-out", name .. ".csr", "-subj", "/CN=" .. name)

@@ -1,4 +1,4 @@
---- Calls of every kind with a short time limit, for specs about how long a call takes where a server is in trouble.
+--- Calls of every kind with a short time limit, for specs about how long a call takes when a server does not answer.
 ---
 ---     for _, seen in ipairs(deadlines.run { make = fn, trouble = fn }) do print(seen.name, seen.over) end
 local errors = require "dbrun.error"
@@ -17,8 +17,8 @@ redis.register_function{function_name = "deadline", callback = function(keys) re
 
 ---@class spec.Call
 ---@field name string
----@field more? number seconds that it may take beside its time limit
----@field ready? fun(r: dbrun.redis.Client): any runs while all is well
+---@field more? number seconds that it can take in addition to its time limit
+---@field ready? fun(r: dbrun.redis.Client): any runs before the trouble begins
 ---@field run fun(r: dbrun.redis.Client, readied: any)
 
 local function sure_of(r)
@@ -76,7 +76,7 @@ M.CALLS = {
     { name = "confirmed blmove", more = CONFIRM + BLOCKS, run = function(r)
         sure_of(r):blmove("{d}list", "{d}other", "LEFT", "RIGHT", BLOCKS)
     end },
-    { name = "scan step", more = M.TIMEOUT, run = function(r) r:scan()() end }, -- of a cluster the map, then a page
+    { name = "scan step", more = M.TIMEOUT, run = function(r) r:scan()() end }, -- in a cluster: its map, then a page
     { name = "hscan step", run = function(r) r:hscan("{d}hash")() end },
     { name = "dbsize", run = function(r) r:dbsize() end },
     { name = "script load", run = function(r) r:call("SCRIPT", "LOAD", "return 1") end },
@@ -88,7 +88,7 @@ M.CALLS = {
 ---@class spec.Seen
 ---@field name string
 ---@field took number
----@field over number seconds after the call's own deadline, without those in which the machine stood still
+---@field over number seconds after the call's own deadline, without pauses of the machine
 ---@field error any
 
 local function measure(call, r, readied)
@@ -99,7 +99,7 @@ local function measure(call, r, readied)
         over = ended - began - M.TIMEOUT - (call.more or 0), error = not ok and e or nil }
 end
 
----Makes a client for each kind of call, readies them, lets the trouble begin, and makes all calls at once.
+---Makes a client for each kind of call, prepares them, lets the trouble begin, and makes all calls at once.
 ---@param opts {make: fun(): (dbrun.redis.Client), healthy: boolean?, trouble: fun()?, only: string?} healthy: the
 ---  clients work before the trouble begins
 ---@return spec.Seen[]

@@ -1,6 +1,6 @@
---- make lint: the manual is complete and well-formed. Each public function has a sentence, a type for each parameter,
---- what it raises and an example; each option that is taken is annotated; each chapter is the manual's Markdown, and
---- its links lead somewhere. Runs on a stock lua5.4, without a build.
+--- make lint: checks that the manual is complete and well-formed. Each public function has a sentence, a type for each
+--- parameter, its errors and an example; each accepted option is annotated; each chapter uses only the Markdown that
+--- the manual supports, and its links have targets. Runs on a stock lua5.4, without a build.
 package.path = "lua/?.lua;" .. package.path
 
 local function lines_of(command)
@@ -15,7 +15,7 @@ local function read(path)
     return assert(f:read "a")
 end
 
--- The texts of the sources, for there may be no build.
+-- Reads the texts from the sources, because there can be no build.
 package.preload["dbrun.manual.texts"] = function()
     local texts <const> = {}
     function texts.read(name)
@@ -71,7 +71,7 @@ end
 local topics <const> = library.topics()
 for _, name in ipairs(topics) do check_chapter(name) end
 
--- The README is a tour; what it says at length stands in chapters.
+-- The README is an overview; the chapters have the details.
 local MOST <const> = 350
 local readme <const> = read "README.md"
 for target in readme:gmatch "%]%(([^)#]+)#?[^)]*%)" do
@@ -82,7 +82,7 @@ end
 local _, lines <const> = readme:gsub("\n", "")
 if lines > MOST then complain("README.md: %d lines, and at most %d are a tour", lines, MOST) end
 
-if #problems > 0 then -- functions look for examples in them
+if #problems > 0 then -- the checks of functions look for examples in the chapters
     print(table.concat(problems, "\n"))
     os.exit(1)
 end
@@ -150,7 +150,7 @@ end
 
 -- ---- modules ----
 
--- Modules that are no part of `dbrun` (lua/dbrun/init.lua): what they have is not for scripts.
+-- Modules that lua/dbrun/init.lua does not name are not for scripts.
 local INTERNAL <const> = {}
 for name in ([[argparse args command_line conninfo dotenv dry exit_guard host_option init mistyped nearest output pager
     places project prompt reserved target url]]):gmatch "%S+" do
@@ -166,7 +166,7 @@ end
 
 -- ---- options ----
 
----Tables of options that are taken, and the class that tells of them.
+---Tables of accepted options, and the classes that annotate them.
 local OPTIONS <const> = {
     { "lua/dbrun/db/options.lua", "KNOWN", "dbrun.EngineOptions" },
     { "lua/dbrun/seed.lua", "OPTIONS", "dbrun.seed.Options" },

@@ -1,4 +1,4 @@
---- Which extensions the servers of the specs can have. initdb is asked, because not each build has a pg_config.
+--- Which extensions the servers of the specs can load. Asks initdb, because some builds have no pg_config.
 local folder = require "spec.support.servers.folder"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"

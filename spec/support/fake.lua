@@ -1,5 +1,5 @@
---- Peers that misbehave, for specs: a proxy with faults on command, and servers that say nothing, one
---- byte at a time, garbage, or what they are told to (spec/support/c/faultproxy.c).
+--- Peers that misbehave, for specs: a proxy with faults on command, and servers that send nothing, one
+--- byte at a time, garbage, or given replies (spec/support/c/faultproxy.c).
 ---
 ---     local proxy <close> = fake.proxy{to = pg}          -- a server of spec.support.servers, or "unix:PATH"
 ---     local url = proxy:address_of(pg)                   -- the server's URL, through the proxy
@@ -45,14 +45,14 @@ function Fake:tell(...)
     end
 end
 
---- Each chunk in this direction waits so long.
+--- Delays each chunk in this direction.
 ---@param direction "up"|"down" up = towards the server
 ---@param seconds number
 function Fake:delay(direction, seconds)
     self:tell("delay", direction, math.floor(seconds * 1000))
 end
 
---- One byte at a time, so far apart; 0 ends it.
+--- Passes one byte at a time, `seconds` apart; 0 ends it.
 ---@param seconds number
 function Fake:drip(seconds)
     self:tell("drip", math.floor(seconds * 1000))
@@ -69,7 +69,7 @@ end
 --- Closes all connections with a reset.
 function Fake:reset() self:tell("reset") end
 
---- Nothing passes in this direction until pass(): a black hole.
+--- Passes nothing in this direction until pass().
 ---@param direction "up"|"down"
 function Fake:hold(direction) self:tell("hold", direction) end
 
@@ -89,7 +89,7 @@ function Fake:stats()
     return out
 end
 
---- What a `record` has heard so far, on all its connections.
+--- What a `record` has received so far, on all its connections.
 ---@return string
 function Fake:heard()
     return (self:tell("heard"):gsub("^heard ", ""):gsub("%x%x", function(two)
@@ -97,7 +97,7 @@ function Fake:heard()
     end))
 end
 
---- The address of a server of spec.support.servers, with this proxy in the server's place.
+--- The URL of a server of spec.support.servers, with this proxy in the server's place.
 ---@param server spec.Postgres|spec.Redis
 ---@param opts? table options of server:address
 ---@return string url
@@ -134,8 +134,8 @@ local function new(opts, ...)
     return self
 end
 
---- Passes everything on to a server, with the faults that are asked for.
---- `own_network`: it lives in a network namespace of its own (its unix side is reached from everywhere).
+--- Passes everything on to a server, with faults on command.
+--- `own_network`: it runs in a separate network namespace (its unix socket is reachable from outside).
 ---@param opts {to: string|spec.Postgres|spec.Redis, tcp: boolean?, listen: string?, own_network: boolean?}
 ---@return spec.Fake
 function M.proxy(opts)
@@ -146,7 +146,7 @@ function M.proxy(opts)
     return new(opts, "proxy", to)
 end
 
---- Accepts and says nothing.
+--- Accepts connections and sends nothing.
 ---@param opts? {tcp: boolean}
 ---@return spec.Fake
 function M.mute(opts)
@@ -163,42 +163,42 @@ local function script(opts, mode)
     return new(opts, mode, table.unpack(words))
 end
 
---- Answers the n-th thing it hears with the n-th text; then it is silent.
+--- Answers the n-th chunk that it receives with the n-th text, and then sends nothing.
 ---@param opts {[integer]: string, tcp: boolean?}
 ---@return spec.Fake
 function M.say(opts)
     return script(opts, "say")
 end
 
---- As `say`; heard() tells everything that was said to it.
+--- As `say`; heard() returns everything that it received.
 ---@param opts {[integer]: string, tcp: boolean?}
 ---@return spec.Fake
 function M.record(opts)
     return script(opts, "record")
 end
 
---- As `say`, but the last text is said without being asked, again and again, once all before it were said.
+--- As `say`, then repeats the last text forever.
 ---@param opts {[integer]: string, tcp: boolean?}
 ---@return spec.Fake
 function M.drown(opts)
     return script(opts, "drown")
 end
 
---- As `say`, but the first text is said without being asked.
+--- As `say`, but sends the first text at once.
 ---@param opts {[integer]: string, tcp: boolean?}
 ---@return spec.Fake
 function M.greet(opts)
     return script(opts, "greet")
 end
 
---- Says the text without end once something was heard.
+--- Repeats the text forever, from the first bytes that it receives.
 ---@param opts {[integer]: string, tcp: boolean?}
 ---@return spec.Fake
 function M.flood(opts)
     return script(opts, "flood")
 end
 
---- Random bytes without end.
+--- Sends random bytes forever.
 ---@param opts? {seed: integer, tcp: boolean?}
 ---@return spec.Fake
 function M.garbage(opts)

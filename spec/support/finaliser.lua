@@ -1,7 +1,7 @@
---- Finalisers at the worst moments: one that acts at the n-th moment at which Lua may run finalisers, for each n
---- that there is.
+--- Finalisers at the worst moments: a finaliser acts at the n-th moment at which Lua can run finalisers, for n = 1, 2
+--- and so on, up to the last moment.
 ---
---- What is tried here ends the program when it goes wrong, so it runs in a dbrun of its own: M.run starts it.
+--- A failure here ends the program, so it runs in a separate dbrun: M.run starts it.
 
 local core <const> = require "dbrun.core"
 local process <const> = require "dbrun.process"
@@ -9,10 +9,10 @@ local rounds <const> = require "spec.support.rounds"
 
 local M = {}
 
---- Calls run(x) again and again, each time with a new x = prepare(). In the n-th call a finaliser calls act(x) at the
---- n-th of the moments at which Lua allocates (each is a whole collection). Ends with the call that has no n-th.
---- check(x, ok, ...) gets what pcall(run, x) returned, also of that last call, which nobody disturbed.
---- Every fourth moment, from one of the first four on: each run tries others (make faults: every one).
+--- Calls run(x) repeatedly, each time with a new x = prepare(). In the n-th call a finaliser calls act(x) at the n-th
+--- moment at which Lua allocates (each allocation runs a whole collection). Ends with the first call that has fewer
+--- than n such moments. check(x, ok, ...) gets the results of pcall(run, x), also of that last, undisturbed call.
+--- Tries every fourth moment, from a random one of the first four on (make faults: every moment).
 ---@param scene table prepare, run, act, check: functions
 ---@return integer n the last moment that was tried
 function M.at_every_moment(scene)
@@ -56,7 +56,7 @@ local function check(words, result)
     end
 end
 
---- Runs a script of spec/support in a dbrun of its own, with these arguments; fails with what it wrote.
+--- Runs a script of spec/support in a separate dbrun, with these arguments; fails with the script's output.
 ---@param script string
 ---@param ... string
 function M.run(script, ...)
@@ -70,7 +70,7 @@ end
 function M.run_stock(script, ...)
     local build <const> = core.options.program:match "^(.*)/"
     if build:find "/asan$" then
-        return -- the sanitizers' runtime must be in the program itself
+        return -- stock lua5.4 does not contain the sanitizers' runtime, which must be linked into the program
     end
     check({ script, ... }, process.run { "lua5.4", "spec/support/" .. script, timeout = 300, env = {
         LUA_PATH = "lua/?.lua;lua/?/init.lua;./?.lua;;", LUA_CPATH = build .. "/lib/?.so;;",

@@ -1,12 +1,12 @@
---- Looks for functions that follow the locale of the program, in the code that reads or writes a wire format: a script
---- may call os.setlocale "de_DE.UTF-8", and 1.75 must stay 1.75.
+--- Looks for functions that depend on the program's locale, in code that reads or writes a wire format: after a
+--- script's os.setlocale "de_DE.UTF-8", 1.75 must stay 1.75.
 ---
 ---   lua5.4 spec/support/locale.lua FILE...
 ---
---- A C file must not call strtod, isdigit, tolower, strcasecmp and the like (base/number.h has them without a locale),
---- nor print a float with a format, unless into a message. In a Lua file a format of a float must have words around it,
---- as a message has.
---- Prints what it finds; exit status 1 when there is something.
+--- A C file must not call strtod, isdigit, tolower, strcasecmp and the like (base/number.h has versions without a
+--- locale), nor format a float, except in a message. In a Lua file a format of a float must have words around it, as a
+--- message has.
+--- Prints what it finds, and then exits with status 1.
 
 local CALLS <const> = {}
 for name in ([[
@@ -17,10 +17,10 @@ for name in ([[
     CALLS[name] = true
 end
 
---- The one file that stands between the codecs and the C library.
+--- The only file in which these calls are allowed: the codecs use it.
 local EXEMPT <const> = { ["runtime/base/number.c"] = true }
 
---- Functions whose texts are for people.
+--- Functions that format text for people.
 local MESSAGES <const> = {
     error_set = true, bind_fail = true, luaL_error = true, log_write = true, usage = true, fail = true,
 }
@@ -43,7 +43,7 @@ local function line_of(text, at)
     return select(2, text:sub(1, at):gsub("\n", "")) + 1
 end
 
---- The function that is called around a place: the name before the parenthesis that is open there.
+--- The name of the call that encloses a position: the word before the innermost open parenthesis.
 local function caller(text, at)
     local depth = 0
     for i = at, 1, -1 do

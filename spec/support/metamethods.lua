@@ -1,5 +1,5 @@
---- dbrun spec/support/metamethods.lua: calls every metamethod and method that is written in C with what is not of its
---- class. Prints those that took it.
+--- dbrun spec/support/metamethods.lua: calls every metamethod and method that is written in C with values of other
+--- classes. Prints those that accept one.
 
 local core <const> = require "dbrun.core"
 
@@ -10,7 +10,7 @@ end
 for _, name in ipairs { "db", "redis", "process", "task", "fs", "json" } do
     require("dbrun." .. name)
 end
--- Classes that are made when they are first needed.
+-- Creates the classes that exist only from their first use on.
 core.json.encode { 1 }
 pcall(require("dbrun.db").engine { mode = "sync", url = "postgresql:///?host=/nowhere" }.query, nil)
 pcall(core.pg.named, "select :a")
@@ -30,7 +30,7 @@ local function try(class, key, fn)
     return 1
 end
 
--- All are found before any is called: a call may add to the registry.
+-- Finds all of them before it calls any: a call can add to the registry.
 local found <const> = {}
 for class, meta in pairs(debug.getregistry()) do
     if type(class) == "string" and class:find "^dbrun%." and type(meta) == "table" then

@@ -1,4 +1,4 @@
---- What the specs of migrations share: a database for each test, and folders with migrations.
+--- Code that the specs of migrations share: a database for each test, and folders with migrations.
 ---
 ---     local url, database, sql
 ---     migrations.around(_ENV, function(...) url, database, sql = ... end)
@@ -8,7 +8,7 @@ local servers = require "spec.support.servers"
 
 local M = {}
 
---- A migration that makes a table and takes it back.
+--- A migration that creates a table, and drops it in its down section.
 ---@param name string
 ---@return string
 function M.table(name)
@@ -18,7 +18,7 @@ end
 
 local folders = {}
 
---- A folder with these files, gone after the test.
+--- A folder with these files; it is removed after the test.
 ---@param files table<string, string>
 ---@return string
 function M.folder(files)
@@ -29,7 +29,7 @@ end
 
 --- For a block of specs: a new database for each test.
 ---@param env table the spec file's, which has busted's before_each and after_each
----@param set fun(url: string, database: string, sql: fun(text: string): string) called before each test; `sql` asks
+---@param set fun(url: string, database: string, sql: fun(text: string): string) called before each test; `sql` runs
 ---    psql
 function M.around(env, set)
     env.before_each(function()
@@ -43,12 +43,12 @@ end
 
 ---@class spec.ImportPlace
 ---@field project fun(files: table<string, string>): string a folder whose old/ has these files of another tool
----@field path? string PATH for the commands, where it is another one
+---@field path? string PATH for the commands, when it differs
 ---@field run fun(...: string): table `dbrun migrate ...` there
 ---@field import fun(tool: string, ...: string): table
 ---@field written fun(folder?: string): string names of the files in scripts/migrations
 
---- For a block of specs of imports: a new database for each test, and what is done in the folder of a project.
+--- For a block of specs of imports: a new database for each test, and functions that work in a project's folder.
 ---@param env table the spec file's
 ---@param set fun(url: string, sql: fun(text: string): string) called before each test
 ---@return spec.ImportPlace

@@ -1,12 +1,12 @@
---- Looks whether the files of a folder of runtime/ stand in the order that its README.md gives, from the bottom up: a
---- file includes and calls only what stands above it in the list.
+--- Checks that the files of a folder of runtime/ follow the order of the list in its README.md, which begins with the
+--- lowest: a file includes and calls only files above it in the list.
 ---
 ---   lua5.4 spec/support/order.lua OBJECTS SOURCES
 ---
---- OBJECTS: a folder with object files, in folders of their own. SOURCES: the folder that #include "..." starts from.
---- A list is made of lines like "- `wait`, `task`: what they are". A name stands for its .c and its .h; `link.h` names
---- a header that stands elsewhere than its .c. Each file must be named, once. Prints what is out of order; exit
---- status 1 when something is.
+--- OBJECTS: a folder whose subfolders hold object files. SOURCES: the folder that #include "..." starts from.
+--- The list has lines like "- `wait`, `task`: description". A name stands for its .c and its .h; `link.h` names a
+--- header alone, when its .c has another place. The list names each file once. Prints what is out of order, and then
+--- exits with status 1.
 
 local graphs <const> = require "spec.support.graph"
 

@@ -1,4 +1,4 @@
---- What the specs of PostgreSQL share: engines on a database of their own, and small questions.
+--- Code that the specs of PostgreSQL share: engines on a separate database, and small helpers.
 ---
 ---     local pg = require "spec.support.pg"
 ---     pg.on_both(describe, function(mode, open)            -- once for "async", once for "sync"
@@ -14,7 +14,7 @@ local M = {}
 
 local database
 
---- pg_terminate_backend with a time to wait, which PostgreSQL has from 14 on.
+--- pg_terminate_backend with a timeout, which PostgreSQL has since version 14.
 local TERMINATE <const> = [[
 create function pg_terminate_backend(wanted int, milliseconds bigint) returns bool language plpgsql as $$
 declare ended timestamptz := clock_timestamp() + milliseconds * interval '1 ms';
@@ -38,7 +38,7 @@ function M.url()
     return database
 end
 
---- An engine, to be closed with its block. Small, and with deadlines, so that a failure is no hang.
+--- A small engine that is closed with its block. It has deadlines, so that a failure does not hang.
 ---@param opts? table as db.engine takes them
 ---@return table engine
 function M.engine(opts)
@@ -81,7 +81,7 @@ function M.raised(fn, ...)
     return result[2]
 end
 
---- Waits until `ready` returns something true; fails after `seconds`. Looks every 5 ms at first, later less often.
+--- Waits until `ready` returns a true value; fails after `seconds`. Polls every 5 ms at first, later less often.
 ---@param seconds number
 ---@param ready fun(): any
 function M.eventually(seconds, ready, what)
@@ -99,7 +99,7 @@ function M.eventually(seconds, ready, what)
     end
 end
 
---- Waits until nothing of the pool is in use any more.
+--- Waits until no connection of the pool is in use.
 function M.settled(engine, seconds)
     M.eventually(seconds or 10, function()
         local st = engine:stats()
@@ -121,7 +121,7 @@ function M.descriptors()
     return #fs.list("/proc/self/fd")
 end
 
---- A table of one's own that goes with the block.
+--- A new table that is dropped with its block.
 local tables = 0
 function M.table(engine, columns)
     tables = tables + 1

@@ -1,4 +1,4 @@
---- Messages of PostgreSQL's protocol as a server sends them, for peers that do not keep to it (spec.support.fake).
+--- Messages of PostgreSQL's protocol as a server sends them, for fake servers (spec.support.fake).
 local M = {}
 
 ---@param kind string one letter
@@ -16,7 +16,7 @@ M.copy_in = message("G", string.pack(">BI2I2", 0, 1, 0))
 M.copy_out = message("H", string.pack(">BI2I2", 0, 1, 0))
 M.copy_both = message("W", string.pack(">BI2I2", 0, 1, 0))
 
---- What a server says when a client has logged in.
+--- The messages of a server after a successful login.
 M.hello = message("R", "\0\0\0\0") .. message("S", "client_encoding\0UTF8\0") .. message("S", "DateStyle\0ISO, MDY\0")
     .. message("S", "standard_conforming_strings\0on\0") .. message("K", "\0\0\0\1\0\0\0\2") .. M.ready
 
@@ -58,7 +58,7 @@ function M.report(kind, fields)
     return message(kind, body .. "\0")
 end
 
---- The whole answer to a statement that is not prepared.
+--- The complete reply to a statement that is not prepared.
 ---@param columns {[1]: string, [2]: integer, binary: boolean?}[]
 ---@param ... (string|false)[] rows
 ---@return string
@@ -71,7 +71,7 @@ function M.answer(columns, ...)
 end
 
 ---@param peer spec.Fake
----@return string url of a peer that says M.hello
+---@return string url of a peer that sends M.hello
 function M.url(peer)
     return "postgresql://joe@/d?sslmode=disable&gssencmode=disable&host=" .. peer.dir
 end

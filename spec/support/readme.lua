@@ -1,6 +1,6 @@
---- Finds the examples of a Markdown file that say they can be run: a fenced block of `lua` or `sh` behind a line
---- `<!-- run -->` (`<!-- run, exit 1 -->` where it is to fail). The fenced block of `text` that follows it, before
---- any other block, is what it prints.
+--- Finds the examples of a Markdown file that are marked to be run: a fenced block of `lua` or `sh` after a line
+--- `<!-- run -->` (`<!-- run, exit 1 -->` when it must fail). If the next fenced block is `text`, it is the expected
+--- output.
 local M = {}
 
 ---@class spec.Example
@@ -14,7 +14,7 @@ local M = {}
 ---@return spec.Example[]
 function M.examples(text)
     local list, number = {}, 0
-    local marked, block, last -- marked: the exit status of the block that comes next, when it is to be run
+    local marked, block, last -- marked: the expected exit status of the next block, or nil when it is not run
     for line in (text .. "\n"):gmatch "(.-)\n" do
         number = number + 1
         local fence = line:match "^```(%a*)"
@@ -43,7 +43,7 @@ function M.examples(text)
     return list
 end
 
----Does what was printed fit what is written? `...` stands for any text; white space at line ends does not count.
+---Whether the output matches the text. `...` matches any text; white space at line ends does not count.
 ---@param printed string
 ---@param written string
 ---@return boolean

@@ -1,22 +1,22 @@
---- How often a spec goes round. `make test` goes the whole way; under the sanitizers, which look at each step instead
---- of at many, and are several times slower, a quarter of it.
+--- The number of rounds of a randomised spec: all in `make test`; a quarter under the sanitizers, which check each step
+--- and are several times slower.
 
 local M <const> = {}
 
 local share <const> = os.getenv "ASAN_OPTIONS" and 4 or 1
 
---- Of n random rounds.
+--- The number of rounds to run out of n.
 ---@param n integer
 ---@return integer
 function M.of(n)
     return n // share
 end
 
---- Of moments that are tried one after the other: the distance from one to the next, and the first one, from 1 on.
---- DBRUN_TEST_STRIDE=1, as in make faults: every one.
+--- For specs that try moments 1, 2, 3 and so on in turn: the distance between two tries, and the first moment.
+--- DBRUN_TEST_STRIDE=1, as in make faults: every moment.
 ---@param stride? integer default: every one, under the sanitizers every fourth
 ---@return integer stride
----@return integer first at random, so that each moment has its turn
+---@return integer first random, so that each moment is tried in some run
 function M.moments(stride)
     stride = math.tointeger(tonumber(os.getenv "DBRUN_TEST_STRIDE")) or stride or share
     return stride, math.random(stride)

@@ -1,14 +1,14 @@
---- Runs the C tests and the busted specs, each file in a process of its own, several side by side.
---- Runs on a stock lua5.4, so that a broken dbrun cannot hide that it is broken.
+--- Runs the C tests and the busted specs, each file in a separate process, several in parallel.
+--- Runs on a stock lua5.4, so that a broken dbrun cannot hide its own failures.
 ---
 ---   lua5.4 spec/support/run.lua [--build DIR] [--sanitizers | --valgrind] [--jobs N] [--seconds N] [FOLDER|FILE ...]
 ---
---- Most files wait for servers and deadlines most of the time. So FEWEST run at least, and up to MOST while processors
---- are idle; --jobs sets both.
+--- Most files wait for servers and deadlines most of the time. So at least FEWEST run in parallel, and up to MOST while
+--- processors are idle; --jobs sets both.
 ---
---- With --valgrind all C tests run, and nothing else unless it is named. With --sanitizers a third of the files about
---- work that is done in Lua runs, another one each time (IN_LUA). From DBRUN_TEST_UNTIL on (seconds since 1970) no
---- file is started: what is left counts as skipped. Details of what failed are printed; the last line is
+--- With --valgrind all C tests run, and other files only when they are named. With --sanitizers a third of the files
+--- whose work is done in Lua runs, a different third each time (IN_LUA). From DBRUN_TEST_UNTIL on (seconds since 1970)
+--- no file is started: the rest counts as skipped. Details of failures are printed; the last line is
 --- `N passed, N failed, N skipped`. Exit status 1 when anything failed or nothing ran.
 
 local opts <const> = { build = "build", seconds = 600, paths = {} }
@@ -49,8 +49,7 @@ local function lines_of(command)
     return list
 end
 
--- The files that take longest, the longest first: they start first, so that none is left over when the others have
--- ended.
+-- The slowest files, the slowest first: they start first, so that none runs alone at the end.
 local LONG <const> = {
     "spec/faults/redis/confirmed_spec.lua", "spec/faults/pg/each/frozen_spec.lua", "spec/faults/migrate_spec.lua",
     "spec/faults/pg/odd_replies_spec.lua", "spec/faults/redis/lock_spec.lua", "spec/faults/pg/statements_spec.lua",
@@ -75,10 +74,10 @@ local LONG <const> = {
 
 local tmp <const> = assert(lines_of("mktemp -d")[1], "mktemp failed")
 
--- Temporary folders, and with them the servers' data, are in memory where the machine has plenty: a cluster has a
+-- Temporary folders, and with them the servers' data, are in memory when the machine has enough: a cluster has a
 -- thousand files, and making and removing them is half the work of a server that lives a few seconds. The folder's
--- name ends with our process number: what was left there after all goes with the next one. Else, and with a
--- TMPDIR from outside, nothing is changed.
+-- name ends with our process number, so that the next run can remove the folders of dead runs. When there is too
+-- little memory, or TMPDIR is set already, nothing changes.
 local IN_MEMORY <const> = [[
     [ -z "$TMPDIR" ] || exit 0
     grep '^[^ ]* /dev/shm tmpfs ' /proc/mounts | grep -qv noexec || exit 0
@@ -96,8 +95,8 @@ local IN_MEMORY <const> = [[
 ]]
 local in_memory <const> = lines_of(IN_MEMORY)[1]
 
--- Removes the folder at the end. When our end of its pipe is closed without a word, we were killed: then it ends the
--- servers that work in there, too, which a file that is killed may leave.
+-- Removes the folder at the end. When its pipe closes without a message, we were killed: then it also ends the servers
+-- that work in the folder, which a killed spec file can leave.
 local REMOVER <const> = [[
     trap '' INT TERM HUP
     folder=%s
@@ -114,16 +113,16 @@ local remover <const> = in_memory and assert(io.popen(REMOVER:format(quote(in_me
 local root <const> = lines_of("pwd -P")[1]
 local reports <const> = (opts.build:sub(1, 1) == "/" and "" or root .. "/") .. opts.build .. "/reports"
 
--- Tools that `make test-deps` has installed for the specs (tools.sh), and PostgreSQL's programs: Debian's psql and
--- pg_dump are a script in Perl, which takes four times as long to start.
+-- Adds the tools that `make test-deps` has installed for the specs (tools.sh), and PostgreSQL's programs: Debian's psql
+-- and pg_dump are a Perl script, which takes four times as long to start.
 local POSTGRES <const> = lines_of("ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1")[1]
 local TOOLS <const> = quote(("PATH=%s/build/tools/node_modules/.bin:%s%s"):format(root,
     POSTGRES and POSTGRES .. ":" or "", os.getenv "PATH" or "/usr/bin:/bin"))
 
--- ---- what there is to run ----
+-- ---- the files to run ----
 
--- Commands that are written in Lua and call what other specs look at: their files take half of the time under the
--- sanitizers, for C that is the same in each. Without them all run; a file that is named runs always.
+-- Folders of commands that are written in Lua: they take half of the time under the sanitizers, although they all run
+-- the same C code, which other specs test. Without sanitizers all run; a file named on the command line always runs.
 local IN_LUA <const> = {
     "^spec/live/migrate/", "^spec/live/seed/", "^spec/live/verify/", "^spec/live/stack/", "^spec/live/start/",
     "^spec/live/sql/", "^spec/live/manual/", "^spec/unit/migrate/", "^spec/unit/seed/", "^spec/unit/manual/",
@@ -133,7 +132,7 @@ local IN_LUA <const> = {
 local TURNS <const> = 3
 local turn <const> = math.tointeger(tonumber(os.getenv "DBRUN_TEST_TURN")) or math.random(TURNS)
 
---- Is it the turn of the file, which is the n-th that was found?
+--- Whether this run includes the file, the n-th that was found.
 local function has_its_turn(file, n)
     for _, pattern in ipairs(opts.sanitizers and IN_LUA or {}) do
         if file:find(pattern) then return n % TURNS == turn % TURNS end
@@ -141,7 +140,7 @@ local function has_its_turn(file, n)
     return true
 end
 
--- Absolute paths: what the tests start may run in another folder.
+-- Absolute paths: programs that the tests start can run in another folder.
 local PLACES <const> = TOOLS .. (in_memory and " TMPDIR=" .. in_memory or "")
 local ENVIRONMENT <const> = PLACES .. (opts.sanitizers and table.concat({
     "",
@@ -182,10 +181,10 @@ local function collect()
     end
     local rank <const> = {}
     for i, name in ipairs(LONG) do
-        assert(io.open(name)):close() -- the list has to follow when a file is renamed
+        assert(io.open(name)):close() -- fails when a renamed file is still in the list
         rank[name] = i
     end
-    for i, job in ipairs(jobs) do -- where the time may end, others are left out each time
+    for i, job in ipairs(jobs) do -- with a time limit at random: each run leaves out different files
         job.rank = rank[job.name] or #LONG + (UNTIL < math.huge and 1 + math.random() or i)
     end
     table.sort(jobs, function(a, b) return a.rank < b.rank end)
@@ -194,7 +193,7 @@ end
 
 -- ---- reading results ----
 
---- TAP as busted prints it: counts, and the lines that tell what failed.
+--- Parses TAP as busted prints it: counts, and the lines about failures.
 local function judge_spec(job)
     local planned, seen, failing
     seen = 0
@@ -219,7 +218,7 @@ local function judge_spec(job)
 end
 
 local function judge_c(job)
-    -- Anchored: else what a crashed program printed is tried from each of its bytes, for minutes when it is long.
+    -- Anchored: otherwise the search starts anew at each byte of a crashed program's output, which can take minutes.
     local passed, failed = job.output:match "^.*: (%d+) passed, (%d+) failed"
     if not passed then
         return "it ended before its last test"
@@ -249,27 +248,27 @@ end
 
 -- ---- running ----
 
--- Each job writes its number into this pipe when it has ended, so that the next one starts at once; the clock writes 0.
+-- Each job writes its number into this pipe when it ends, so that the next one starts at once; the clock writes 0.
 local ended <const> = tmp .. "/ended"
 assert(os.execute("mkfifo " .. quote(ended)), "mkfifo failed")
 local done <const> = assert(io.open(ended, "r+"))
 
--- timeout has a process group of its own, which Ctrl-C does not reach: a file ends with us, however we end.
+-- timeout has its own process group, which Ctrl-C does not reach: so each file ends when we end, for whatever reason.
 local WITH_PARENT <const> = "setpriv --pdeathsig TERM"
 
--- Twice a second: is there a processor with nothing to do? It ends with us.
+-- Writes 0 twice a second, for the check for idle processors. It ends when we end.
 local CLOCK <const> = ("echo $$; exec >%s; while sleep 0.5; do echo 0; done"):format(quote(ended))
 local clock <const> = assert(io.popen(("exec %s sh -c %s"):format(WITH_PARENT, quote(CLOCK))))
 local clock_pid <const> = clock:read "n"
 
 local looked <const> = { idle = 0, all = 0 }
 
---- The share of the processors' time since the last call in which they had nothing to do; 0 where nobody tells.
+--- The share of idle processor time since the last call; 0 when the system does not report it.
 local function idle_share()
     local all, idle, n = 0, 0, 0
     for ticks in (read_file "/proc/stat":match "^cpu +([^\n]*)" or ""):gmatch "%d+" do
         n = n + 1
-        all = all + (n <= 8 and tonumber(ticks) or 0) -- what follows is counted among these
+        all = all + (n <= 8 and tonumber(ticks) or 0) -- the later fields are included in these
         idle = n == 4 and tonumber(ticks) or idle
     end
     local share <const> = (idle - looked.idle) / math.max(1, all - looked.all)
@@ -303,7 +302,7 @@ local function finish(job)
     io.stdout:flush()
 end
 
---- Every report of a sanitizer is a failure, also one of a child process that a test did not look at.
+--- Every report of a sanitizer is a failure, even from a child process that no test checks.
 local function judge_reports(sum)
     for _, path in ipairs(lines_of("ls " .. quote(reports) .. "/* 2>/dev/null")) do
         sum.failed = sum.failed + 1
@@ -313,7 +312,7 @@ local function judge_reports(sum)
 end
 
 os.execute(("rm -rf %s && mkdir -p %s"):format(quote(reports), quote(reports)))
--- A program finds the scripts that ship beside its folder; a build elsewhere has none there.
+-- A program looks for the scripts beside its own folder; a build in another place has none there.
 os.execute(("cd %s/.. && test -e scripts || ln -s %s/scripts scripts"):format(quote(opts.build), quote(root)))
 local jobs <const> = collect()
 if opts.sanitizers then
@@ -333,7 +332,7 @@ end
 idle_share()
 while running > 0 do
     local going <const>, index <const> = pcall(done.read, done, "n")
-    if not going then -- Ctrl-C; closing the state would wait for the files
+    if not going then -- Ctrl-C; closing the Lua state would wait for the files
         os.exit(130)
     end
     local job <const> = jobs[index]

@@ -1,5 +1,5 @@
---- Runs the scripts that ship as a user does: a process of their own, by the dbrun that runs the specs, with an
---- environment that names servers and nothing else.
+--- Runs the scripts that ship with dbrun as a user does: in a separate process of the dbrun that runs the specs, with
+--- an environment that only names servers.
 ---
 ---     local scripts = require "spec.support.scripts"
 ---     local result = scripts.run("migrate", { "up" }, { DATABASE_URL = url })
@@ -11,7 +11,7 @@ local task = require "dbrun.task"
 
 local M = {}
 
----What a run must not find in its environment unless the spec put it there.
+---Variables that a run's environment has only when the spec sets them.
 local HIDDEN <const> = {
     "DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER",
     "POSTGRES_PASSWORD", "POSTGRES_DB", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_USERNAME", "REDIS_PASSWORD",
@@ -51,7 +51,7 @@ function M.run(name, args, env, more)
     return result
 end
 
----Starts a script and goes on; `finish` waits for it and gives its result as M.run does.
+---Starts a script without waiting; `finish` waits for it and returns its result as M.run does.
 ---@param name string
 ---@param args string[]
 ---@param env table<string, string>

@@ -1,4 +1,4 @@
---- The private stack in folders of a spec's own: `dbrun stack ...` in one, what it has made, and its end.
+--- The private stack in temporary folders: runs `dbrun stack ...` there, looks at its files, and cleans up.
 local assert = require "luassert"
 local core = require "dbrun.core"
 local daemon = require "dbrun.stack.daemon"
@@ -12,10 +12,10 @@ M.dbrun = core.options.program
 M.script = fs.join(fs.cwd(), "scripts/stack.lua")
 M.is_root = process.uid() == 0
 
---- "700" as a file's mode.
+--- A file's mode as text, such as "700".
 function M.oct(text) return tonumber(text, 8) end
 
---- The first `up` of a folder copies a cluster; `initdb = true` has it make one.
+--- The first `up` of a folder copies a cluster; with `initdb = true` it runs initdb.
 local function copies(folder, words, spec)
     return words[1] == "up" and not (spec.initdb or spec.program or spec.env and spec.env.PATH)
         and not fs.exists(folder .. "/.dbrun")
@@ -40,7 +40,7 @@ function M.stack(folder, ...)
     return process.run(argv)
 end
 
---- Fails when the program did.
+--- Fails when the program failed.
 function M.ok(result)
     assert.are.equal(0, result.code, result.stderr .. result.stdout)
     return result
@@ -48,7 +48,7 @@ end
 
 local folders = {}
 
---- A folder that the servers' user may enter.
+--- A folder that the servers' user can enter.
 function M.new_folder(name)
     local base = fs.mkdtemp()
     fs.chmod(base, M.oct "755")
@@ -84,7 +84,7 @@ function M.urls(folder)
     return assert(out:match("DATABASE_URL=([^\n]+)\n")), assert(out:match("REDIS_URL=([^\n]+)\n"))
 end
 
--- That of the server's version: Debian's in PATH is a script in Perl, which takes four times as long to start.
+-- The server version's own psql: Debian's psql in PATH is a Perl script, which takes four times as long to start.
 local function psql_program()
     local path = require("dbrun.stack.programs").postgres().bindir .. "/psql"
     return fs.exists(path) and path or "psql"
@@ -119,12 +119,12 @@ function M.clean_up()
     M.forget()
 end
 
---- What was made so far is the caller's to clean up.
+--- From now on the caller cleans up what was made so far.
 function M.forget()
     folders = {}
 end
 
---- `clean_up` ends this one, too.
+--- `clean_up` also cleans up this folder.
 function M.remember(folder)
     folders[#folders + 1] = folder
 end

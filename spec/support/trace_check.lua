@@ -1,4 +1,4 @@
---- Reads a trace (runtime/trace/trace.h says its form), and looks whether it holds together.
+--- Reads a trace (runtime/trace/trace.h describes its format) and checks that it is consistent.
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
 
@@ -26,7 +26,7 @@ local function shown(e)
     return ("%s %s at %d for %d in lane %d"):format(e.cat, e.name, e.ts, e.dur, e.tid)
 end
 
---- Each X lies inside of another of its lane, or beside it.
+--- Two X events of a lane are nested, or do not overlap.
 local function check_nesting(events)
     local lanes = {}
     for _, e in ipairs(events) do
@@ -53,7 +53,7 @@ local function check_nesting(events)
     end
 end
 
---- Each b has its e behind it.
+--- Each b event is followed by its e event.
 local function check_pairs(events)
     local open = {}
     for _, e in ipairs(events) do
@@ -72,7 +72,7 @@ end
 
 local PHASES <const> = { X = true, b = true, e = true, i = true, M = true }
 
----Raises when the events do not hold together.
+---Raises when the events are not consistent.
 ---@param events table[]
 function M.check(events)
     for _, e in ipairs(events) do assert(PHASES[e.ph] and type(e.name) == "string" and math.type(e.pid)) end
@@ -98,7 +98,7 @@ function M.counts(events)
     return counts
 end
 
----The same from the lines that hold when events were left out; those that were cut short count, too.
+---The same from the summary lines, which also count events that were left out, and statements that were cut short.
 ---@param events table[]
 ---@return table<string, integer>
 function M.totals(events)

@@ -1,4 +1,4 @@
---- The numbers of a trace, computed in the plainest way: the page's (runtime/trace/viewer/numbers.js) must be the same.
+--- The numbers of a trace, computed in the simplest way: those of runtime/trace/viewer/numbers.js must be the same.
 local json = require "dbrun.json"
 
 local M = {}
@@ -14,7 +14,7 @@ local function shape(sql)
     return (sql:gsub("'[^']*'", "?"):gsub("%?%?+", "?"):gsub("%f[%w_$.]%d+", "?"))
 end
 
----The spans of a trace: {cat, name, ts, dur, args}, whether it has an end, and how many errors it tells.
+---The spans of a trace {cat, name, ts, dur, args}, whether the trace is complete, and its number of errors.
 local function read(text)
     local spans, open, totals, failed = {}, {}, nil, 0
     for line in text:gmatch "[^\n]+" do
@@ -75,7 +75,7 @@ local function statements(spans)
     return found
 end
 
----Time by kind as the waits lie: every piece of time between two edges counts for the first kind that has a span there.
+---Time by kind of wait: each interval between two edges counts for the first kind that has a span there.
 local function sweep(spans)
     local edges, shares, sums = {}, {}, {}
     for _, e in ipairs(spans) do

@@ -1,5 +1,5 @@
---- Tasks that do anything at random, for the spec of the trace: statements, transactions that overlap, pipelines, COPY,
---- loops that are left, limits that pass, errors. Prints as JSON how often each SQL text ran to its end.
+--- Tasks that do random work, for the spec of the trace: statements, transactions that overlap, pipelines, COPY, loops
+--- that end early, timeouts, errors. Prints as JSON how often each SQL text ran to its end.
 ---
 ---   dbrun --trace FILE spec/support/trace_work.lua SEED TASKS STEPS
 local db = require "dbrun.db"
@@ -131,7 +131,7 @@ local ACTIONS <const> = {
     function() transaction(true) end, function() copy(engine) end,
     function() engine:session():close() end,
 }
---- What holds two connections must not run in all tasks at once.
+--- Work that holds two connections must not run in all tasks at once.
 local ALONE <const> = { overlapping, handed_over }
 
 sync:exec "create table if not exists traced (a int)"

@@ -1,7 +1,7 @@
---- Calls public functions with what they must refuse: for each parameter a value of each type that its annotation does
---- not allow, nil where it is not optional, for each table of options an unknown key and options of wrong types, and
---- each method on something else than its object. The other arguments are right. Each call must raise an error of kind
---- `usage` that names the function or the argument, and the line of the call.
+--- Calls public functions with arguments that they must refuse: for each parameter a value of each type that its
+--- annotation does not allow, and nil when it is required; for each table of options an unknown key and options of
+--- wrong types; each method on a value that is not its object. The other arguments are right. Each call must raise an
+--- error of kind `usage` that names the function or the argument, and the line of the call.
 
 local annotations <const> = require "dbrun.manual.annotations"
 local errors <const> = require "dbrun.error"
@@ -10,17 +10,17 @@ local task <const> = require "dbrun.task"
 local M = {}
 
 ---@class spec.Walk
----@field all table what annotations.read gave
+---@field all table the result of annotations.read
 ---@field make table<string, fun(): any> how to make an object of a class
 ---@field values table<string, any> right values: by "fs.read path", or by the name of a parameter
----@field accepted table<string, string> calls that are right, with the reason: ["tty.width fd = nil"] = "..."
----@field functions integer how many were walked
+---@field accepted table<string, string> calls that must be accepted, with the reason: ["tty.width fd = nil"] = "..."
+---@field functions integer the number of functions that were called
 ---@field calls integer
 ---@field problems string[]
 local Walk <const> = {}
 Walk.__index = Walk
 
-local LIMIT <const> = 20 -- seconds for the calls of one function: one that waits has taken what it must refuse
+local LIMIT <const> = 20 -- seconds for the calls of one function: one that waits has accepted a wrong argument
 
 local SAMPLES <const> = {
     string = "not right", number = 5, boolean = true, table = {}, ["function"] = function() end,
@@ -45,7 +45,7 @@ end
 
 -- ---- types ----
 
----The Lua types that a type allows; all of them for `any`, and for what is not known here.
+---The Lua types that a type allows; all of them for `any`, and for unknown types.
 ---@param kind spec.Type
 ---@param into? table<string, boolean>
 ---@return table<string, boolean>
@@ -145,7 +145,7 @@ function Walk:problem(what, text)
     self.problems[#self.problems + 1] = what .. ": " .. text
 end
 
----One call that must be refused.
+---Makes one call that must be refused.
 ---@param label string
 ---@param fn function
 ---@param what string
@@ -263,7 +263,7 @@ function Walk:walk(label, f, fn, object)
     end
 end
 
--- ---- what there is ----
+-- ---- functions ----
 
 ---Where a Lua function was defined, as a key: "lua/dbrun/fs.lua:35".
 local function place_of(fn)
@@ -274,7 +274,7 @@ end
 
 ---The annotation of a function.
 ---@param fn function
----@param otherwise spec.Function? the annotation by its name: of a C function, or one that is made by another function
+---@param otherwise spec.Function? the annotation by name, for a C function or one that another function makes
 ---@return spec.Function?
 function Walk:annotation(fn, otherwise)
     if not self.places then
@@ -355,7 +355,7 @@ function Walk:methods(name, class)
             self:problem(name .. ":" .. key, "it has an annotation, but is not there")
         end
     end
-    local open = false -- the methods of such a class are made when they are asked for
+    local open = false -- a class with an index field makes its methods on demand
     at = class
     while self.all.classes[at] do
         open, at = open or self.all.classes[at].open, self.all.classes[at].parent
@@ -368,7 +368,7 @@ function Walk:methods(name, class)
     end
 end
 
----Closes the objects. Adds to the problems what is listed as accepted without a reason to be there.
+---Closes the objects. Entries of `accepted` that no call needed are problems, too.
 function Walk:finish()
     for _, case in ipairs(sorted(self.accepted)) do
         if not self.used[case] then self:problem(case, "it is listed as accepted, but there is no such call") end

@@ -1,12 +1,11 @@
 /*
- * Asks a PostgreSQL or a Redis one thing at a time, each on a connection of its own, and answers what psql
- * -XAtq or redis-cli prints. A psql and a redis-cli cost more than most of what specs ask them, and one is
- * needed for each question.
+ * Runs one statement or command at a time, each on a new connection to a PostgreSQL or a Redis, and prints
+ * the output of psql -XAtq or redis-cli. Starting psql or redis-cli costs more than most of what specs ask.
  *
- * A request on the standard input is `COUNT LENGTH...\n`, then so many texts: the URL of a PostgreSQL, SQL
- * and, for a connection that stays until another URL is asked, `keep`; or `unix:PATH` or `tcp:PORT` of a
- * Redis, its password and a database number (both may be empty), and the words of a command. The answer is a
- * line, `ok TEXT` or `error TEXT`; in TEXT \\, \n and \r stand for what would end the line.
+ * A request on the standard input is `COUNT LENGTH...\n`, then COUNT texts: the URL of a PostgreSQL, SQL and,
+ * to keep the connection until a request names another URL, `keep`; or `unix:PATH` or `tcp:PORT` of a Redis,
+ * its password and a database number (both can be empty), and the words of a command. The answer is a line,
+ * `ok TEXT` or `error TEXT`; TEXT has the escapes \\, \n and \r.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -56,7 +55,7 @@ static void let_go(void)
     kept_url = NULL;
 }
 
-/* What a server says without being asked is its end, or does not matter. */
+/* Between requests a server only sends its shutdown, or messages that do not matter. */
 static int is_alive(PGconn *conn)
 {
     struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
@@ -77,7 +76,7 @@ static PGconn *connect_postgres(const char *url, int keep)
     return conn;
 }
 
-/* Did it work? The rows or the error are in `answer`. */
+/* Returns whether it succeeded; the rows or the error are in `answer`. */
 static int ask_postgres(const char *url, const char *sql, int keep)
 {
     PGconn *conn = connect_postgres(url, keep);
@@ -120,7 +119,7 @@ static int connect_redis(const char *address)
     return -1;
 }
 
-/* What is not sent shows in what is not answered. */
+/* A failed write shows when the reply is missing. */
 static void say(int fd, const void *bytes, size_t len)
 {
     for (const char *at = bytes; len > 0;) {
@@ -145,7 +144,7 @@ static void say_command(int fd, const text *words, size_t count)
     }
 }
 
-/* Copies a reply to `out`: 1, or 0 for one that is an error; -1 when the server has gone away. */
+/* Copies a reply to `out`. Returns 1, or 0 for an error reply, or -1 when the connection is closed. */
 static int hear(FILE *in, FILE *out)
 {
     char line[4096];
@@ -180,7 +179,7 @@ static int hear(FILE *in, FILE *out)
     }
 }
 
-/* Sends what comes before the command itself, such as AUTH; complains like redis-cli, and goes on. */
+/* Sends a command that prepares the connection, such as AUTH; warns of errors like redis-cli, and goes on. */
 static int prepare(int fd, FILE *in, const char *command, text word)
 {
     text words[] = {{strlen(command), (char *)command}, word};
@@ -198,7 +197,7 @@ static int prepare(int fd, FILE *in, const char *command, text word)
     return heard;
 }
 
-/* Did the server answer? The reply, which may be an error, or the reason is in `answer`. */
+/* Returns whether the server answered; the reply (which can be an error) or the reason is in `answer`. */
 static int ask_redis(const text *texts, size_t count)
 {
     int fd = connect_redis(texts[0].bytes);

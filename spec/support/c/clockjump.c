@@ -1,7 +1,6 @@
 /*
- * Preloaded into a program: its wall clock is the real one plus the seconds that the file named by CLOCK_FILE
- * holds, read anew at each look. The monotonic clock is left alone, as it is when an administrator sets the
- * time.
+ * Preloaded into a program: shifts its wall clock by the seconds in the file that CLOCK_FILE names, which it
+ * reads at each call. The monotonic clock is unchanged, as it is when an administrator sets the time.
  */
 #include <fcntl.h>
 #include <stdlib.h>

@@ -2,27 +2,27 @@
  * A peer that misbehaves on command, for specs: one poll loop, no threads.
  *
  *   faultproxy LISTEN proxy TARGET         passes everything on, with the faults that stdin asks for
- *   faultproxy LISTEN mute                 accepts and says nothing
- *   faultproxy LISTEN say HEX [HEX ...]    answers the n-th thing it hears with the n-th HEX
- *   faultproxy LISTEN greet HEX [HEX ...]  the same, but the first HEX is said without being asked
- *   faultproxy LISTEN record HEX [HEX ...] as say, and keeps the first bytes that it hears for `heard`
- *   faultproxy LISTEN drown HEX [HEX ...]  as say, but the last HEX without end, after those before
- *   faultproxy LISTEN flood HEX            says HEX once something was heard, again and again
- *   faultproxy LISTEN garbage SEED         random bytes, without end
+ *   faultproxy LISTEN mute                 accepts connections and sends nothing
+ *   faultproxy LISTEN say HEX [HEX ...]    answers the n-th chunk that it receives with the n-th HEX
+ *   faultproxy LISTEN greet HEX [HEX ...]  as say, but sends the first HEX at once
+ *   faultproxy LISTEN record HEX [HEX ...] as say, and keeps the first bytes that it receives for `heard`
+ *   faultproxy LISTEN drown HEX [HEX ...]  as say, then repeats the last HEX forever
+ *   faultproxy LISTEN flood HEX            repeats HEX forever, from the first bytes that it receives
+ *   faultproxy LISTEN garbage SEED         sends random bytes forever
  *
  * LISTEN and TARGET: unix:PATH, tcp:PORT on 127.0.0.1 (0 = any), or any:PORT on all addresses. The first line
  * of stdout is "listening PATH-or-PORT". Lines of stdin (up = towards the server, down = towards the client):
  *
- *   delay up|down MS      each chunk waits so long       drip MS        one byte at a time, so far apart
- *   hold up|down          nothing passes any more        pass up|down   it does again
+ *   delay up|down MS      delays each chunk by MS        drip MS        one byte every MS
+ *   hold up|down          passes nothing any more        pass up|down   passes bytes again
  *   cut up|down N         after N more bytes: the connection that sends the next one is closed at once
  *   cut                   closes all connections         reset          the same, with RST
- *   later MS LINE         does LINE then; the newest counts             never          forgets it
- *   refuse                new ones are closed at once    accept         they are taken again
+ *   later MS LINE         obeys LINE after MS; replaces an earlier one  never          cancels `later`
+ *   refuse                closes new connections         accept         accepts them again
  *   stats                 prints "connections N up BYTES down BYTES"
  *   heard                 prints "heard HEX", of `record`
  *
- * Each line is answered by "ok" (or "error"). It ends with stdin.
+ * It answers each line with "ok" or "error", and ends when stdin closes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -189,7 +189,7 @@ static void push(struct flow *f, const char *data, size_t len, int64_t due)
     f->queued += len;
 }
 
-/* Queues bytes for the side `dir`, late or in drops as asked for. */
+/* Queues bytes in the direction `dir`, with the delay or the drip in force. */
 static void enqueue(struct conn *c, int dir, const char *data, size_t len)
 {
     struct flow *f = &c->flow[dir];
@@ -256,7 +256,7 @@ static void accept_one(int listener)
         say_garbage(c);
 }
 
-/* Something was heard by a fake. */
+/* A fake server has received something. */
 static void heard(struct conn *c, const char *data, size_t len)
 {
     bool scripted = g.mode == SAY || g.mode == GREET || g.mode == RECORD || g.mode == DROWN;
@@ -271,9 +271,9 @@ static void heard(struct conn *c, const char *data, size_t len)
     c->heard++;
 }
 
-/* ---- moving bytes; false = the connection is gone ---- */
+/* ---- moving bytes; false = the connection is closed ---- */
 
-/* What is queued, then the last bytes before the cut: in their order, as far as the socket takes them now. */
+/* Writes what is queued, then the last bytes before the cut, as far as the socket accepts them now. */
 static void say_last_words(struct conn *c, int dir, const char *data, size_t len)
 {
     push(&c->flow[dir], data, len, 0);

@@ -1,5 +1,5 @@
 /* Makes a segment of shared memory with the size of PostgreSQL's header, writes its key and number, and stays
- * attached until its input ends. The segment is left. */
+ * attached until its input ends. It does not remove the segment. */
 #include <stdio.h>
 #include <sys/shm.h>
 #include <unistd.h>

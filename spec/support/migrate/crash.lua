@@ -1,5 +1,5 @@
 --- Runs `up` and kills itself (SIGKILL) before the N-th message to the server: dbrun crash.lua N URL FOLDER [TABLE]
---- Exits with 0 when it came to the end before that.
+--- Exits with 0 when it ends before that message.
 local db = require "dbrun.db"
 local process = require "dbrun.process"
 
@@ -16,8 +16,8 @@ end
 
 local SENDING <const> = { query = true, one = true, value = true, exec = true }
 
----The connection, seen through a counter. A transaction is ended behind one more tick: between its last statement and
----its COMMIT.
+---A connection that counts its messages. The end of a transaction counts once more: the program can die between the
+---last statement and COMMIT.
 local function counted(conn)
     return setmetatable({}, {
         __index = function(_, name)

@@ -1,5 +1,5 @@
---- Statements for what reads parse trees: one for each kind in PostgreSQL's grammar, and one for each form of the kinds
---- that have many.
+--- Statements for tests of code that reads parse trees: one for each kind in PostgreSQL's grammar, and one for each
+--- form of the kinds with many forms.
 
 ---@type table<string, string[]> by kind of node
 return {

@@ -1,5 +1,4 @@
---- What psql makes of a migration file beside what dbrun makes of it: two databases on one server, the same schemas and
---- roles in both.
+--- Compares how psql and dbrun run a migration file: in two databases on one server, with the same schemas and roles.
 local core = require "dbrun.core"
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
@@ -50,7 +49,7 @@ grant all on sequence %s.drawn to public;
 create procedure %s.work() language plpgsql as $$
 begin perform nextval('%s.drawn'); commit; perform nextval('%s.drawn'); end $$]]
 
----The file in a folder of its own, and its schemas in the databases.
+---Writes the file into a new folder, and makes its schemas in both databases.
 ---@param file spec.migrate.RandomFile
 ---@param number integer
 ---@return string folder
@@ -79,9 +78,9 @@ end
 
 ---@class spec.migrate.Run
 ---@field sqlstate? string nil: without an error
----@field line? integer where it says that the error is
+---@field line? integer the line that the error names
 ---@field error? string
----@field statements string[] that the server has got
+---@field statements string[] the statements that the server received
 
 ---Everything that was logged since `from` for one application, dbrun's own statements left out.
 local function logged(self, from, application)
@@ -123,7 +122,7 @@ local function bare(sql, escapes)
     return (table.concat(out, " "):gsub("[; ]+$", ""))
 end
 
----The statements of a log, without those that a program sends around the file's.
+---The statements of a log, without those that the program itself sends around the file's.
 local function only_file(list, escapes)
     local out = {}
     for _, sql in ipairs(list) do
@@ -134,7 +133,7 @@ local function only_file(list, escapes)
     return out
 end
 
----How each statement of a file reads its strings.
+---Whether a backslash escapes in plain strings, for each statement of a file.
 local function escapes_of(file)
     local list = {}
     local text <const> = file.text:gsub("^\xEF\xBB\xBF", "")
@@ -168,7 +167,7 @@ function Oracle:dbrun(file, folder)
     }
 end
 
----Runs dbrun and kills it before its message number `at`. Returns whether it came to the end before.
+---Runs dbrun and kills it before its message number `at`. Returns whether it ended before that.
 ---@return boolean
 function Oracle:crash(file, folder, at)
     local result = process.run { core.options.program, "--no-env", "spec/support/migrate/crash.lua", tostring(at),
@@ -192,7 +191,7 @@ select coalesce(string_agg(x, E'\n' order by x), '') from (
     select pg_get_ruledef(r.oid) from pg_rewrite r join pg_class c on c.oid = ev_class
      where relnamespace = any ($1)) as x]]
 
----Everything that counts in the schemas of a file.
+---The contents of a file's schemas, as text to compare.
 ---@param who "psql"|"dbrun"
 ---@return string
 function Oracle:state(who, file, sequences)
@@ -212,7 +211,7 @@ function Oracle:state(who, file, sequences)
     return table.concat(out, "\n")
 end
 
----Is the file recorded as applied?
+---Whether the file is recorded as applied.
 ---@return boolean
 function Oracle:is_recorded(number)
     local engine <const> = self.engine.dbrun

@@ -1,8 +1,8 @@
---- Random migration files: statements, blocks, comments, strings and quotes of all kinds, and everything that a session
---- can be told. A seed and a number make the same file each time.
+--- Random migration files: statements, blocks, comments, strings and quotes of all kinds, and session settings. A seed
+--- and a number make the same file each time.
 local M = {}
 
----Random numbers of a sequence of their own.
+---A separate sequence of random numbers.
 ---@param seed integer
 ---@return fun(n: integer): integer from 1 to n
 function M.random(seed)
@@ -25,7 +25,7 @@ local COMMENTS <const> = {
     "/* ; */", "/* a /* ; ' */ $$ */", "-- ; ' \" $$ /*\n", "/**/", "/* commit; */", "--\n", "/* \n\n */",
     "-- begin;\n",
 }
--- (psql forgets the E of a string that goes on in the next line.)
+-- (psql forgets the E of a string that continues on the next line.)
 local STRINGS <const> = {
     "'a;b'", "'it''s; /* no */'", "E'a\\';b'", "e'\\\\'", "U&'\\0041;'", "'--'", "'$$;$$'", "$$;'$$", "$a1$ $$;$$ $a1$",
     "$é1$ ; $é $é1$", "'\n;\n'", "'a'\n';b'", "'commit;'", "''", "E'\\'\\''\n'b;'", "'\"'",
@@ -38,7 +38,7 @@ File.__index = File
 function File:pick(list) return list[self.random(#list)] end
 function File:one_in(n) return self.random(n) == 1 end
 
----Text with blanks and comments where `~` stands, and words in any case.
+---Replaces each `~` by blanks or comments, and changes the case of words.
 function File:say(text, ...)
     if select("#", ...) > 0 then text = text:format(...) end
     return (text:gsub("~", function()
@@ -161,7 +161,7 @@ function kinds.prepared(f)
         f:pick { "1", "(2)" }, f.prepared)
 end
 
----With its rows, behind which a line must end: not for File:add.
+---A COPY with its rows, after which a line must end: not for File:add.
 function kinds.copy(f)
     local t <const> = f:table_name()
     if not t then return nil end
@@ -212,7 +212,7 @@ end
 function File:statement()
     if self.errors and self:one_in(40) then return self:add(self:say(self:pick(WRONG))) end
     if self:one_in(60) then
-        -- psql looks at the setting once a line.
+        -- psql checks the setting once a line.
         self.list[#self.list + 1] = "\nset standard_conforming_strings = off;\n"
         self.off = true
         self:add(self:say("select %s", self:string()))
@@ -223,7 +223,7 @@ function File:statement()
     self:add(kinds[self:pick(names)](self))
 end
 
----A block, or what must be refused instead.
+---A block; with `wrong_ends` sometimes one whose end must be refused.
 function File:block()
     self:add(self:say(self:pick { "begin", "Begin~work", "start~transaction", "begin~transaction",
         "begin~isolation level~serializable", "start transaction~isolation level repeatable read, read write",

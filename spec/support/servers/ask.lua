@@ -1,5 +1,5 @@
---- Questions to servers from outside of the code under test, through a program that stays and answers what psql and
---- redis-cli would print (spec/support/c/ask.c).
+--- Runs statements and commands without the code under test, in a helper process that keeps running and prints what
+--- psql and redis-cli would print (spec/support/c/ask.c).
 
 local compiled = require "spec.support.compiled"
 local errors = require "dbrun.error"
@@ -8,7 +8,7 @@ local programs = require "dbrun.stack.programs"
 
 local M = {}
 
-local waiting = {} -- programs that have answered; tasks ask at the same time
+local waiting = {} -- idle helper processes; several tasks can ask at the same time
 
 local function start()
     local include = os.getenv "PQ_INCDIR" or "/usr/include/postgresql"
@@ -20,7 +20,7 @@ end
 
 local ESCAPED <const> = { n = "\n", r = "\r", ["\\"] = "\\" }
 
---- Raises kind `timeout` when there is no answer in time.
+--- Sends one request. Raises kind `timeout` when no answer comes in time.
 ---@param limit number seconds
 ---@param texts string[] as ask.c takes them
 ---@return boolean ok
@@ -42,7 +42,7 @@ end
 ---@param where string "unix:" and the path of a Redis, or "tcp:" and its port on 127.0.0.1
 ---@param words (string|number)[] as redis-cli takes them; of its options -n, -a and --no-auth-warning
 ---@param limit? number seconds; default 60
----@return boolean ok the server has answered; its answer may be an error
+---@return boolean ok the server has answered; its answer can be an error
 ---@return string text
 function M.redis(where, words, limit)
     local password, number = "", ""

@@ -1,5 +1,5 @@
---- Where a test run keeps its servers: a folder of its own, locked while the run lives. A later run
---- sweeps what dead runs have left.
+--- The folder of a test run's servers, locked while the run lives. A later run removes what dead runs
+--- have left.
 
 local daemon = require "dbrun.stack.daemon"
 local errors = require "dbrun.error"
@@ -11,7 +11,7 @@ local M = {}
 
 local private <const>, passable <const> = tonumber("700", 8), tonumber("711", 8)
 
---- Who the servers run as; nil = the current user.
+--- The user that runs the servers; nil = the current user.
 M.user = programs.server_user()
 
 ---@return integer? uid
@@ -20,7 +20,7 @@ function M.ids()
     if M.user then return M.user.uid, M.user.gid end
 end
 
---- Makes a folder that the servers own.
+--- Makes a folder that belongs to the servers' user.
 ---@param path string
 function M.make(path)
     fs.mkdir(path, private)
@@ -28,7 +28,7 @@ function M.make(path)
     return path
 end
 
---- A unix socket's path has at most 107 bytes, so a long TMPDIR is of no use.
+--- A unix socket's path has at most 107 bytes, so a long TMPDIR cannot be used.
 local function base_folder()
     local dir = fs.tempdir()
     if #dir > 40 then dir = "/tmp" end
@@ -41,7 +41,7 @@ local function base_folder()
     return path
 end
 
---- Ends the servers of a run whose folder was renamed from `old` to `new`: a server's current folder has the new
+--- Ends the servers of a run whose folder was renamed from `old` to `new`: a server's working directory has the new
 --- name, its command line the old one.
 local function end_servers(old, new)
     local listed, servers = pcall(fs.list, new)
@@ -66,29 +66,29 @@ function M.base()
     return shared
 end
 
---- Making a run's lock, trying to take it and giving a run's folder up exclude each other: nobody may take
---- the lock between a file's beginning and its owner's lock, nor make a lock anew in a folder that is being
---- removed. While it is held, no run's folder is swept.
+--- A lock that protects the creation of a run's lock, attempts to take it, and the removal of a run's folder.
+--- Otherwise another run could take a new lock file before its owner, or make a lock in a folder that is
+--- being removed. While it is held, no folder of a dead run is removed.
 ---@return dbrun.fs.Lock
 function M.guard()
     return assert(fs.lock(M.base() .. "/guard", 60), "the guard of " .. M.base() .. " is held for a minute")
 end
 
---- A folder that is given up has another name from then on; any number of runs may remove it.
+--- Dead folders are renamed first; then several runs can remove one at the same time.
 local function give_up(base, name)
     local gone = ("%s/gone-%s"):format(base, name)
     fs.rename(base .. "/" .. name, gone)
     return gone
 end
 
---- Gives the folder of a dead run up: its new name, or nil when the run lives.
+--- Renames the folder of a dead run. Returns its new name, or nil when the run lives.
 local function take(base, name)
     local dir = base .. "/" .. name
     local _ <close> = M.guard()
     local there = fs.stat(dir)
     if not there then return end
     local held = fs.exists(dir .. "/lock")
-    -- A run that is just beginning has no lock file yet: leave it some time.
+    -- A run that is just starting has no lock file yet: give it some time.
     if not held and os.time() - there.mtime < 60 then return end
     local lock <close> = held and fs.lock(dir .. "/lock") or nil
     if held and not lock then return end
@@ -123,7 +123,7 @@ end
 
 local counter = 0
 
---- A new folder in this run's, for one server.
+--- Makes a folder for one server in this run's folder.
 ---@param prefix string
 ---@return string
 function M.new(prefix)
@@ -131,7 +131,7 @@ function M.new(prefix)
     return M.make(("%s/%s%d"):format(M.run(), prefix, counter))
 end
 
---- Removes this run's folder; its servers have ended.
+--- Removes this run's folder after its servers have ended.
 function M.remove()
     if not run then return end
     local gone
@@ -144,7 +144,7 @@ function M.remove()
     run = nil
 end
 
---- A TCP port of 127.0.0.1 that nobody listens on now. Another program may be faster: callers try again.
+--- An unused TCP port of 127.0.0.1. Another program can take it first, so callers try again.
 ---@return integer
 function M.free_port()
     local used = {}

@@ -1,4 +1,4 @@
---- Real PostgreSQL servers for specs, each on a copy of a cluster that is made once.
+--- Real PostgreSQL servers for specs; each uses a copy of a cluster that is made once.
 
 local daemon = require "dbrun.stack.daemon"
 local errors = require "dbrun.error"
@@ -11,13 +11,13 @@ local psql = require "spec.support.servers.psql"
 local M = {}
 
 local start_limit <const> = 30
-local template_version <const> = 5 -- one more whenever make_template changes
+local template_version <const> = 5 -- increment it whenever make_template changes
 
 ---@class spec.PostgresOptions
 ---@field settings? table<string, string|number> lines of postgresql.conf
----@field hba? string contents of pg_hba.conf; default: everybody is trusted
----@field tcp? boolean listen on 127.0.0.1 too
----@field major? integer default: the newest that is installed
+---@field hba? string contents of pg_hba.conf; default: all connections are trusted
+---@field tcp? boolean also listen on 127.0.0.1
+---@field major? integer default: the newest installed version
 ---@field standby_of? spec.Postgres it follows this one, as a hot standby made by pg_basebackup
 
 ---@class spec.Postgres
@@ -41,7 +41,7 @@ end
 
 -- ---- the template ----------------------------------------------------------------------------------
 
---- The maps of free and of visible pages, a quarter of a cluster's files: a relation does without.
+--- Removes free space maps and visibility maps, a quarter of a cluster's files: relations do not need them.
 local function remove_maps(cluster)
     for _, database in ipairs(fs.list(cluster .. "/base")) do
         local dir = cluster .. "/base/" .. database
@@ -51,7 +51,7 @@ local function remove_maps(cluster)
     end
 end
 
---- Segments of the log for later; the first is the one in use.
+--- Removes WAL segments that were made for later use; the first one is in use.
 local function remove_spare_log(cluster)
     local names = {}
     for _, name in ipairs(fs.list(cluster .. "/pg_wal")) do
@@ -61,9 +61,9 @@ local function remove_spare_log(cluster)
     for i = 2, #names do fs.unlink(cluster .. "/pg_wal/" .. names[i]) end
 end
 
---- Takes the folder of the database template0 out of the cluster: nobody can connect to it, so nobody writes there, and
---- the copies share its files. It is the second that initdb makes.
---- Not template1: autovacuum goes there, even where nobody may connect.
+--- Moves the folder of the database template0 (the second that initdb makes) out of the cluster: nobody can connect to
+--- it, so nobody writes there, and the copies can share its files.
+--- Not template1: autovacuum works there even when connections are not allowed.
 local function take_template0(cluster, to)
     local databases = {}
     for _, name in ipairs(fs.list(cluster .. "/base")) do databases[#databases + 1] = math.tointeger(tonumber(name)) end
@@ -72,7 +72,7 @@ local function take_template0(cluster, to)
     fs.rename(("%s/base/%d"):format(cluster, databases[2]), ("%s/%d"):format(to, databases[2]))
 end
 
---- Small, for it is copied for each server: a segment of the log has 1 MB instead of 16.
+--- The template is small, because it is copied for each server: a WAL segment has 1 MB instead of 16.
 local function make_template(pg, path)
     local uid, gid = folder.ids()
     local temporary = ("%s.new.%d"):format(path, process.pid())
@@ -93,7 +93,7 @@ local function make_template(pg, path)
     fs.rename(temporary, path)
 end
 
---- What cleans temporary folders by age takes single files away, so an old template is not trusted.
+--- Programs that clean temporary folders by age remove single files, so an old template is not used.
 local function usable(path)
     local there = fs.stat(path .. "/data/PG_VERSION")
     return there and os.time() - there.mtime < 2 * 24 * 3600
@@ -118,7 +118,7 @@ local function copy(from, to)
     if not result.ok then errors.raise { kind = "io", message = "cp failed", detail = result.stderr } end
 end
 
---- Path of a client program: that of the server's version, or, where a server comes without clients, that in PATH.
+--- Path of a client program: the server version's own, or the one in PATH when the server has no client programs.
 ---@param name string
 ---@return string
 function Postgres:client(name)
@@ -142,7 +142,7 @@ local function configuration(self, opts)
         unix_socket_directories = self.sockdir, listen_addresses = opts.tcp and "127.0.0.1" or "",
         port = self.port, fsync = "off", shared_buffers = "16MB", max_wal_size = "1GB", max_connections = 100,
         log_min_messages = "info", log_line_prefix = "%m [%p] ", log_connections = "on",
-        dynamic_shared_memory_type = "mmap", -- else what is killed leaves its memory in /dev/shm for ever
+        dynamic_shared_memory_type = "mmap", -- a killed server would leave its memory in /dev/shm forever
     }
     if opts.standby_of then
         values.primary_conninfo = ("host=%s port=%d user=%s"):format(opts.standby_of.sockdir, opts.standby_of.port,
@@ -171,8 +171,8 @@ local function state(self)
     return math.tointeger(tonumber(lines[1])) == self.pid and lines[8] and lines[8]:match("^%a+")
 end
 
---- A server that was killed leaves a small segment of System V shared memory, which no other server takes over once its
---- folder is gone; the system has a few thousand of them. Waits for nothing, so that it can run at the program's end.
+--- Removes the small segment of System V shared memory that a killed server leaves: no server reuses it once its folder
+--- is removed, and the system allows only a few thousand. Does not wait, so it can run when the program ends.
 function Postgres:free_memory()
     local f <close> = io.open(self.data .. "/postmaster.pid", "rb")
     local key, id = (f and f:read "a" or ""):match "\n *(%d+) +(%d+)\n"
@@ -184,7 +184,7 @@ function Postgres:free_memory()
     end
 end
 
---- Starts it and waits until it takes connections.
+--- Starts it and waits until it accepts connections.
 function Postgres:start()
     if self.child then return self end
     local uid, gid = folder.ids()
@@ -212,7 +212,7 @@ end
 
 local stop_signals <const> = { smart = "TERM", fast = "INT", immediate = "QUIT" }
 
---- Stops it and waits for its end.
+--- Stops it and waits until it has ended.
 ---@param mode? "smart"|"fast"|"immediate" default "fast"
 function Postgres:stop(mode)
     if not self.child then return self end
@@ -229,7 +229,7 @@ function Postgres:restart(mode)
     return self:stop(mode):start()
 end
 
---- Sends a signal to the postmaster. After KILL, QUIT, INT and TERM it waits until the whole server is gone.
+--- Sends a signal to the postmaster. After KILL, QUIT, INT and TERM waits until all its processes have ended.
 ---@param signal string
 function Postgres:kill(signal)
     self.child:kill(signal)
@@ -240,13 +240,13 @@ function Postgres:kill(signal)
     return self
 end
 
---- A standby becomes a primary; waits until it takes writes.
+--- Promotes a standby, and waits until it accepts writes.
 function Postgres:promote()
     assert(self:psql "select pg_promote(true, 30)" == "t", "the standby was not promoted")
     return self
 end
 
---- Waits until everything that `primary` has written so far can be read here.
+--- Waits until this standby has replayed everything that `primary` has written so far.
 ---@param primary spec.Postgres
 function Postgres:catch_up(primary)
     local lsn = primary:psql "select pg_current_wal_lsn()"
@@ -293,7 +293,7 @@ function Postgres:address(opts)
     return ("postgresql://%s@%s/%s%s"):format(user, where, encode(opts.database or "postgres"), query)
 end
 
---- Runs SQL as the superuser through psql, or as psql would: not by the code under test.
+--- Runs SQL as the superuser with psql, or as psql would, without the code under test.
 ---@param sql string
 ---@param database? string
 ---@return string output rows as lines, columns apart by "|"
@@ -301,8 +301,8 @@ function Postgres:psql(sql, database)
     return psql.ask(self:client "psql", self:address { database = database }, sql)
 end
 
---- The same over a connection that stays until another database is asked. For databases in which a backend more that
---- does nothing is not seen, and that nobody drops or copies: a backend's start costs more than most questions.
+--- The same over a connection that is kept until another database is asked, because starting a backend costs more than
+--- most statements. Only for databases that no spec drops or copies, and where one more idle backend does no harm.
 ---@param sql string
 ---@param database? string
 ---@return string output
@@ -310,7 +310,7 @@ function Postgres:stay(sql, database)
     return psql.ask(self:client "psql", self:address { database = database }, sql, true)
 end
 
---- For good: stops it and removes its folder.
+--- Stops it and removes its folder.
 function Postgres:close()
     if self.closed then return end
     self.closed = true
@@ -320,7 +320,7 @@ end
 
 meta.__close = Postgres.close
 
---- Starts a server of the caller's own. `local pg <close> = servers.postgres{}`.
+--- Starts a separate server. `local pg <close> = servers.postgres{}`.
 ---@param opts? spec.PostgresOptions
 ---@return spec.Postgres
 function M.new(opts)

@@ -1,5 +1,5 @@
---- Questions to a PostgreSQL from outside of the code under test: by psql, and where one statement is all, by a
---- program that stays and answers as psql does.
+--- Runs SQL without the code under test: with psql, or, when it is one statement, with a helper process that keeps
+--- running and prints what psql prints.
 
 local ask = require "spec.support.servers.ask"
 local errors = require "dbrun.error"
@@ -8,9 +8,9 @@ local programs = require "dbrun.stack.programs"
 
 local M = {}
 
-local limit <const> = 60 -- seconds that an answer may take
+local limit <const> = 60 -- seconds for an answer
 
---- The text is one statement, with nothing in it that only psql knows.
+--- Whether the text is one statement without psql's own commands.
 local function is_one_statement(sql)
     local statement = sql:gsub("%s+$", ""):gsub(";$", "")
     return statement:find "%S" and not statement:find "[;\\]" and not statement:lower():find "^%s*copy%f[%W]"
@@ -28,7 +28,7 @@ end
 ---@param program string path of psql
 ---@param url string
 ---@param sql string
----@param keep? boolean over a connection that stays for the next question that may
+---@param keep? boolean keep the connection for the next statement with `keep`
 ---@return string output rows as lines, columns apart by "|"
 function M.ask(program, url, sql, keep)
     local ok, text

@@ -12,7 +12,7 @@ local M = {}
 
 ---@class spec.RedisOptions
 ---@field config? table<string, string|number|string[]> directives; a list repeats one
----@field tcp? boolean listen on a port of 127.0.0.1 too
+---@field tcp? boolean also listen on a port of 127.0.0.1
 ---@field tls? {cert: string, key: string, ca: string, auth_clients: string} absolute paths; implies a TLS port
 
 ---@class spec.Redis
@@ -54,7 +54,7 @@ local function configuration(self, opts)
     return table.concat(lines, "\n") .. "\n"
 end
 
---- What redis-cli prints for a command: from outside of the code under test.
+--- What redis-cli prints for a command, without the code under test.
 ---@param ... string|number
 ---@return string output
 function Redis:cli(...)
@@ -93,7 +93,7 @@ function Redis:forget()
     self.child, self.pid = nil, nil
 end
 
---- Stops it and waits for its end.
+--- Stops it and waits until it has ended.
 function Redis:stop()
     if not self.child then return self end
     self.child:kill("CONT")
@@ -107,7 +107,7 @@ function Redis:restart()
     return self:stop():start()
 end
 
---- Sends a signal; after KILL and TERM it waits for the end.
+--- Sends a signal; after KILL and TERM waits until the server has ended.
 ---@param signal string
 function Redis:kill(signal)
     self.child:kill(signal)
@@ -139,7 +139,7 @@ function Redis:address(opts)
     return ("unix://%s%s%s"):format(who, self.socket, opts.db and ("?db=" .. opts.db) or "")
 end
 
---- For good: stops it and removes its folder.
+--- Stops it and removes its folder.
 function Redis:close()
     if self.closed then return end
     self.closed = true
@@ -149,7 +149,7 @@ end
 
 meta.__close = Redis.close
 
---- Starts a server of the caller's own. `local r <close> = servers.redis{}`.
+--- Starts a separate server. `local r <close> = servers.redis{}`.
 ---@param opts? spec.RedisOptions
 ---@return spec.Redis
 function M.new(opts)
