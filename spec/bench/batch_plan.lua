@@ -1,5 +1,5 @@
--- `dbrun spec/bench/batch_plan.lua`: what many workers would reach with a batch job, with the costs of another machine
--- (lib/plan.lua). B5 is the same with the costs of ours.
+-- `dbrun spec/bench/batch_plan.lua`: computes the speed of a batch job with many workers from the costs of another
+-- machine (lib/plan.lua). B5 does the same with the costs of one measured machine.
 local home <const> = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = home .. "/../?.lua;" .. package.path
 

@@ -1,6 +1,6 @@
--- One run of dbrun's own side of a workload, in a process of its own: `child.lua FILE VARIANT SECONDS`.
--- Prints one line: {"ops":..,"seconds":..,"cpu_us_per_op":..,"errors":..,"checks":..}, and "bytes":.. of
--- memory where that is what it measured.
+-- One run of dbrun's side of a workload, in a separate process: `child.lua FILE VARIANT SECONDS`.
+-- Prints one line: {"ops":..,"seconds":..,"cpu_us_per_op":..,"errors":..,"checks":..}, and "bytes":.. when the
+-- workload measures memory.
 local home <const> = assert(arg[0]:match "^(.*)/[^/]*$" or ".")
 package.path = home .. "/../?.lua;" .. package.path
 

@@ -1,6 +1,6 @@
--- `dbrun spec/bench/failover.lua`: F1, what a program sees of a failover. Twenty tasks write values that nobody else
--- writes, and read them back, while their primary is killed, replaced or frozen, in a cluster and behind sentinels;
--- without waiting for replicas, and with WAIT for all of them.
+-- `dbrun spec/bench/failover.lua`: F1, how a failover affects a program. Twenty tasks write unique values and read them
+-- back, while their primary is killed, replaced or frozen, in a cluster and behind sentinels; without waiting for
+-- replicas, and with WAIT for all of them.
 -- Prints one table and writes it as failover.json and failover.md.
 local home <const> = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = home .. "/../../?.lua;" .. home .. "/../?.lua;" .. package.path

@@ -1,6 +1,6 @@
 -- `dbrun spec/bench/run.lua`: measures dbrun against the installed peers and against the floors in C.
--- Prints one table and writes it as bench.json, bench.md and bench.svg. It tells the ratios as they are;
--- a target that is missed is no failure, a wrong answer or a program that fails is.
+-- Prints one table and writes it as bench.json, bench.md and bench.svg. A missed target is not a failure;
+-- a wrong answer or a failed program is.
 local home <const> = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = home .. "/../?.lua;" .. package.path
 
@@ -50,7 +50,7 @@ local function load_workloads()
     return list
 end
 
---- Those that were asked for. Raises an error of kind `usage` for a name that does not exist.
+--- The workloads that --only names. Raises an error of kind `usage` for a name that does not exist.
 local function select(all, only)
     if not only then return all end
     local wanted <const>, list <const> = {}, {}
@@ -79,12 +79,12 @@ local function facts_of(ctx, args)
     }
 end
 
---- Seconds that a round of a workload takes, roughly.
+--- Roughly the seconds that a round of a workload takes.
 local function weight(w, args)
     return w.round or (#w.ours + #w.others) * (args.seconds + 0.5)
 end
 
---- The share of the time left that a workload has; what one does not need is for those behind it.
+--- A workload's share of the remaining time; time that it does not need is left for those after it.
 local function share(list, at, args, ends)
     if not ends then return nil end
     local all = 0
@@ -110,7 +110,7 @@ local function write_all(results, facts, dir)
     shell.write(dir .. "/bench.svg", picture.draw(results, facts))
 end
 
---- Prints everything; the exit status.
+--- Prints everything; returns the exit status.
 local function tell(results, dir)
     for _, line in ipairs(report.lines(results)) do cli.print(line) end
     local failed = 0
@@ -127,7 +127,7 @@ local function tell(results, dir)
     return failed > 0 and cli.FAILED or cli.OK
 end
 
---- Leaves out what needs servers when none can be started, and says so.
+--- Leaves out workloads that need servers when these cannot be started, and prints a line about it.
 local function without_servers(list)
     local missing <const> = servers.missing()
     if not missing then return list, false end

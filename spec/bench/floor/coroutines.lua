@@ -1,4 +1,4 @@
--- A floor of M1: coroutines of stock Lua that wait, with the same functions in them and nothing else:
+-- A floor of M1: waiting coroutines of stock Lua, with the same functions and nothing else:
 -- `lua5.4 coroutines.lua COUNT`.
 local count <const> = math.tointeger(arg[1])
 

@@ -1,6 +1,6 @@
 /*
- * What the floors share: the clock, the result line, a cheap random number. A floor is the least that
- * a plain C program on the same library needs for a workload; dbrun is measured against it.
+ * Code that the floors share: the clock, the result line, a cheap random number. A floor is the minimum
+ * cost of a workload in a plain C program on the same library; dbrun is compared with it.
  */
 #ifndef DBRUN_BENCH_FLOOR_H
 #define DBRUN_BENCH_FLOOR_H
@@ -41,7 +41,7 @@ static inline struct floor_clock floor_start(void)
     return c;
 }
 
-/* The one line that the harness reads. */
+/* Prints the line that the harness reads. */
 static inline void floor_report(struct floor_clock start, uint64_t ops, uint64_t errors)
 {
     double wall = floor_seconds() - start.wall;

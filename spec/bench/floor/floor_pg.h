@@ -1,5 +1,5 @@
 /*
- * A connection on which the point select of P1 to P3 is prepared as "s".
+ * Opens a connection and prepares the point select of P1 to P3 as "s".
  */
 #ifndef DBRUN_BENCH_FLOOR_PG_H
 #define DBRUN_BENCH_FLOOR_PG_H
@@ -8,7 +8,7 @@
 
 #include <libpq-fe.h>
 
-/* Ends the program. `conn`: whose error it was, or NULL. */
+/* Prints the error and ends the program. `conn`: the connection that failed, or NULL. */
 static inline void floor_die(const char *what, PGconn *conn)
 {
     fprintf(stderr, "%s: %s\n", what, conn ? PQerrorMessage(conn) : "failed");

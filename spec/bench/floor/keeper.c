@@ -1,9 +1,9 @@
 /*
- * Keeps a server alive for as long as its own standard input is open.
+ * Runs a server for as long as the keeper's standard input is open.
  *
  *   keeper SIGNAL LOGFILE PROGRAM ARGUMENT...
  *
- * When the harness closes the pipe, or dies in whatever way, the server gets SIGNAL (a number), and
+ * When the harness closes the pipe, or dies for any reason, the server gets SIGNAL (a number), and
  * SIGKILL when it has not ended after five seconds. So no server outlives a benchmark.
  */
 #include <errno.h>
@@ -34,14 +34,14 @@ static pid_t spawn(const char *log, char **argv)
     _exit(127);
 }
 
-/* True once the child is gone. */
+/* True once the child has ended. */
 static int gone(pid_t pid)
 {
     int status;
     return waitpid(pid, &status, WNOHANG) == pid;
 }
 
-/* Returns when the pipe's other end is closed (or the server ended by itself: 1). */
+/* Returns when the pipe's other end is closed; 1 when the server ended by itself. */
 static int watch(pid_t pid)
 {
     struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};

@@ -1,14 +1,14 @@
 /*
- * Runs a program and says what it cost: wall time, CPU time, the largest resident set.
+ * Runs a program and measures its cost: wall time, CPU time, the largest resident set.
  *
  *   measure [-n RUNS] [-t SECONDS] -o FILE -- PROGRAM ARGUMENT...
  *
  * One line per run goes to FILE: {"wall":s,"cpu":s,"rss_kib":n,"status":n}. A run that takes longer
- * than `-t` is killed and counts as status 124. The status of measure is that of the last run; it
- * stops at the first that fails.
+ * than `-t` is killed and counts as status 124. measure stops at the first run that fails, and exits
+ * with the status of its last run.
  *
- * It is a small C program of its own because a child inherits its parent's high-water mark of memory
- * until it calls exec, and because the start of a process of 4 ms cannot be timed from a shell.
+ * It is a small C program because a child inherits its parent's high-water mark of memory until it calls
+ * exec, and because a shell is too slow to time a process of 4 ms.
  */
 #include <errno.h>
 #include <signal.h>
@@ -40,7 +40,7 @@ static pid_t spawn(char **argv, const sigset_t *mask)
     _exit(STATUS_NO_PROGRAM);
 }
 
-/* Waits for the child; kills it at the deadline, or when this program is told to end. */
+/* Waits for the child; kills it at the deadline, or when this program gets a signal to end. */
 static int wait_child(pid_t pid, double deadline, const sigset_t *set, struct rusage *ru)
 {
     int status = 0;

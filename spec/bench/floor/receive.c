@@ -1,5 +1,5 @@
 /*
- * A floor of P4: libpq receives the rows one by one, in binary, and nothing is made of them.
+ * A floor of P4: libpq receives the rows one by one, in binary, and no values are made from them.
  * Usage: receive CONNINFO ROWS SQL
  */
 #include "floor_pg.h"

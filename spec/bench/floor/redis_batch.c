@@ -1,6 +1,6 @@
 /*
- * Beside R1 to R3, the plain way in C: hiredis sends DEPTH commands at once and takes their replies, SET and
- * GET in turns. Usage: redis_batch SOCKET DEPTH SECONDS
+ * The floor of R1 to R3: hiredis sends DEPTH commands at once and reads their replies, SET and GET in turns.
+ * Usage: redis_batch SOCKET DEPTH SECONDS
  */
 #include "floor.h"
 
@@ -9,7 +9,7 @@
 
 static uint64_t done, wrong;
 
-/* One batch of SET, or of GET of what the last one stored. */
+/* One batch of SET, or of GET of the values that the last batch stored. */
 static void batch(redisContext *c, int depth, uint64_t round, int get)
 {
     char value[24];

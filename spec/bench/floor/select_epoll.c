@@ -11,7 +11,7 @@ enum { WARM_UP = 100 }; /* statements per connection before the clock starts */
 
 struct client {
     PGconn *conn;
-    int account; /* whose balance was asked for: the answer must be the same number */
+    int account; /* the account of the statement in flight: its balance is the same number */
 };
 
 static uint64_t random_state = 88172645463325252u;
@@ -27,7 +27,7 @@ static void client_send(struct client *c)
         floor_die("send", c->conn);
 }
 
-/* True when the whole answer was there. */
+/* True when the reply was complete. */
 static int client_receive(struct client *c)
 {
     if (!PQconsumeInput(c->conn))
@@ -44,8 +44,8 @@ static int client_receive(struct client *c)
     return 0;
 }
 
-/* Runs until `limit` statements were answered (0 = none) or `deadline` passes (0 = none). Statements in
- * flight at the end are awaited, so that the next run starts clean. */
+/* Runs until `limit` statements were answered (0 = no limit) or `deadline` passes (0 = none). Waits for
+ * the statements in flight at the end, so that the next run starts clean. */
 static void run(int ep, struct client *clients, int n, uint64_t limit, double deadline)
 {
     struct epoll_event events[64];

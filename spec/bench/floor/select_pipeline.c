@@ -1,6 +1,6 @@
 /*
  * The floor of P2: prepared point selects in libpq's pipeline mode, DEPTH in flight on each of N connections,
- * each with a sync of its own, all of them in one epoll loop.
+ * each with its own sync, all of them in one epoll loop.
  *
  * Usage: select_pipeline CONNINFO CONNECTIONS DEPTH SECONDS
  */
@@ -12,7 +12,7 @@ enum { MOST_IN_FLIGHT = 64 };
 
 struct client {
     PGconn *conn;
-    int accounts[MOST_IN_FLIGHT]; /* a ring: whose balance was asked for, and must come */
+    int accounts[MOST_IN_FLIGHT]; /* a ring: the accounts of the statements in flight */
     unsigned sent, answered;
 };
 

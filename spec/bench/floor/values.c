@@ -1,6 +1,6 @@
 /*
- * A floor of P4: the values in a Lua state, made with Lua's C API, without a database. Its memory is
- * mimalloc's, in huge pages, where that is installed, and the collector stands still.
+ * A floor of P4: makes the values with Lua's C API, without a database. It uses mimalloc with huge pages
+ * when it is installed, and stops the collector.
  *
  * Usage: values rows|columns ROWS
  */
@@ -35,7 +35,7 @@ static void use_mimalloc(void)
     *(void **)&give = dlsym(library, "mi_free");
 }
 
-/* The value of a column on top of the stack. */
+/* Pushes the value of a column. */
 static void push(lua_State *L, int column, int64_t i)
 {
     char text[64];
@@ -98,5 +98,5 @@ int main(int argc, char **argv)
     (strcmp(argv[1], "rows") == 0 ? make_rows : make_columns)(L, count);
     floor_report(start, (uint64_t)count, 0);
     fflush(stdout);
-    _Exit(0); /* what it keeps is not freed one by one */
+    _Exit(0); /* without freeing each value */
 }

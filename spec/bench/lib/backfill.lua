@@ -1,12 +1,12 @@
--- A column of a million rows filled in chunks: by a batch job, and by a procedure written by hand that commits each
--- chunk. Both begin with the same table, made anew.
+-- Fills a column of a million rows in chunks: with a batch job, and with a procedure written by hand that commits each
+-- chunk. Both begin with a new table with the same rows.
 local shell <const> = require "bench.lib.shell"
 
 local M = {}
 
 M.CHUNK = 5000
 
---- How many rows: fewer when it is only to be seen whether it works.
+--- The number of rows: fewer in a run that only checks whether it works.
 ---@param seconds number
 ---@return integer
 function M.rows(seconds)
@@ -14,7 +14,7 @@ function M.rows(seconds)
     return 1000000
 end
 
---- One row in so many fits, its column is null.
+--- The column of one row in %d is null: these rows meet the job's condition.
 local FRESH <const> = [[
 drop table if exists backfill;
 create table backfill (id bigint primary key, amount numeric not null, cents bigint, note text not null);
@@ -51,7 +51,7 @@ begin
     end loop;
 end $$]]
 
---- Runs SQL for others than dbrun: one statement each.
+--- A command line that runs SQL with psql: one statement each.
 local function psql(ctx, ...)
     local argv <const> = { ctx.servers.bin .. "/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", ctx.servers.database_url }
     for _, statement in ipairs { ... } do
@@ -61,7 +61,7 @@ local function psql(ctx, ...)
     return argv
 end
 
---- Makes the table anew, beside what is measured.
+--- Makes a new table, outside of the measurement.
 ---@param ctx bench.Context
 ---@param one_in integer
 function M.reset(ctx, one_in)
@@ -71,7 +71,7 @@ end
 local WRITTEN <const> = "select pg_current_wal_insert_lsn() - '0/0'"
 local SIZE <const> = "select pg_total_relation_size('backfill')"
 
---- One session of the procedure for the whole table, or several that have a part of it each, side by side.
+--- Runs one session of the procedure on the whole table, or several in parallel, each on its own part.
 local function by_hand(ctx, sessions, ask)
     M.reset(ctx, 1)
     local rows <const> = M.rows(ctx.seconds)
@@ -96,8 +96,8 @@ local function by_hand(ctx, sessions, ask)
     }
 end
 
---- The procedure. Its answers are checked; with `bytes` its memory is what it wrote: "wal", or how much the table and
---- its index grew: "size".
+--- The procedure, whose result is checked. With `bytes` its memory is the amount of WAL ("wal"), or the growth of the
+--- table and its index ("size").
 ---@param bytes? "wal"|"size"
 ---@return bench.Contender
 function M.by_hand(bytes)
@@ -107,9 +107,9 @@ function M.by_hand(bytes)
     }
 end
 
---- Two sessions of the procedure, each with half of the keys, which nobody gives out: what the server can do at most
---- with two workers on this machine.
----@param of string which of ours it is told beside
+--- Two sessions of the procedure, each with a fixed half of the keys: the most that the server can do with two workers
+--- on this machine.
+---@param of string the contender of ours that it is compared with
 ---@return bench.Contender
 function M.in_halves(of)
     return {
@@ -120,7 +120,7 @@ end
 local ALONG_INDEX <const> =
     "set enable_seqscan = off; set enable_bitmapscan = off; set max_parallel_workers_per_gather = 0"
 
---- A count of the rows that fit, along the index that the job walks.
+--- A count of the rows that meet the condition, along the index that the job walks.
 ---@param one_in integer
 ---@return bench.Contender
 function M.count(one_in)
@@ -138,7 +138,7 @@ function M.count(one_in)
     }
 end
 
---- What a batch job takes, from its start to its end on the server's clock: for child.lua.
+--- The duration of a batch job on the server's clock: for child.lua.
 ---@param opts {workers?: integer, one_in?: integer, passes?: integer, bytes?: "wal"|"size"}
 ---@return fun(seconds: number): table
 function M.job(opts)

@@ -1,4 +1,4 @@
--- Who takes part in a comparison: dbrun itself, the floors in C, the peers. A contender is a name and a
+-- The contenders of a comparison: dbrun itself, the floors in C, the peers. A contender is a name and a
 -- function that runs it once and returns a sample.
 local json <const> = require "dbrun.json"
 local shell <const> = require "bench.lib.shell"
@@ -8,8 +8,8 @@ local M = {}
 
 ---@class bench.Sample
 ---@field rate? number    -- operations per second
----@field time number     -- seconds an operation (or the whole process)
----@field cpu? number     -- seconds of client CPU an operation
+---@field time number     -- seconds per operation (or of the whole process)
+---@field cpu? number     -- seconds of client CPU per operation
 ---@field memory number   -- bytes, the largest resident set, or what the workload measured itself
 ---@field wrong? integer   -- rows that were not done exactly once
 
@@ -18,10 +18,10 @@ local M = {}
 ---@field kind "ours"|"peer"|"floor"
 ---@field run fun(ctx: bench.Context, workload: bench.Workload): bench.Sample
 ---@field missing? fun(ctx: bench.Context): string|nil  -- what to install, when it is not there
----@field of? string       -- which of ours it is told beside, when no target names it (the first)
+---@field of? string       -- the contender of ours to compare it with, when no target names it (the first)
 
---- Turns the line that a measuring program prints into a sample. Raises when an answer was wrong or none
---- was looked at.
+--- Turns the line that a measuring program prints into a sample. Raises when an answer was wrong, or when no
+--- answer was checked.
 ---@param text string
 ---@param run bench.Run
 ---@return bench.Sample
@@ -38,7 +38,7 @@ function M.sample(text, run)
     }
 end
 
---- dbrun running the function `measure[variant]` of the workload's own file, in a process of its own.
+--- dbrun, which runs the function `measure[variant]` of the workload's file in a separate process.
 ---@param name string     -- for the table
 ---@param variant string
 ---@param limit? number   -- seconds after which it is killed
@@ -77,7 +77,7 @@ end
 
 M.PYTHON = "/usr/bin/python3"
 
---- The Debian packages that some Python modules need and that are not there.
+--- The missing Debian packages of some Python modules.
 ---@param modules table<string, string>  -- module = package
 ---@return string|nil
 function M.python_missing(modules)
@@ -107,7 +107,7 @@ function M.python(spec)
     }
 end
 
---- A program whose whole process is timed, `runs` times a sample; the medians count.
+--- A program whose whole process is timed, a sample is the median of `runs` runs.
 ---@param spec { name: string, kind: string, runs: integer, argv: fun(ctx: bench.Context): (string|number)[],
 ---    missing?: fun(ctx: bench.Context): string|nil }
 ---@return bench.Contender

@@ -1,4 +1,4 @@
--- What every contender needs to run: where things are, the servers, and how a process is measured.
+-- What every contender needs to run: paths, servers, and a function that measures a process.
 local json <const> = require "dbrun.json"
 local shell <const> = require "bench.lib.shell"
 
@@ -20,8 +20,8 @@ function M.new(fields)
     return setmetatable(fields, Context)
 end
 
---- The variables that point a program at the servers; pool sizes are the documented defaults, whatever
---- the caller's environment says.
+--- The environment variables that name the servers; pool sizes are the documented defaults, whatever the
+--- caller's environment says.
 ---@return table<string, string>
 function Context:env()
     local env <const> = {
@@ -35,7 +35,7 @@ end
 
 --- Compiles floor/NAME.c unless that is done already.
 ---@param name string
----@param link? string[]  -- what goes behind the source
+---@param link? string[]  -- words after the source
 ---@param as? string  -- the program's name, when one source is linked in several ways
 ---@return string program
 function Context:compile(name, link, as)
@@ -61,9 +61,9 @@ end
 ---@field rss_kib number  -- the largest resident set
 ---@field status integer
 
---- Runs a program and measures it. Raises when it fails, with what it wrote to its standard error.
+--- Runs a program and measures it. When it fails, raises an error with its standard error.
 ---@param argv (string|number)[]
----@param opts? { runs?: integer, quiet?: boolean, limit?: number }  -- quiet: what it prints is not returned
+---@param opts? { runs?: integer, quiet?: boolean, limit?: number }  -- quiet: do not return its output
 ---@return string output
 ---@return bench.Run[]
 function Context:measure(argv, opts)

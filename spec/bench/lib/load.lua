@@ -1,4 +1,4 @@
--- What dbrun's own side of the workloads shares: a clock, and tasks that work until the time is over.
+-- Code that dbrun's side of the workloads shares: a clock, and tasks that work until the time is over.
 local task <const> = require "dbrun.task"
 
 local M = {}
@@ -13,9 +13,9 @@ M.SELECT = "SELECT abalance FROM pgbench_accounts WHERE aid = $1"
 ---@field seconds number
 ---@field cpu number
 
---- Runs `count` tasks. Each calls `step(number)` again and again until the time is over; a step does some
---- work and returns how many operations and how many wrong answers that was. `warm(number)` runs before, in
---- the same number of tasks, outside of the measured time.
+--- Runs `count` tasks. Each calls `step(number)` repeatedly until the time is over; a step does some work and
+--- returns its number of operations and of wrong answers. `warm(number)` runs before, in the same number of
+--- tasks, outside of the measured time.
 ---@param count integer
 ---@param seconds number
 ---@param warm fun(number: integer)
@@ -44,7 +44,7 @@ function M.tasks(count, seconds, warm, step)
     return { ops = ops, errors = wrong, checks = ops, seconds = task.now() - begin, cpu = os.clock() - cpu }
 end
 
---- The same without tasks: `step` runs right here.
+--- The same without tasks: `step` runs in the calling coroutine.
 ---@param seconds number
 ---@param step fun(): integer, integer
 ---@return bench.Load

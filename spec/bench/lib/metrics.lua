@@ -1,4 +1,4 @@
--- What is measured, how it is written, and which direction is better.
+-- The metrics: their labels, their formats, and which direction is better.
 local cli <const> = require "dbrun.command_line"
 
 local M = {}

@@ -1,4 +1,4 @@
--- bench.svg: for each workload one bar per contender, and under them what the targets say.
+-- bench.svg: for each workload one bar per contender, and below them the results of the targets.
 local metrics <const> = require "bench.lib.metrics"
 local report <const> = require "bench.lib.report"
 local runner <const> = require "bench.lib.runner"
@@ -77,7 +77,7 @@ local function bars(out, result, y)
     return y
 end
 
---- One workload's part; returns where the next begins.
+--- Draws one workload; returns the position of the next.
 local function section(out, result, y)
     local direction <const> = runner.longer_is_better(result) and "longer is better" or "shorter is better"
     out[#out + 1] = svg.element("line", { x1 = MARGIN, y1 = y, x2 = WIDTH - MARGIN, y2 = y, stroke = LINE })

@@ -1,11 +1,11 @@
--- What many workers on many machines would reach with a batch job, computed from costs that were measured on one (B1,
--- B2, B8). What is simulated: the cores of the server, its WAL, the network, the flush at a commit, and the job's row,
--- under which ranges are given out one at a time.
+-- The speed of a batch job with many workers on many machines, computed from costs that were measured on one (B1, B2,
+-- B8). It simulates the cores of the server, its WAL, the network, the flush at a commit, and the lock on the job's
+-- row, under which workers claim ranges one at a time.
 local M = {}
 
 local CHUNKS_OF_RANGE <const> = 100
 
---- The costs, and what they are.
+--- The costs and their descriptions.
 M.COSTS = {
     { "rows", "Rows of the table", 1e9 }, { "cores", "Cores of the server", 32 },
     { "row", "Microseconds of a core for a row", 10 },
@@ -17,7 +17,7 @@ M.COSTS = {
     { "wal_rate", "MiB of WAL that the server writes in a second", 400 },
 }
 
---- The costs as they are without options.
+--- The costs without options.
 ---@return table<string, number>
 function M.costs()
     local costs <const> = {}
@@ -51,7 +51,7 @@ local function pop(heap)
     end
 end
 
---- Something that serves one at a time, or as many as it has places.
+--- A resource that serves as many workers at a time as it has places.
 local function server(places)
     local free <const> = {}
     for i = 1, places do free[i] = { at = 0 } end
@@ -64,7 +64,7 @@ local function server(places)
         self.busy = self.busy + seconds
         return done
     end
-    --- The share of the time that it was busy; what still waits at the end counts as done.
+    --- The share of the time in which it was busy; work that still waits at the end counts as done.
     function self.share(now) return math.min(1, self.busy / now / places) end
     return self
 end
@@ -76,7 +76,7 @@ end
 ---@field job number
 ---@field waited number share of the workers' time in which they waited for the job's row
 
---- A stretch of the job with so many workers: the rest is as this one.
+--- Simulates a part of the job, which stands for the rest.
 ---@param o table<string, number> the costs
 ---@param workers integer
 ---@param size integer rows of a chunk
@@ -110,7 +110,7 @@ function M.simulate(o, workers, size)
     }
 end
 
---- What is the limit.
+--- The resource that limits the speed.
 ---@param r bench.Plan
 ---@return "workers"|"cores"|"WAL"|"job's row"
 function M.limit_of(r)

@@ -1,16 +1,16 @@
--- The results as people and programs read them: a table for the terminal, Markdown for the manual, JSON.
+-- The formats of the results: a table for the terminal, Markdown for the manual, JSON.
 local cli <const> = require "dbrun.command_line"
 local json <const> = require "dbrun.json"
 local metrics <const> = require "bench.lib.metrics"
 
 local M = {}
 
----@class bench.Facts  -- what belongs beside the numbers
+---@class bench.Facts  -- the conditions under which the numbers were measured
 ---@field date string
 ---@field machine string
 ---@field versions string
 ---@field pairs integer
----@field fewest? integer         -- of the pairs of a workload
+---@field fewest? integer         -- the smallest number of pairs of a workload
 ---@field seconds number
 
 local HEAD <const> = { "", "workload", "dbrun", "compared with", "", "ratio", "target", "" }
@@ -30,7 +30,7 @@ function M.verdict(row)
     return row.verdict.met and "met" or "missed"
 end
 
---- What a row is about: the workload, and the metric where it is not the workload's own.
+--- The title of a row: the workload, and the metric when it is not the workload's own.
 ---@param result bench.Result
 ---@param row bench.Row
 ---@return string
@@ -82,7 +82,7 @@ function M.lines(results)
     return cli.table(rows, { right = { [3] = true, [5] = true, [6] = true } })
 end
 
---- How the numbers were taken, in a sentence.
+--- How the numbers were measured, in a sentence.
 ---@param facts bench.Facts
 ---@return string
 function M.how(facts)
@@ -108,7 +108,7 @@ function M.markdown(results, facts)
     return table.concat(out, "\n") .. "\n"
 end
 
---- The same and every sample, as a value for JSON.
+--- The results and every sample, as a value for JSON.
 ---@param results bench.Result[]
 ---@param facts bench.Facts
 ---@return table
@@ -132,7 +132,7 @@ function M.document(results, facts)
     return { facts = facts, workloads = workloads }
 end
 
---- How many targets there are, and how many were met.
+--- The number of targets, and of targets that were met.
 ---@param results bench.Result[]
 ---@return integer met
 ---@return integer all

@@ -29,7 +29,7 @@ function M.pgbench(connections)
     }
 end
 
---- The rate of SET and GET in equal parts, from the two rates that redis-benchmark tells.
+--- The rate of SET and GET in equal parts, from the two rates that redis-benchmark prints.
 ---@param csv string
 ---@return number|nil
 function M.redis_rate(csv)
@@ -38,10 +38,10 @@ function M.redis_rate(csv)
     return set and get and 2 / (1 / set + 1 / get)
 end
 
---- redis-benchmark's SET and GET. It counts requests instead of time: the first call finds out how many
---- fill the time.
+--- redis-benchmark's SET and GET. It takes a number of requests, not a time: the first call finds the number
+--- that fills the time.
 ---@param connections integer
----@param depth? integer commands that each sends at once (1)
+---@param depth? integer commands that each connection sends at once (1)
 ---@return bench.Contender
 function M.redis_benchmark(connections, depth)
     local known
@@ -68,7 +68,7 @@ function M.redis_benchmark(connections, depth)
     }
 end
 
---- hiredis in C, which sends so many commands at once.
+--- hiredis in C, which sends `depth` commands at once.
 ---@param depth integer
 ---@return bench.Contender
 function M.redis_floor(depth)

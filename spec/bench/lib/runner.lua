@@ -1,4 +1,4 @@
--- Runs one workload: its contenders in alternating pairs, and what came out against its targets.
+-- Runs one workload: its contenders in alternating pairs; compares the results with its targets.
 local metrics <const> = require "bench.lib.metrics"
 local stats <const> = require "bench.lib.stats"
 local targets <const> = require "bench.lib.targets"
@@ -10,10 +10,10 @@ local M = {}
 ---@field id string
 ---@field order integer           -- place in the table
 ---@field title string
----@field metric string           -- what is compared first
+---@field metric string           -- the main metric
 ---@field alone? boolean          -- needs no servers
----@field pairs? integer          -- at most so many pairs in the short form
----@field round? number           -- seconds that each of its contenders takes once, roughly, in the short form
+---@field pairs? integer          -- the most pairs in the short form
+---@field round? number           -- roughly the seconds that one run of all its contenders takes in the short form
 ---@field ours bench.Contender[]
 ---@field others bench.Contender[]
 ---@field targets bench.Target[]
@@ -40,13 +40,13 @@ local M = {}
 ---@field samples table<string, bench.Sample[]>  -- by contender, in the order they were taken
 ---@field order string[]          -- the contenders' names as the picture shows them
 ---@field kinds table<string, string>
----@field pairs integer           -- how often each of its contenders ran
+---@field pairs integer           -- the number of runs of each contender
 ---@field missing string[]        -- lines about peers that are not installed
----@field failure? string         -- why this run is a failed run
+---@field failure? string         -- why this run failed
 
 ---@class bench.Options
 ---@field pairs integer
----@field limit? number           -- seconds: no pair begins that would probably end later, none if it is 0
+---@field limit? number           -- seconds: no pair starts that would probably end later; 0: no pair starts
 ---@field now? fun(): number
 ---@field note fun(text: string)  -- progress
 
@@ -57,7 +57,7 @@ local function find(list, name)
     error("no contender is named " .. tostring(name))
 end
 
---- Raises when the workload's declaration makes no sense.
+--- Raises when the workload's declaration is invalid.
 ---@param w bench.Workload
 function M.check(w)
     for _, key in ipairs { "id", "order", "title", "metric", "ours", "others", "targets" } do
@@ -75,9 +75,9 @@ end
 ---@field other? bench.Contender
 ---@field targets bench.Target[]
 
---- Who runs against whom: one duel for each pair that a target names, one for each peer that none names (told for
---- information beside our first, or beside the one it says), one without opponent for limits that nothing else
---- measures, and where there is nothing else.
+--- The comparisons: one duel for each pair that a target names; one for each other peer, for information, with the
+--- contender that its `of` names (default: our first); one without opponent for each limit that no other duel
+--- measures, or when there is no other duel.
 ---@param w bench.Workload
 ---@return bench.Duel[]
 function M.duels(w)
@@ -147,10 +147,10 @@ function M.rows(w, duel, ours, other)
     return rows
 end
 
---- Peers that no target names are told for information; so many runs of them do.
+--- The number of runs of peers that no target names, which are reported for information.
 local MOST_FOR_INFORMATION <const> = 3
 
---- Those who run, and in how many rounds at most.
+--- The contenders that run, and the most rounds of each.
 local function entrants(duels, pairs)
     local list <const>, rounds <const> = {}, {}
     local function enter(contender, most)
@@ -165,7 +165,7 @@ local function entrants(duels, pairs)
     return list, rounds
 end
 
---- Runs all contenders in turns: A B C A B C. A pair is what two of them did in the same round.
+--- Runs all contenders in turns: A B C A B C. A pair consists of two runs of the same round.
 local function fight(result, ctx, w, duels, opts)
     local list <const>, rounds <const> = entrants(duels, opts.pairs)
     local now <const> = opts.now or task.now
@@ -190,7 +190,7 @@ local function fight(result, ctx, w, duels, opts)
     end
 end
 
---- What is left of a duel whose opponent is not installed: the limits.
+--- The duel without its opponent, which is not installed: only the limits remain.
 local function alone(duel)
     local limits <const> = {}
     for _, t in ipairs(duel.targets) do
@@ -200,7 +200,7 @@ local function alone(duel)
     return limits[1] and { ours = duel.ours, targets = limits }
 end
 
---- Leaves out who is not installed, and says what to install.
+--- Leaves out contenders that are not installed, and names the packages to install.
 local function present(result, ctx, duels)
     local told <const>, list <const> = {}, {}
     local function lacks(who, what)
@@ -219,7 +219,7 @@ local function present(result, ctx, duels)
     return list
 end
 
---- The rows on the workload's own metric first, otherwise in the order they came.
+--- Moves the rows with the workload's own metric to the front; keeps the order otherwise.
 ---@param result bench.Result
 function M.sort(result)
     local first <const>, rest <const> = {}, {}
@@ -230,7 +230,7 @@ function M.sort(result)
     result.rows = table.move(rest, 1, #rest, #first + 1, first)
 end
 
---- Runs a workload. A wrong answer or a program that fails makes it a failed run: `failure` says why.
+--- Runs a workload. After a wrong answer or a failed program the result has `failure`, which says why.
 ---@param ctx bench.Context
 ---@param w bench.Workload
 ---@param opts bench.Options
@@ -262,7 +262,7 @@ function M.run(ctx, w, opts)
     return result
 end
 
---- The median of what a contender did in a workload, for its bar in the picture.
+--- The median of a contender's samples in a workload, for its bar in the picture.
 ---@param result bench.Result
 ---@param name string
 ---@return number|nil
@@ -270,7 +270,7 @@ function M.value(result, name)
     return stats.median(column(result.samples[name] or {}, result.metric))
 end
 
---- Is a longer bar the better one?
+--- Whether a longer bar is better.
 ---@param result bench.Result
 ---@return boolean
 function M.longer_is_better(result)

@@ -1,5 +1,5 @@
--- The private PostgreSQL and Redis of a benchmark: in a temporary folder, on unix sockets only, gone with
--- the harness (floor/keeper.c ends them when the harness does, however it ends).
+-- The private PostgreSQL and Redis of a benchmark: in a temporary folder, on unix sockets only. floor/keeper.c
+-- stops them when the harness ends, for whatever reason.
 local shell <const> = require "bench.lib.shell"
 
 local M = {}
@@ -18,7 +18,7 @@ local SIGQUIT <const>, SIGTERM <const> = 3, 15
 local Servers = {}
 Servers.__index = Servers
 
--- The data is thrown away: nothing waits for a disk, and no worker of the server gets in between.
+-- The data is thrown away, so nothing waits for a disk; autovacuum is off, so that it does not disturb.
 local POSTGRESQL_CONF <const> = [[
 listen_addresses = ''
 unix_socket_directories = '%s'
@@ -44,7 +44,7 @@ function M.postgresql_bin()
     return path and path:match "^(.*)/initdb$"
 end
 
---- What has to be installed before the servers can be started; nil when nothing.
+--- The packages that are missing to start the servers; nil when none.
 ---@return string|nil
 function M.missing()
     local packages <const> = {}
@@ -65,7 +65,7 @@ local function as_owner(argv)
     return table.move(argv, 1, #argv, #words + 1, words)
 end
 
---- Asks until the program succeeds; raises with the server's log when it does not within ten seconds.
+--- Runs the program until it succeeds; raises an error with the server's log when it does not within ten seconds.
 local function wait_for(argv, log)
     local loop <const> = 'i=0; until "$@" >/dev/null 2>&1; do i=$((i+1)); [ $i -lt 200 ] || exit 1; sleep 0.05; done'
     local words <const> = { "sh", "-c", loop, "sh" }
@@ -124,7 +124,7 @@ function Servers:fill()
     }
 end
 
---- Ends both servers and removes their folder; harmless when done twice.
+--- Stops both servers and removes their folder; a second call does nothing.
 function Servers:close()
     for i = #self.keepers, 1, -1 do table.remove(self.keepers, i):close() end
     if self.dir then shell.run { "rm", "-rf", self.dir } end

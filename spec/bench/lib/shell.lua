@@ -1,4 +1,4 @@
--- Running programs and touching files with what plain Lua has.
+-- Runs programs and accesses files with the functions of plain Lua.
 local M = {}
 
 --- Quotes one word for sh.
@@ -53,7 +53,7 @@ function M.run(argv, env)
     return out, how == "signal" and 128 + code or code
 end
 
---- Runs a program that must succeed; raises with everything that it said otherwise.
+--- Runs a program that must succeed; otherwise raises an error with all of its output.
 ---@param argv (string|number)[]
 ---@param env? table<string, string>
 ---@return string output  -- standard output and standard error
@@ -74,7 +74,7 @@ function M.first_line(argv)
     return p:close() and line or nil
 end
 
---- Where a program is: in PATH, or nil.
+--- The path of a program in PATH, or nil.
 ---@param name string
 ---@return string|nil
 function M.which(name)

@@ -1,4 +1,4 @@
--- Figures that a spec measures while it checks: it prints them in lines that begin with '#'.
+-- Runs specs that measure: they print their figures in lines that begin with '#'.
 local servers <const> = require "bench.lib.servers"
 local shell <const> = require "bench.lib.shell"
 
@@ -6,7 +6,7 @@ local M = {}
 
 local BUSTED <const> = "/usr/bin/busted"
 
---- What has to be installed before a spec can run.
+--- The missing packages that specs need; nil when none.
 ---@return string|nil
 function M.missing()
     local more <const> = servers.missing()
@@ -14,7 +14,7 @@ function M.missing()
     return more
 end
 
---- Counts the tests of a report in TAP. Raises when one has failed, or when one is missing.
+--- Counts the tests of a TAP report. Raises when one has failed or is missing.
 ---@param text string
 ---@return integer passed
 ---@return string told the lines of figures

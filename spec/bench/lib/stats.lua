@@ -1,4 +1,4 @@
--- Medians and ratios. A benchmark's single run says little; the median of alternating pairs does.
+-- Medians and ratios. A single run of a benchmark says little; the median of alternating pairs is reliable.
 local M = {}
 
 --- The median: the middle value, or the mean of the two in the middle.

@@ -1,11 +1,11 @@
--- Targets: what a workload has to reach, and whether it did. They are never edited here.
+-- Targets: the goals of a workload, and whether it met them. They are never edited here.
 --
 -- A target has exactly one of
 --   at_least = x   as fast as x times the other: rates ours/other, times other/ours
 --   at_most  = x   costs at most x times what the other does: ours/other
 --   limit    = x   ours alone, in the metric's unit (seconds, bytes, per second)
--- and at_least may have beside it
---   or_limit = x   it is met, too, where ours alone keeps to this limit
+-- With at_least there can also be
+--   or_limit = x   the target is also met when ours alone keeps this limit
 local metrics = require "bench.lib.metrics"
 local stats = require "bench.lib.stats"
 
@@ -19,21 +19,21 @@ local M = {}
 ---@field at_most? number
 ---@field limit? number
 ---@field or_limit? number
----@field text? string         -- how the target is written; made when absent
+---@field text? string         -- the text of the target; default: made from the other fields
 
 ---@class bench.Verdict
 ---@field ratio number|nil     -- median of the pairs' ratios; nil for `limit`
 ---@field low number|nil       -- the smallest and the largest of them
 ---@field high number|nil
 ---@field met boolean|nil      -- nil when there is no target
----@field faster? boolean      -- the ratio tells how many times faster ours is
+---@field faster? boolean      -- the ratio is how many times faster ours is
 
---- Is the ratio of this target (other/ours) a factor of speed on a metric where less is better?
+--- Whether the ratio of this target (other/ours) is a factor of speed on a metric where less is better.
 local function is_faster(t)
     return not metrics.list[t.metric].more and not t.at_most and not t.limit
 end
 
---- How a target is written in the table.
+--- The text of a target in the table.
 ---@param t bench.Target
 ---@return string
 function M.text(t)
@@ -48,7 +48,7 @@ function M.text(t)
     return ""
 end
 
---- Raises when a workload declares a target that means nothing.
+--- Raises when a target is invalid.
 ---@param t bench.Target
 function M.check(t)
     local n = 0
@@ -64,10 +64,10 @@ function M.check(t)
     if t.at_most and m.more then error("target: at_most is for what costs, " .. t.metric .. " is a gain") end
 end
 
---- Compares the pairs. Without a bound in `t` it only tells the ratio, as a factor of speed.
+--- Compares the pairs. Without a bound in `t` it only returns the ratio, as a factor of speed.
 ---@param t bench.Target
 ---@param ours number[]    -- one value per pair
----@param other number[]   -- empty for `limit`, and where there is nobody else
+---@param other number[]   -- empty for `limit`, and without an opponent
 ---@return bench.Verdict
 function M.judge(t, ours, other)
     local m <const> = metrics.list[t.metric]

@@ -1,6 +1,6 @@
 """P1 on asyncpg, with 20 tasks and 20 connections. Usage: asyncpg_select.py SECONDS pool|kept
-pool: each statement takes a connection from the pool and gives it back, as dbrun's engine does (asyncpg
-resets it on the way back). kept: each task keeps its connection and its prepared statement."""
+pool: each statement checks a connection out of the pool and returns it, as dbrun's engine does (asyncpg
+resets it on return). kept: each task keeps its connection and its prepared statement."""
 import asyncio
 import sys
 

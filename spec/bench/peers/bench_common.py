@@ -1,4 +1,4 @@
-"""What the Python peers share: their arguments, the result line, the question and its answer."""
+"""Code that the Python peers share: their arguments, the result line, the statement and its result."""
 import json
 import os
 import random

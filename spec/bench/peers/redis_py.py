@@ -1,4 +1,4 @@
-"""R1 on redis-py (asyncio, with hiredis): N tasks, SET then GET of a key of their own, one at a time.
+"""R1 on redis-py (asyncio, with hiredis): N tasks, each SET then GET of its own key, one at a time.
 Usage: redis_py.py SECONDS TASKS"""
 import asyncio
 import sys

@@ -1,7 +1,7 @@
 """P1 on SQLAlchemy over asyncpg: 20 tasks, and a pool with dbrun's own settings (20 + 10, pre-ping).
 Usage: sqlalchemy_select.py SECONDS session|connection
-session: each statement has a session of its own, as a request has in an application. connection: the
-least SQLAlchemy can do: a connection from the pool, no pre-ping."""
+session: each statement has its own session, like a request in an application. connection: the minimum
+in SQLAlchemy: a connection from the pool, no pre-ping."""
 import asyncio
 import sys
 

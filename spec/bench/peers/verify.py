@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 MIGRATIONS = Path(__file__).resolve().parents[3] / "scripts" / "migrations"
 TABLES = ("sources", "series", "observations")
-CONNECTIONS = 5  # that have to be open at the same time
+CONNECTIONS = 5  # open at the same time
 
 
 def url(driver):

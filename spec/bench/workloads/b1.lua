@@ -1,11 +1,11 @@
--- B1: a column of a million rows (100,000 in the short form) is filled in chunks of 5,000, each its own transaction: by
--- a batch job, and by a procedure written by hand, which walks the table once; so does the job here (passes = 1): a
--- second pass would read the table again. What two workers can reach on this machine, two sessions of the procedure
--- tell. And where few rows fit: how fast the job gets past those that do not.
+-- B1: fills a column of a million rows (100,000 in the short form) in chunks of 5,000, each in its own transaction:
+-- with a batch job, and with a procedure written by hand. Both walk the table once (the job with passes = 1; a second
+-- pass would read the table again). Two sessions of the procedure show the most that two workers can reach on this
+-- machine. And for a condition that few rows meet: how fast the job passes the other rows.
 local backfill <const> = require "bench.lib.backfill"
 local contender <const> = require "bench.lib.contender"
 
-local FEW <const>, ONE <const> = 1000, 1000000 -- or of as many as there are
+local FEW <const>, ONE <const> = 1000, 1000000 -- one row in FEW; one row in ONE, or in the whole table
 
 return {
     id = "B1", order = 41, title = "backfill of a column, chunks of 5,000", metric = "rate", round = 14,

@@ -1,6 +1,6 @@
--- B2: what a chunk of a batch job costs beside its work: claim, step and mark, with one row each. And whether it stays
--- so: 100,000 chunks leave a few rows of state, and the last of them costs what the hundredth does, even beside a
--- snapshot that is held open all the time.
+-- B2: the overhead of a chunk of a batch job: claim, step and mark, with one row each. And whether the overhead stays
+-- constant: 100,000 chunks leave a few rows of state, and the last chunk costs as much as the hundredth, even while a
+-- snapshot is held open all the time.
 local contender <const> = require "bench.lib.contender"
 
 local PREPARE <const> = {
@@ -13,7 +13,7 @@ local PREPARE <const> = {
 local MOST_ROWS <const> = 10 -- of state, at the end
 local PER_JOB_WRITE <const> = 50 -- chunks
 
---- How many chunks a run has.
+--- The number of chunks in a run.
 local function chunks_of(seconds)
     return seconds < 1 and 2000 or 100000
 end
@@ -22,13 +22,13 @@ local STATS <const> = [[
 select (select sum(xact_commit)::int8 from pg_stat_database where datname = current_database()) as commits,
        coalesce((select n_tup_upd from pg_stat_user_tables where relname = 'dbrun_batch_jobs'), 0) as job]]
 
---- The figures of the server; each of our sessions tells its own within a second.
+--- The server's statistics; our sessions report theirs within a second.
 local function stats(engine)
     require("dbrun.task").sleep(1.5)
     return engine:one(STATS)
 end
 
---- What is wrong after a run of so many chunks: rows not done once, too much state, or more commits than chunks.
+--- The number of errors of a run: rows that were not processed once, too much state, and more commits than chunks.
 local function wrong(engine, chunks, before, seconds)
     local after <const> = stats(engine)
     local more <const> = after.commits - before.commits - chunks

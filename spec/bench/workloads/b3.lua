@@ -1,18 +1,18 @@
--- B3: what else uses the server while a batch job runs: how soon the job stops for a standby that is behind, and goes
--- on when it is not; and transactions beside it. Measured and checked by spec/faults/batch/standby_spec.lua, on servers
--- of its own; a run of it gives all figures.
+-- B3: other users of the server during a batch job: how soon the job stops for a standby that lags behind, and goes on
+-- when it has caught up; and transactions during the job. spec/faults/batch/standby_spec.lua measures and checks this
+-- on its own servers; one run of it gives all figures.
 local spec <const> = require "bench.lib.spec"
 
 local FILE <const> = "spec/faults/batch/standby_spec.lua"
 
---- Seconds of pgbench, alone and beside the job.
+--- Seconds of pgbench, alone and during the job.
 local function length(seconds)
     return seconds < 1 and 3 or 30
 end
 
 local last, taken = nil, {}
 
---- The figures of a run: another one as soon as somebody asks for the same figure again.
+--- A figure of the last run; makes a new run when the same figure is needed again.
 local function figures(ctx, name)
     if not last or taken[name] then
         local told <const>, run <const> = spec.run(ctx, { DBRUN_BATCH_BESIDE = length(ctx.seconds) },

@@ -1,6 +1,6 @@
--- B4: a batch job of four processes under kills, crashes of the server, cut connections and a failover: each row is
--- done once. The faults are those of spec/faults/batch/crash_spec.lua: a few of them here, a hundred kills and more in
--- the long form, which has a machine that is cut off ten times in one job, too (network_spec.lua), where root runs it.
+-- B4: a batch job of four processes under kills, crashes of the server, cut connections and a failover processes each
+-- row once. The faults are those of spec/faults/batch/crash_spec.lua: a few of them here, a hundred kills and more in
+-- the long form. As root, the long form also cuts a machine off ten times in one job (network_spec.lua).
 local spec <const> = require "bench.lib.spec"
 
 local CRASHES <const>, CUTS <const> = "spec/faults/batch/crash_spec.lua", "spec/faults/batch/network_spec.lua"
@@ -13,7 +13,7 @@ local function run(ctx)
         CUTS)
 end
 
---- How many faults a line tells of: "kill 4, crash 2", or "free 15.2 s after the cut".
+--- The number of faults in a line such as "kill 4, crash 2" or "free 15.2 s after the cut".
 local function faults_of(line)
     if line:find "DBRUN_TEST_SEED" then return 0 end
     if line:find "after the cut" then return 1 end
@@ -32,7 +32,7 @@ return {
                 local faults = 0
                 for line in told:gmatch "[^\n]+" do faults = faults + faults_of(line) end
                 if faults == 0 then error("the spec made no faults:\n" .. told, 0) end
-                -- The spec compares each row; one that is wrong makes it fail, and with it this run.
+                -- The spec compares each row; a wrong row fails the spec, and so this run.
                 return { wrong = 0, faults = faults, time = cost.wall, memory = cost.rss_kib * 1024 }
             end,
         },

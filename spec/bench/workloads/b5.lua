@@ -1,5 +1,5 @@
--- B5: 64 workers and a table of 10^9 rows, computed (lib/plan.lua): what they reach, and that it is not the job's own
--- state that limits them. Nothing runs; other costs and numbers of workers: `dbrun spec/bench/batch_plan.lua`.
+-- B5: the computed speed of 64 workers on a table of 10^9 rows (lib/plan.lua), which the job's own state must not
+-- limit. Nothing runs. `dbrun spec/bench/batch_plan.lua` computes it for other costs and numbers of workers.
 local contender <const> = require "bench.lib.contender"
 
 local WORKERS <const>, SIZE <const> = 64, 5000
@@ -9,7 +9,7 @@ local function planned(workers)
         local plan <const> = require "bench.lib.plan"
         local costs <const>, cpu <const> = plan.costs(), os.clock()
         local r <const> = plan.simulate(costs, workers, SIZE)
-        -- More than the cores or the workers can do is wrong, and so is a plan that waits for the job's row.
+        -- A plan is wrong when it exceeds what the cores or the workers can do, or waits for the job's row.
         local chunk <const> = costs.chunk / 1e3 + SIZE * costs.row / 1e6
         local most <const> = SIZE / chunk * math.min(workers, costs.cores)
         local fine <const> = r.rate > 0 and r.rate <= most and plan.limit_of(r) ~= "job's row" and r.waited < 0.05

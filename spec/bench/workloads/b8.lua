@@ -1,5 +1,5 @@
--- B8: what a batch job writes beside a procedure written by hand: bytes of WAL, and how much the table and its index
--- grow. The work is that of B1.
+-- B8: the writes of a batch job, compared with a procedure written by hand: bytes of WAL, and the growth of the table
+-- and its index. The work is that of B1.
 local backfill <const> = require "bench.lib.backfill"
 local contender <const> = require "bench.lib.contender"
 

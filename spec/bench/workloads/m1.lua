@@ -1,12 +1,12 @@
--- M1: what a task costs that waits for a connection: 10,000 of them for 20. All are served, in the order in which
--- they came, and many rounds take no more memory than the first few. And 100,000 tasks that sleep, all of them at
--- the same time: their memory, and how many begin and end in a second.
+-- M1: the cost of a task that waits for a connection: 10,000 tasks wait for 20 connections. All are served, first come,
+-- first served, and many rounds take no more memory than the first few. And 100,000 tasks that sleep at the same time:
+-- their memory, and how many begin and end in a second.
 local contender <const> = require "bench.lib.contender"
 local shell <const> = require "bench.lib.shell"
 
 local TASKS <const>, CONNECTIONS <const>, WARM <const> = 10000, 20, 15
--- Bytes between the first rounds and the last that are no growth: where Lua is in its collecting makes half of it,
--- and 20 bytes lost with each task would make it.
+-- The allowed growth in bytes from the first rounds to the last: the phase of Lua's collector can cause half of it; a
+-- leak of 20 bytes for each task would exceed it.
 local GROWTH <const> = 16 * 1024 * 1024
 
 local function resident()
@@ -14,7 +14,7 @@ local function resident()
     return math.tointeger(f:read "a":match "^%d+ (%d+)") * 4096
 end
 
---- All connections of the pool.
+--- Checks out all connections of the pool.
 local function hold(engine)
     local held = {}
     for i = 1, CONNECTIONS do held[i] = engine:acquire() end
@@ -25,7 +25,7 @@ local function release(held)
     for _, c in ipairs(held) do c:release() end
 end
 
---- One round; returns how many were served out of turn, and what was resident while all waited.
+--- One round; returns how many were served out of turn, and the resident memory while all waited.
 local function round(engine, task)
     local held = hold(engine)
     local served, wrong = 0, 0
@@ -54,14 +54,14 @@ local function measure(seconds)
     local engine <close> = db.engine {
         url = config.async_database_url, size = CONNECTIONS, overflow = 0, timeout = 300,
     }
-    release(hold(engine)) -- connections count before
+    release(hold(engine)) -- opens the connections, so that they do not count
     collectgarbage()
     local before <const>, begin <const>, cpu <const> = resident(), task.now(), os.clock()
     local errors, full, settled = 0, nil, nil
     for i = 1, rounds do
         local wrong <const>, waiting <const> = round(engine, task)
         errors = errors + wrong
-        full = full or waiting -- the first time: later rounds use again what it took
+        full = full or waiting -- of the first round only: later rounds reuse its memory
         if i == WARM then
             collectgarbage()
             settled = resident()
@@ -77,7 +77,7 @@ end
 
 local SLEEPERS <const> = 100000
 
---- The sleepers begin, and are there all at once; then their sleep ends.
+--- Starts the sleepers, so that all sleep at the same time, and waits until they end.
 local function sleep()
     local task <const> = require "dbrun.task"
     collectgarbage()
@@ -123,7 +123,7 @@ local function start()
     }
 end
 
---- The least that a waiting task can take: its coroutine.
+--- The minimum memory of a waiting task: its coroutine.
 local stock <const> = {
     name = "coroutines of stock Lua", kind = "floor",
     missing = function()

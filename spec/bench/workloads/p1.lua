@@ -1,4 +1,4 @@
--- P1: a prepared point select from 20 tasks on the async engine, which takes and gives back one of 20
+-- P1: a prepared point select from 20 tasks on the async engine, which checks out and returns one of 20
 -- connections for each statement.
 local contender <const> = require "bench.lib.contender"
 local rivals <const> = require "bench.lib.rivals"

@@ -1,4 +1,4 @@
--- P3: a prepared point select on the sync engine, one connection, one statement after the other.
+-- P3: a prepared point select on the sync engine, one connection, one statement at a time.
 local contender <const> = require "bench.lib.contender"
 local rivals <const> = require "bench.lib.rivals"
 

@@ -14,8 +14,8 @@ local function status(key)
     return math.tointeger(f:read "a":match(key .. ":%s*(%d+)")) * 1024
 end
 
---- Runs `read(engine, n)` -> sum of column a: a few times small, so that the statement is prepared, then whole.
---- `over_idle`: memory is what it needs at its peak more than before.
+--- Runs `read(engine, n)` -> sum of column a: a few times with few rows, so that the statement is prepared, then with
+--- all. `over_idle`: the memory is the peak above the memory before.
 local function measuring(read, over_idle)
     return function()
         local db <const> = require "dbrun.db"
@@ -60,7 +60,7 @@ local function python(name, module)
     }
 end
 
---- The least that keeping a million rows needs: the same values made with Lua's C API, without a database.
+--- The minimum cost of keeping a million rows: the same values made with Lua's C API, without a database.
 local function values(shape)
     return contender.floor {
         name = shape .. " of values in C, no database", source = "values",
@@ -69,7 +69,7 @@ local function values(shape)
     }
 end
 
---- The least that receiving them needs: libpq takes them one by one, and nothing is made of them.
+--- The minimum cost of receiving them: libpq takes them one by one, and no values are made from them.
 local received <const> = contender.floor {
     name = "libpq in C, no values", source = "receive", link = { "-lpq" },
     argv = function(ctx) return { ctx.servers.database_url, ROWS, SQL } end,

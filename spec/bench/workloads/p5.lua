@@ -1,5 +1,5 @@
--- P5: COPY of a million rows (int8, float8, text, bool) in, made by a Lua iterator, and out to a file. psql copies in a
--- file that is ready, so it makes nothing.
+-- P5: COPY of a million rows (int8, float8, text, bool) in, made by a Lua iterator, and out to a file. psql copies in
+-- an existing file, so it makes no rows.
 local contender <const> = require "bench.lib.contender"
 local rivals <const> = require "bench.lib.rivals"
 local shell <const> = require "bench.lib.shell"

@@ -1,4 +1,4 @@
--- P6: take a connection out of the pool and give it back, nothing in between.
+-- P6: check a connection out of the pool and return it, nothing in between.
 local contender <const> = require "bench.lib.contender"
 local rivals <const> = require "bench.lib.rivals"
 

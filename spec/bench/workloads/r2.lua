@@ -3,7 +3,7 @@ local contender <const> = require "bench.lib.contender"
 local rivals <const> = require "bench.lib.rivals"
 
 local DEPTH <const> = 100
-local ROUNDS <const> = 800 -- until values come again
+local ROUNDS <const> = 800 -- until values repeat
 
 local function measure(seconds)
     local redis <const> = require "dbrun.redis"

@@ -1,10 +1,10 @@
--- S1: the whole life of a process that does nothing.
+-- S1: a whole process that does nothing.
 local contender <const> = require "bench.lib.contender"
 local shell <const> = require "bench.lib.shell"
 
 local RUNS <const> = 40
 
---- The libraries that a program asks the dynamic linker for, as words for the linker.
+--- The libraries that a program needs from the dynamic linker, as words for the linker.
 local function needed(program)
     local words <const> = { "-Wl,--no-as-needed" }
     for name in shell.must({ "readelf", "-d", program }):gmatch "%(NEEDED%)[^%[]*%[([^%]]+)%]" do
@@ -13,8 +13,8 @@ local function needed(program)
     return words
 end
 
---- A program in C that does nothing: linked with libpq too, as one is that speaks to both databases; or without it, as
---- dbrun, which opens libpq when it connects.
+--- A C program that does nothing: linked with libpq, like any client of both databases, or without libpq, like dbrun,
+--- which opens it when it connects.
 local function nothing(name, as, libpq)
     return contender.process {
         name = name, kind = "floor", runs = RUNS,

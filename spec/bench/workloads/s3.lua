@@ -1,5 +1,5 @@
--- S3: `migrate up` of 300 small files, each in a transaction of its own with its record, beside psql, which runs the
--- text of all of them in one transaction. Both begin with an empty database; both are looked at when they have ended.
+-- S3: `migrate up` of 300 small files, each in its own transaction with its record, compared with psql, which runs the
+-- text of all of them in one transaction. Both begin with an empty database, which is checked afterwards.
 local shell <const> = require "bench.lib.shell"
 
 local FILES <const> = 300
@@ -31,7 +31,7 @@ end
 
 local COUNT <const> = "select count(*) from pg_class where relname ~ '^t[0-9]+(_pkey|_note)?$'"
 
---- A process with an empty database, which has all tables and indexes afterwards.
+--- Runs a process on an empty database, and checks that all tables and indexes exist afterwards.
 local function filling(name, kind, argv, recorded)
     return {
         name = name, kind = kind,
