@@ -107,7 +107,7 @@ function M.python(spec)
     }
 end
 
---- A program whose whole process is timed, a sample is the median of `runs` runs.
+--- A program whose whole process is timed; a sample is the median of `runs` runs.
 ---@param spec { name: string, kind: string, runs: integer, argv: fun(ctx: bench.Context): (string|number)[],
 ---    missing?: fun(ctx: bench.Context): string|nil }
 ---@return bench.Contender

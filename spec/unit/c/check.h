@@ -2,11 +2,13 @@
  * The harness of the C tests. A program runs named tests, each of one behaviour:
  *
  *     static void test_lifo(void) { CHECK(...); CHECK_EQ(a, b); CHECK_STR(s, "..."); }
- *     int main(void) { TEST("idle connections are reused last in, first out", test_lifo); return
- * check_end("pool"); }
- *
+ *     int main(void)
+ *     {
+ *         TEST("idle connections are reused last in, first out", test_lifo);
+ *         return check_end("pool");
+ *     }
  * A test fails when one of its checks does; the others still run. The last line is
- * `name: N passed, N failed`, and the exit status tells the same.
+ * `name: N passed, N failed`, and the exit status says whether all passed.
  */
 #ifndef DBRUN_SPEC_CHECK_H
 #define DBRUN_SPEC_CHECK_H
@@ -25,7 +27,7 @@ struct check_state {
     bool broken; /* a check of the running test failed */
 };
 
-/* Weak: the files of one program share it, and each may include this. */
+/* Weak: all files of a program that include this header share it. */
 __attribute__((weak)) struct check_state check_state;
 
 static inline bool check_report(bool ok, const char *file, int line, const char *what)
@@ -57,7 +59,7 @@ static inline bool check_text(const char *a, const char *b, const char *file, in
     return check_report(false, file, line, text);
 }
 
-/* Each is true when the check holds, so that a test can leave off: if (!CHECK(p)) return; */
+/* Each is true when the check holds, so that a test can stop: if (!CHECK(p)) return; */
 #define CHECK(cond)          check_report((cond), __FILE__, __LINE__, #cond)
 #define CHECK_EQ(got, want)  check_equal((long long)(got), (long long)(want), __FILE__, __LINE__, #got)
 #define CHECK_STR(got, want) check_text((got), (want), __FILE__, __LINE__, #got)
@@ -109,7 +111,7 @@ static inline uint64_t check_seed(const char *name)
     return seed;
 }
 
-/* How many operations: DBRUN_TEST_OPS, or `otherwise`. Fewer under valgrind. */
+/* The number of operations: DBRUN_TEST_OPS, or `otherwise`. Fewer under valgrind. */
 static inline uint64_t check_ops(uint64_t otherwise)
 {
     return check_env("DBRUN_TEST_OPS", otherwise);
@@ -122,7 +124,7 @@ struct prng {
 
 static inline struct prng prng_new(uint64_t seed)
 {
-    /* One step of splitmix64, so that neighbouring seeds (and 0) begin far apart. */
+    /* One step of splitmix64, so that adjacent seeds (and 0) give unrelated sequences. */
     uint64_t z = seed + UINT64_C(0x9e3779b97f4a7c15);
     z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);

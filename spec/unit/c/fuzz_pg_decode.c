@@ -1,13 +1,13 @@
 /*
  * For libFuzzer (make fuzz): values of every type, in text and in binary, as Lua values in a real Lua state
- * with little memory. The first byte chooses the form and how the engine wants its values, the second the
- * type. With bit 8 of the first the input also says what the catalog answers about the types 100001 to
- * 100008: any kind, of any elements, fields and bases, in any order and number of columns.
+ * with little memory. The first byte chooses the form and the engine's options for values, the second the
+ * type. With bit 8 of the first the input also contains the catalog's rows about the types 100001 to 100008:
+ * any kind, with any elements, fields and bases, in any order and number of columns.
  *
- * No value takes more memory than LUA_MEMORY, many times what the longest input takes: running out of it is a
- * failure. Each other error is an error object.
+ * No value takes more memory than LUA_MEMORY, which is many times what the longest input needs: running out
+ * of memory is a failure. Each other error is an error object.
  *
- * A text that COPY would send in binary must be the same value when it is read from that.
+ * A text that COPY would send in binary must give the same value when it is read from the binary form.
  */
 #include "bind/core.h"
 #include "bind/pg/decode.h"
@@ -36,7 +36,7 @@ static void must(bool ok)
         abort();
 }
 
-/* ---- types of the database's own ---- */
+/* ---- user-defined types ---- */
 
 /* As pg_catalog_sql gives them: oid, name, typtype, category, element, base, range, delimiter, field, its
  * type. */
@@ -110,7 +110,7 @@ static int decode(lua_State *L)
     return 1;
 }
 
-/* Leaves the value at the top, or nothing when it was refused. */
+/* Pushes the value, or nothing when it was refused. */
 static bool read_value(lua_State *L, const struct input *in)
 {
     int top = lua_gettop(L);
@@ -119,7 +119,7 @@ static bool read_value(lua_State *L, const struct input *in)
     if (lua_pcall(L, 1, 1, 0) == LUA_OK)
         return true;
     must(lua_gettop(L) == top + 1);
-    must(lua_type(L, -1) == LUA_TTABLE); /* neither "not enough memory" nor another bare text */
+    must(lua_type(L, -1) == LUA_TTABLE); /* neither "not enough memory" nor another string */
     lua_getfield(L, -1, "kind");
     must(lua_type(L, -1) == LUA_TSTRING);
     lua_pop(L, 1);
@@ -185,7 +185,7 @@ static const struct pg_type *type_number(const struct pg_catalog *catalog, unsig
     return pg_type_of(catalog, n < builtin ? oids[n] : FIRST_OWN + n - builtin);
 }
 
-/* ---- a catalog that lies ---- */
+/* ---- a catalog with wrong rows ---- */
 
 struct bytes {
     const uint8_t *data;
@@ -200,7 +200,7 @@ static unsigned next(struct bytes *b)
     return *b->data++;
 }
 
-/* An OID of a lied type, of a built-in one, or nonsense. */
+/* An OID of an invented type, of a built-in one, or nonsense. */
 static void put_oid(char text[16], unsigned byte)
 {
     static const char *const others[] = {"0",  "23", "25",          "1007", "3904", "701",
@@ -234,7 +234,7 @@ static void set_row(PGresult *r, int row, int columns, struct bytes *b)
     }
 }
 
-/* NULL when the answer is none. */
+/* NULL when the result is not valid. */
 static struct pg_catalog *lying_catalog(struct bytes *b)
 {
     PGresAttDesc attributes[12];

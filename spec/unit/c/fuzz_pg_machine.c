@@ -1,11 +1,12 @@
 /*
- * For libFuzzer (make fuzz): a PostgreSQL connection, its users and its server. The input says what is asked,
- * given up or cancelled, what the server sends, in which pieces, and when the machine is stepped.
+ * For libFuzzer (make fuzz): a PostgreSQL connection, its users and its server. The input determines the
+ * requests, what is abandoned or cancelled, what the server sends and in which pieces, and when the machine
+ * is stepped.
  *
- * The server is honest first: it answers what it was asked, in order, each statement with the number of its
- * own. It may stop being so with any message or bytes, and never answers honestly again. Whatever it does:
- * the machine's books are right after every step, each owner is told once, in order, and never after it was
- * abandoned; an answer that was honest to its sync is told as it was; and nobody gets the number of another.
+ * The server is correct at first: it answers each request in order, each statement with the statement's own
+ * number. At some point it can send any message or bytes; from then on it is never correct again. In any case
+ * the machine's state is consistent after every step; each owner is settled once, in order, and never after
+ * it was abandoned; a correct reply up to its sync gives that result; and nobody gets the number of another.
  */
 #include "pg_asked.h"
 
@@ -24,14 +25,14 @@ struct world {
     struct pg_machine m;
     struct buf out; /* what the server has not sent yet */
     unsigned want;
-    unsigned n;       /* units so far */
-    unsigned serving; /* the first that was not served */
-    unsigned last;    /* the last that was told, + 1 */
+    unsigned n;       /* requests so far */
+    unsigned serving; /* the first request that was not served */
+    unsigned last;    /* the last settled request, + 1 */
     struct pg_asked *alone;
     bool building; /* a batch */
     bool honest;
     bool may_lie;
-    bool little; /* the socket takes little, and what is asked may be big */
+    bool little; /* the socket takes little, and requests can be big */
     bool hung_up;
     struct pg_asked unit[UNITS];
 };
@@ -48,7 +49,7 @@ static unsigned next(struct world *w)
     return *w->data++;
 }
 
-/* ---- what is told ---- */
+/* ---- results ---- */
 
 static void settled(void *data, void *owner, PGresult *r, struct error *e)
 {
@@ -77,7 +78,7 @@ static void alone_over(struct world *w)
         pg_asked_check_rows(u, m->batch.list[i]);
 }
 
-/* ---- the books ---- */
+/* ---- consistency ---- */
 
 static void check_books(struct world *w)
 {
@@ -125,7 +126,7 @@ static void turn(struct world *w)
     }
 }
 
-/* ---- what is asked ---- */
+/* ---- requests ---- */
 
 static struct pg_asked *new_unit(struct world *w, bool shared)
 {
@@ -145,7 +146,7 @@ static struct pg_params params(const struct world *w, unsigned arg)
     return (struct pg_params){.n = 1, .values = values, .lengths = lengths, .formats = formats};
 }
 
-/* What was begun is alone. */
+/* The started group is alone. */
 static void begun(struct world *w, struct pg_asked *u, bool ok)
 {
     if (!ok) {
@@ -294,14 +295,14 @@ static void use_copy(struct world *w, unsigned arg)
         step(w, 0);
 }
 
-/* ---- what the server says ---- */
+/* ---- the server's messages ---- */
 
 static void say(struct world *w, const char *word)
 {
     pg_must(pg_script_add(&w->out, word), word);
 }
 
-/* What may come at any time. */
+/* Messages that can arrive at any time. */
 static void say_aside(struct world *w, unsigned arg)
 {
     static const char *const asides[] = {"N", "S", "A"};
@@ -453,7 +454,7 @@ static void learn(struct world *w)
     }
 }
 
-/* Everything comes, and then the end. */
+/* All messages arrive, and then the end of the connection. */
 static void finish(struct world *w)
 {
     send_some(w, SIZE_MAX);

@@ -1,9 +1,9 @@
 /*
  * For libFuzzer (make fuzz): the lexer of `:name` parameters, against the server's own scanner (libpg_query).
  *
- * Where the server's scanner sees a colon that is followed at once by a word, and that is no part of a cast,
- * slice or assignment, there must be a parameter; in strings, comments and dollar quotes there must be none.
- * And the rewritten text must hold everything else unchanged.
+ * Where the server's scanner sees a colon directly before a word, which is not part of a cast, slice or
+ * assignment, there must be a parameter; in strings, comments and dollar quotes there must be none.
+ * The rewritten text must contain everything else unchanged.
  */
 #include "pg/named.h"
 #include "pg_scanner.h"
@@ -23,7 +23,7 @@ static void must(bool ok)
         abort();
 }
 
-/* ---- what the lexer must have found ---- */
+/* ---- the expected parameters ---- */
 
 static bool is_name_char(int c)
 {
@@ -37,8 +37,8 @@ static bool may_precede(const char *sql, size_t at)
     return c != ':' && !is_name_char(c) && c != ']' && c != ')' && c != '"';
 }
 
-/* Where libpg_query cannot tell: a comment in front of a string may stand between two parts of one, which the
- * server knows and libpg_query's scanner does not; behind a colon a string with a prefix (:e'..') is no SQL,
+/* Where libpg_query cannot decide: a comment in front of a string can be between two parts of one, which the
+ * server knows and libpg_query's scanner does not; after a colon a string with a prefix (:e'..') is not SQL,
  * and an identifier with a dollar sign is more than a parameter's name. */
 static bool is_doubtful(const char *sql, const struct scanner_token *t)
 {
@@ -52,7 +52,7 @@ static bool is_doubtful(const char *sql, const struct scanner_token *t)
                 : isalpha((unsigned char)c) || c == '_';
 }
 
-/* Marks where the scanner lets a parameter stand. False: it cannot tell. */
+/* Marks the places where the scanner allows a parameter. False: it cannot decide. */
 static bool expect(const char *sql, const struct scanner_token *t, size_t n, char *expected)
 {
     for (size_t i = 0; i + 1 < n; i++) {
@@ -91,7 +91,7 @@ static void compare(const char *sql, size_t len, const char *expected, const str
         at += 1 + name->len;
         must(at >= len || !is_name_char((unsigned char)sql[at]));
         to = (size_t)(end - out->data);
-        /* A digit behind the name would have been read as part of the number. */
+        /* A digit after the name would be read as part of the number. */
     }
     must(to == out->len);
 }

@@ -1,7 +1,7 @@
 /*
- * For libFuzzer (make fuzz): dates and times. What is read must be printed so that it reads as the same
- * again, whatever the text; whatever 64 bits are printed must be text, and read as the same 64 bits where
- * they are a time that PostgreSQL knows.
+ * For libFuzzer (make fuzz): dates and times. An accepted text must be printed as a text that reads as the
+ * same time; any 64 bits must be printed as text, and read back as the same 64 bits when they are a time that
+ * PostgreSQL knows.
  */
 #include "pg/timefmt.h"
 

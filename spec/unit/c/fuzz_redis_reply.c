@@ -2,9 +2,9 @@
  * For libFuzzer (make fuzz): hostile replies, from the socket through hiredis' reader and the tape to Lua
  * values of every shape.
  *
- * The same bytes come in one piece, byte by byte and in pieces of changing size: the replies must be the same
- * ones, and what is made of them must not depend on where a read ended. Lua has little memory, so that every
- * "not enough memory" on the way is met too.
+ * The same bytes arrive in one piece, byte by byte and in pieces of changing size: the replies and their
+ * values must be the same, wherever a read ended. Lua has little memory, so that every "not enough memory"
+ * on the way is met, too.
  */
 
 #include "bind/base/error.h"
@@ -23,7 +23,7 @@ enum { CALLS = 4, LONGEST = 16 * 1024, LUA_MEMORY = 8 * 1024 * 1024 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* What became of the calls. */
+/* The results of the calls. */
 struct outcome {
     struct redis_call calls[CALLS];
     unsigned answered;
@@ -161,7 +161,7 @@ static int convert(lua_State *L)
     return 1;
 }
 
-/* One state for all inputs; `rt` is what error replies are made with. */
+/* One state for all inputs; error replies are made with `rt`. */
 static lua_State *state(struct runtime **rt)
 {
     static lua_State *L;
@@ -207,7 +207,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     bool stream = data[0] & 1;
     size_t piece = 16u + data[1];
-    /* Little memory at times, so that it runs out in the middle. */
+    /* Sometimes little memory, so that it runs out in the middle. */
     size_t memory = data[0] & 2 ? (size_t)data[1] * 64 : LUA_MEMORY;
     data += 2;
     size -= 2;

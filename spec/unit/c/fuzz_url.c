@@ -1,9 +1,9 @@
 /*
  * For libFuzzer (make fuzz): the texts that name servers: PostgreSQL's URLs and keyword=value lists, URLs of
- * Redis. What is refused is an error of kind "config". What is taken is taken the same when it is written
- * anew in each form, and libpq reads from it the parameters that we read.
+ * Redis. A refused text is an error of kind "config". An accepted text gives the same result when it is
+ * rewritten in each form, and libpq reads the same parameters from it.
  *
- * The code is Lua's: which of its lines run tells libFuzzer what it cannot see in C.
+ * The code under test is Lua: the lines that run are reported to libFuzzer as coverage.
  */
 #include "bind/core.h"
 
@@ -49,7 +49,7 @@ static const char checks[] =
     "    return url.build_keywords(pg), url.conninfo_params(pg)\n"
     "end\n";
 
-/* libFuzzer looks at each byte here as at a counter of its own. */
+/* libFuzzer treats each byte here as one of its own counters. */
 __attribute__((section("__libfuzzer_extra_counters"), used)) static uint8_t lines[1 << 14];
 
 static void on_line(lua_State *L, lua_Debug *ar)

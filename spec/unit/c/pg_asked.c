@@ -32,7 +32,7 @@ void pg_asked_say(struct pg_asked *a, struct buf *out, bool fail, bool in_copy)
     size_t len = strcspn(next, " ");
     if (next[0] == '^' && in_copy)
         return;
-    if (fail && !strstr(a->words, "E:")) { /* also at the sync */
+    if (fail && !strstr(a->words, "E:")) { /* even just before the sync */
         snprintf(word, sizeof word, "E:N%04u", a->number);
         pg_must(pg_script_add(out, word), word);
         a->error = true;
@@ -61,9 +61,9 @@ static void check_error(const struct pg_asked *a, const struct error *e, bool ho
     const char *state = e->field[ERROR_SQLSTATE];
     snprintf(own, sizeof own, "N%04u", a->number);
     pg_must(e->outcome == OUTCOME_FAILED || e->outcome == OUTCOME_UNKNOWN,
-            "an error that does not say what became of it");
+            "an error without a possible outcome");
     pg_must(!state || state[0] != 'N' || strcmp(state, own) == 0, "the error of another statement");
-    pg_must(a->error || !honest || e->outcome == OUTCOME_UNKNOWN, "nobody said that it has failed");
+    pg_must(a->error || !honest || e->outcome == OUTCOME_UNKNOWN, "an error that the server did not send");
 }
 
 void pg_asked_check_end(const struct pg_asked *a, const struct pg_machine *m, const PGresult *r,
@@ -80,10 +80,10 @@ void pg_asked_check_end(const struct pg_asked *a, const struct pg_machine *m, co
     pg_must(!honest || a->served, "settled before its sync");
     if (!a->served)
         return;
-    pg_must(failed == a->error, "an honest answer is told as another one");
+    pg_must(failed == a->error, "a correct reply has the wrong result");
     pg_must(failed || !a->shared || PQntuples(r) == 1, "an honest row is lost");
-    if (failed && e->kind == ERROR_USAGE) /* a COPY TO STDOUT that is refused comes to its end */
+    if (failed && e->kind == ERROR_USAGE) /* the server completes a COPY TO STDOUT that the machine refuses */
         return;
     pg_must(!failed || (e->field[ERROR_SQLSTATE] && e->outcome == OUTCOME_FAILED),
-            "an honest error is told as another one");
+            "a correct error reply has the wrong result");
 }

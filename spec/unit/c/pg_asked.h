@@ -1,6 +1,6 @@
 /*
- * What a PostgreSQL server was asked, and what it answers as long as it is honest: for each group the words
- * of its replies (pg_script.h), up to its sync, with the group's own number as the value of each row.
+ * The requests to a PostgreSQL server, and its replies as long as it keeps to the protocol: for each group
+ * the words of its replies (pg_script.h), up to its sync, with the group's number as the value of each row.
  */
 #ifndef DBRUN_TEST_PG_ASKED_H
 #define DBRUN_TEST_PG_ASKED_H
@@ -12,25 +12,25 @@ enum { PG_ASKED_WORDS = 512 };
 struct pg_asked {
     unsigned number;
     char words[PG_ASKED_WORDS];
-    size_t at; /* what of it was said */
+    size_t at; /* the part that was sent */
     bool shared;
-    bool error;  /* it has failed, or will */
-    bool served; /* all of it was said */
-    bool gone;   /* nobody waits for it any more */
-    bool told;   /* its owner knows how it ended */
+    bool error;  /* it has failed, or will fail */
+    bool served; /* all of its replies were sent */
+    bool gone;   /* its owner has abandoned it */
+    bool told;   /* its owner has its result */
 };
 
-/* More words. "%u" is the number, once; '^' stands for the end of a COPY FROM STDIN, which is waited for. */
+/* Adds words. "%u" is the number, once; at '^' the server waits for the end of a COPY FROM STDIN. */
 void pg_asked_add(struct pg_asked *a, const char *words);
-/* Adds the next message to `out`; with `fail` an error and, later, the sync instead of what was still to
- * come. The SQLSTATE of the error is 'N' and the number. */
+/* Adds the next message to `out`; with `fail` an error, and the sync next, in place of the remaining
+ * messages. The SQLSTATE of the error is 'N' and the number. */
 void pg_asked_say(struct pg_asked *a, struct buf *out, bool fail, bool in_copy);
-/* Aborts when a row has the number of another group. What a dishonest server makes up has none. */
+/* Aborts when a row has the number of another group. Rows that a faulty server invents have no number. */
 void pg_asked_check_rows(const struct pg_asked *a, const PGresult *r);
-/* Aborts when this cannot be the end of it. `honest`: the server is, still. */
+/* Aborts when this cannot be the group's result. `honest`: the server has kept to the protocol so far. */
 void pg_asked_check_end(const struct pg_asked *a, const struct pg_machine *m, const PGresult *r,
                         const struct error *e, bool honest);
-/* Aborts with what is not so. */
+/* Aborts with the message `what`, unless `ok`. */
 void pg_must(bool ok, const char *what);
 
 #endif

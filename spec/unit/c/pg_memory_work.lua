@@ -1,4 +1,4 @@
---- More work for test_pg_memory.c, where memory runs out at one allocation after the other.
+--- More work for test_pg_memory.c, in which memory runs out at one allocation after the other.
 ---@param work table<string, fun()> to be filled
 ---@param e table the engine
 ---@param open fun(): table another engine on the same server
@@ -14,7 +14,7 @@ return function(work, e, open)
         end if;
     end $$]]
 
-    --- Types of the database's own, met for the first time by an engine.
+    --- User-defined types that an engine meets for the first time.
     function work.types()
         local other <close> = open()
         for _ = 1, 2 do
@@ -38,7 +38,7 @@ return function(work, e, open)
         assert(r.a[3] == 3 and r.j.k[2] == 2 and r.y == "\0\1" and r.n == "1.50" and r.b and r.f == 1.5 and r.t == nil)
     end
 
-    --- The same text again and again: unnamed, prepared, by its name.
+    --- The same text repeatedly: unnamed, prepared, by its name.
     function work.prepared()
         local n <const> = math.random(1 << 40)
         for i = 1, 4 do assert(e:value(("select $1::int8 + %d"):format(n), i) == n + i) end
@@ -74,7 +74,7 @@ return function(work, e, open)
         assert(event and event.payload == "hello")
     end
 
-    --- Every place of the pool can be had at once, and each connection answers rightly.
+    --- All connections of the pool can be checked out at once, and each gives right answers.
     return function()
         local held <const> = {}
         for i = 1, 4 do held[i] = e:acquire() end

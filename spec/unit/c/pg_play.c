@@ -16,9 +16,9 @@ struct play {
     struct pg_machine m;
     struct pg_catalog *catalog;
     unsigned want;
-    bool quiet;   /* nothing is told */
-    bool alone;   /* something is alone in flight */
-    bool copying; /* the beginning of a COPY was told */
+    bool quiet;   /* report nothing */
+    bool alone;   /* a group is alone in flight */
+    bool copying; /* the start of a COPY was reported */
     bool big;
     bool many;
     bool typed;
@@ -29,7 +29,7 @@ struct play {
 static struct buf told;
 static char owner[OWNERS];
 
-/* ---- telling ---- */
+/* ---- the report ---- */
 
 static void tell(const struct play *p, const char *text)
 {
@@ -83,7 +83,7 @@ static void settled(void *data, void *who, PGresult *r, struct error *e)
     CHECK((r == NULL) == (e != NULL));
 }
 
-/* Is it known how what was alone ended? */
+/* Reports the end of the group that was alone, once it is known. */
 static void tell_alone(struct play *p)
 {
     static const char *const states[] = {"CLOSED", "IDLE", "PLAIN", "COPY_IN", "COPY_OUT", "PIPE", "BROKEN"};
@@ -120,14 +120,14 @@ static void step(struct play *p, unsigned ready)
     pg_script_never_wait = false;
 }
 
-/* What the socket is ready for, of what is wanted; an idle connection is watched for reading. */
+/* The part of what the machine wants for which the socket is ready; an idle connection wants to read. */
 static unsigned readiness(const struct play *p)
 {
     unsigned want = p->want & (PG_WANT_READ | PG_WANT_WRITE);
     return pg_script_readiness(&p->m, (want ? want : PG_WANT_READ) | (p->m.flushing ? PG_WANT_WRITE : 0));
 }
 
-/* What a loop does as long as the socket is ready. */
+/* What the event loop does as long as the socket is ready. */
 static void turn(struct play *p)
 {
     int turns = 0;
@@ -139,7 +139,7 @@ static void turn(struct play *p)
     tell_alone(p);
 }
 
-/* What the blocking driver does; where it would wait it leaves off. */
+/* What the blocking driver does, up to the point at which it would wait. */
 static void drive(struct play *p)
 {
     unsigned ready;
@@ -174,7 +174,7 @@ static void deliver(struct play *p)
     buf_clear(&p->incoming);
 }
 
-/* ---- what the machine's user does ---- */
+/* ---- calls of the machine's user ---- */
 
 static const char *big_text(void)
 {
@@ -198,7 +198,7 @@ static struct pg_params params(struct play *p)
     return v;
 }
 
-/* A scenario's words contain no blanks: '_' stands for one. */
+/* In a scenario's words '_' stands for a blank. */
 static void set_sql(struct play *p, const char *word)
 {
     snprintf(p->sql, sizeof p->sql, "%s", word);
@@ -217,7 +217,7 @@ static void begun(struct play *p, bool ok)
 {
     if (!ok)
         tell_end(p, "no ", NULL, &p->m.error);
-    p->alone = ok || (p->alone && p->m.state != PG_BROKEN); /* it was refused, and another one goes on */
+    p->alone = ok || (p->alone && p->m.state != PG_BROKEN); /* refused, while another one goes on */
 }
 
 static void query(struct play *p, bool once)
@@ -252,7 +252,7 @@ static void learn(struct play *p, bool prepare)
     CHECK(p->m.state == PG_IDLE && (!prepare || p->m.entry->prepared));
 }
 
-/* Has the server prepared the statement, as far as the machine knows? */
+/* Whether the machine knows the statement as prepared. */
 static bool is_known(const struct play *p)
 {
     const struct pg_cached *e = pg_cache_find(p->m.cache, p->sql, strlen(p->sql));
@@ -330,7 +330,7 @@ static void make_little(const struct play *p)
 
 /* ---- words ---- */
 
-/* What only asks, or sets something up. */
+/* Words that only query, or set something up. */
 static bool small_word(struct play *p, const char *w, const char *arg)
 {
     if (strcmp(w, "may") == 0)
@@ -439,7 +439,7 @@ static bool word(struct play *p, const char *w, const char *arg)
     return true;
 }
 
-/* Does the loop run in it? */
+/* Whether the event loop runs during the word. */
 static bool plays_on(const char *w)
 {
     return strcmp(w, "go") == 0 || strcmp(w, "swallow") == 0 || strcmp(w, "see") == 0 ||
@@ -464,13 +464,13 @@ static void obey(struct play *p, char *w)
     tell_alone(p);
 }
 
-/* Does one wait behind it? */
+/* Whether the user waits after the word. */
 static bool is_waited_for(const char *w)
 {
     return strcmp(w, "discard") == 0 || strcmp(w, "end") == 0 || strcmp(w, "fail") == 0;
 }
 
-/* Does the loop see that it happened? */
+/* Whether the event loop notices the word. */
 static bool is_seen(const char *w)
 {
     return strcmp(w, "eof") == 0;

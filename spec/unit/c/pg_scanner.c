@@ -20,7 +20,7 @@ bool scanner_open(void)
     return scan && scan_free;
 }
 
-/* ---- its answer: protocol buffers, a list of messages of four numbers ---- */
+/* ---- its result: protocol buffers, a list of messages of four numbers ---- */
 
 struct reader {
     const unsigned char *p;

@@ -24,7 +24,7 @@ static void must(bool ok, const char *what)
 
 bool pg_script_never_wait;
 
-/* Stands before the C library's. */
+/* Replaces the C library's. */
 __attribute__((visibility("default"))) int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
     struct timespec t = {0};
@@ -220,7 +220,7 @@ static bool raw(struct buf *out, const char *digits)
     return true;
 }
 
-/* What stands in a message behind its length. `arg` NULL: the word has none. False: there is no such kind. */
+/* Adds the body of a message. `arg` NULL: the word has no argument. False: the kind is unknown. */
 static bool body(struct buf *out, char kind, const char *arg)
 {
     const char *text = arg ? arg : "";
@@ -299,7 +299,7 @@ bool pg_script_add(struct buf *out, const char *word)
     return true;
 }
 
-/* ---- what came of it ---- */
+/* ---- results ---- */
 
 void pg_script_describe_error(struct buf *out, const struct error *e)
 {
@@ -327,7 +327,7 @@ void pg_script_describe_result(struct buf *out, PGresult *r)
     buf_adds(out, ")");
 }
 
-/* ---- what is always true ---- */
+/* ---- invariants ---- */
 
 const char *pg_script_check(const struct pg_machine *m)
 {

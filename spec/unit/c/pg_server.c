@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* PostgreSQL refuses to run as root: then it is the user `postgres`. */
+/* PostgreSQL refuses to run as root; the user `postgres` runs it then. */
 static bool drop_root(void)
 {
     if (geteuid() != 0)

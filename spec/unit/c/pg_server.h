@@ -1,6 +1,6 @@
 /*
- * A real PostgreSQL for the C tests: a cluster of its own in a temporary folder, on a unix socket,
- * that ends with the test, however the test ends.
+ * A real PostgreSQL for the C tests: a separate cluster in a temporary folder, on a unix socket. It stops
+ * when the test ends, for whatever reason.
  */
 #ifndef DBRUN_TEST_PG_SERVER_H
 #define DBRUN_TEST_PG_SERVER_H

@@ -69,7 +69,7 @@ void model_forget_asker(struct asker *a)
     CHECK_NEVER("settled twice, or never queued");
 }
 
-/* First come, first served. One whose pool_acquire is about to say that it was settled does not count. */
+/* First come, first served. A waiter whose pool_acquire is about to return its result does not count. */
 void model_check_first(const struct asker *a)
 {
     int i = 0;
@@ -78,7 +78,7 @@ void model_check_first(const struct asker *a)
     CHECK(i < m.waiters && m.queue[i] == a);
 }
 
-/* Would everybody wait for everybody if `owner` waited too? */
+/* Whether `owner` would complete a deadlock by waiting. */
 bool model_deadlock(const void *owner)
 {
     bool holds = false;
@@ -97,7 +97,7 @@ bool model_deadlock(const void *owner)
 void model_granted(struct pool_slot *s, const void *owner)
 {
     struct conn *c = model_conn(s);
-    CHECK_EQ(c->doing, UNUSED); /* never two users */
+    CHECK_EQ(c->doing, UNUSED); /* never two users at once */
     CHECK(!model_doomed(c));
     CHECK(c->looked);
     CHECK(m.now <= s->expires_at);
@@ -180,7 +180,7 @@ static void op_open(struct pool_slot *s)
         model_opened(c);
 }
 
-/* Is there a reason to close this one, and does the pool count it as that? */
+/* Checks that there is a reason to close the connection, and that the pool counts it under that reason. */
 static void check_reason(const struct conn *c, const struct pool_slot *s)
 {
     struct pool_stats now;
@@ -214,7 +214,7 @@ static enum pool_check op_check(struct pool_slot *s, uint64_t idle_ns)
     struct conn *c = model_conn(s);
     CHECK_EQ(c->doing, UNUSED);
     CHECK(!model_doomed(c));
-    CHECK(!c->looked); /* no use in asking again */
+    CHECK(!c->looked); /* a second check would be useless */
     CHECK_EQ(idle_ns, m.now - c->since);
     if (chance(100)) {
         c->doomed = true;

@@ -1,7 +1,7 @@
 /*
- * The model that the randomised pool test compares with, and the embedder that keeps it: who waits in which
- * order, what each connection is doing, which ones must not be used again. It knows nothing of how the pool
- * works; it believes only what the embedder is asked to do and what users are told.
+ * The model of the randomised pool test, and the embedder that maintains it: the order of the waiters, what
+ * each connection is doing, which ones must not be used again. It knows nothing of how the pool works; it
+ * relies only on what the pool asks of the embedder and reports to users.
  */
 #ifndef DBRUN_SPEC_POOL_MODEL_H
 #define DBRUN_SPEC_POOL_MODEL_H
@@ -17,9 +17,9 @@ struct conn {
     struct pool_slot *slot;
     enum doing doing;
     uint64_t generation;
-    uint64_t since;    /* unused since, or leased since */
+    uint64_t since;    /* when it became unused, or was leased */
     bool doomed;       /* must never be handed out again */
-    bool looked;       /* its server answered, or it was checked, in this very operation */
+    bool looked;       /* its server answered, or it was checked, in the current operation */
     const void *owner; /* of the lease */
 };
 
@@ -59,26 +59,26 @@ static inline bool chance(uint32_t n)
 int model_count(enum doing doing);
 /* The connection of a slot; the test fails when there is none. */
 struct conn *model_conn(const struct pool_slot *s);
-/* Any of those that are doing that; NULL when there is none. */
+/* A random connection that is doing that; NULL when there is none. */
 struct conn *model_pick(enum doing doing);
 void model_forget_conn(struct conn *c);
 void model_new_generation(void);
-/* Must not be handed out any more. */
+/* Whether the connection must not be handed out any more. */
 bool model_doomed(const struct conn *c);
 void model_forget_asker(struct asker *a);
-/* First come, first served. */
+/* The next waiter: first come, first served. */
 void model_check_first(const struct asker *a);
-/* Would everybody wait for everybody if `owner` waited too? */
+/* Whether `owner` would complete a deadlock by waiting. */
 bool model_deadlock(const void *owner);
 /* Notes a lease, and checks that it was allowed. */
 void model_granted(struct pool_slot *s, const void *owner);
-/* News for a connection. */
+/* The result of a connection's operation. */
 void model_opened(struct conn *c);
 void model_open_failed(struct conn *c);
 void model_closed(struct conn *c);
 void model_pinged(struct conn *c, bool alive);
 void model_reset_done(struct conn *c, bool ok);
-/* Does the pool agree with the model, and keep its rules? */
+/* Checks that the pool agrees with the model, and keeps its rules. */
 void model_check(void);
 
 #endif

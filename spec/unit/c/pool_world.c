@@ -28,7 +28,7 @@ static struct pool_slot *oldest(struct world_queue *q)
 {
     struct pool_slot *s = q->n ? q->slot[0] : NULL;
     if (!CHECK(s != NULL))
-        abort(); /* the test cannot go on: what it waits for was never begun */
+        abort(); /* the test cannot go on: its operation was never started */
     drop(q, s);
     return s;
 }
@@ -139,7 +139,7 @@ static const struct pool_ops ops = {
     .drained = op_drained,
 };
 
-/* ---- life ---- */
+/* ---- opening and closing the world ---- */
 
 void world_open(struct world *w, uint32_t size, int32_t overflow, uint64_t recycle)
 {
@@ -220,7 +220,7 @@ struct pool_slot *world_take(struct world *w, const void *owner)
     int settled = w->settled;
     if (world_acquire(w, &x, owner) == POOL_WAITING)
         world_opened(w);
-    w->settled = settled; /* not one of those that the test is about */
+    w->settled = settled; /* not one of the test's own waiters */
     if (!CHECK_EQ(x.w.result, POOL_GRANTED))
         abort();
     return x.w.slot;
@@ -231,7 +231,7 @@ void world_release(struct world *w, struct pool_slot *s)
     pool_release(w->pool, s, w->now);
 }
 
-/* ---- news ---- */
+/* ---- results of operations ---- */
 
 void world_opened(struct world *w)
 {

@@ -1,8 +1,8 @@
 /*
  * A world for the pool's tests: an embedder whose connections do what the test says, when it says so.
  *
- * Operations stay pending until the test brings the news (world_opened, ...), or bring it themselves
- * when world->sync is set, as the sync engine does.
+ * Operations stay pending until the test reports their results (world_opened, ...), or finish at once when
+ * world->sync is set, as in the sync engine.
  */
 #ifndef DBRUN_SPEC_POOL_WORLD_H
 #define DBRUN_SPEC_POOL_WORLD_H
@@ -17,7 +17,7 @@ struct world_conn {
     enum pool_verdict verdict;
     bool ping_fails;
     bool reset_fails;
-    uint64_t idle_ns; /* what check was told */
+    uint64_t idle_ns; /* the argument of check */
 };
 
 struct world_queue {
@@ -36,7 +36,7 @@ struct world {
     struct pool *pool;
     uint64_t now;
     bool sync;
-    int fail_opens; /* sync: how many of the next connects fail */
+    int fail_opens; /* sync: the number of next connects that fail */
     struct world_queue opening, closing, pinging, resetting;
     struct world_queue alive; /* every slot that has a connection */
     int conns, checks, judges, pings, resets, drained;
@@ -46,18 +46,18 @@ struct world {
 
 /* `recycle` in seconds. */
 void world_open(struct world *w, uint32_t size, int32_t overflow, uint64_t recycle);
-/* Closes the pool, brings all the news that is still due, checks that nothing is left, frees it. */
+/* Closes the pool, finishes all pending operations, checks that nothing is left, frees it. */
 void world_end(struct world *w);
 
 /* Acquires for `owner`; `id` numbers the waiter in world->order. */
 enum pool_settle world_acquire(struct world *w, struct world_waiter *x, const void *owner);
 enum pool_settle world_acquire_now(struct world *w, struct world_waiter *x, const void *owner);
-/* An acquire that has to be granted at once, opening what it needs. */
+/* An acquire that must be granted at once; opens what it needs. */
 struct pool_slot *world_take(struct world *w, const void *owner);
 void world_release(struct world *w, struct pool_slot *s);
 struct world_conn *world_conn(struct pool_slot *s);
 
-/* News for the oldest pending operation of the kind; they check that there is one. */
+/* Report a result for the oldest pending operation of the kind, and check that there is one. */
 void world_opened(struct world *w);
 void world_open_failed(struct world *w, const char *why);
 void world_pinged(struct world *w, bool alive);

@@ -1,4 +1,4 @@
-/* What the hiredis that the tests are built with can read of RESP3. */
+/* The RESP3 types that the hiredis of the build can read. */
 #ifndef DBRUN_SPEC_REDIS_RESP3_H
 #define DBRUN_SPEC_REDIS_RESP3_H
 

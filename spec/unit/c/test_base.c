@@ -25,7 +25,7 @@ static void test_coarse_clock(void)
         CHECK(coarse <= mono_now());
     }
     uint64_t now = mono_now();
-    CHECK(mono_coarse() + NS_PER_S >= now); /* a tick may be late where the machine is not alone */
+    CHECK(mono_coarse() + NS_PER_S >= now); /* a tick can be late on a busy machine */
 }
 
 static void test_deadline_odd_numbers(void)
@@ -80,7 +80,7 @@ static void test_poll_ms(void)
     CHECK_EQ(deadline_poll_ms(mono_now()), 0);
     CHECK_EQ(deadline_poll_ms(mono_now() + NS_PER_S), 1000);
     CHECK_EQ(deadline_poll_ms(DEADLINE_NEVER - 1), INT_MAX);
-    /* Half a millisecond is waited for, not polled for in a busy loop. */
+    /* A wait of half a millisecond sleeps; it is no busy loop. */
     uint64_t soon = mono_now() + NS_PER_MS / 2;
     int ms = deadline_poll_ms(soon);
     CHECK(ms == 1 || mono_now() >= soon);
@@ -102,7 +102,7 @@ static void test_buf_grows(void)
 
 static void test_buf_exact(void)
 {
-    /* Every fill level around the sizes it grows to: the NUL always has a place. */
+    /* Every fill level around the sizes to which it grows: there is always room for the NUL. */
     for (size_t n = 0; n < 300; n++) {
         struct buf b = {0};
         for (size_t i = 0; i < n; i++)
@@ -242,7 +242,7 @@ int main(void)
     TEST("a deadline is that many seconds ahead", test_deadline_forward);
     TEST("the coarse clock is a little behind, never ahead", test_coarse_clock);
     TEST("negative, infinite, huge and no number make sensible deadlines", test_deadline_odd_numbers);
-    TEST("seconds become nanoseconds, and no more than there are", test_duration);
+    TEST("seconds become nanoseconds, up to the largest integer", test_duration);
     TEST("a deadline that much later never comes round to the past", test_deadline_after);
     TEST("the earlier of two deadlines", test_deadline_min);
     TEST("milliseconds for poll are rounded up", test_poll_ms);
@@ -250,7 +250,7 @@ int main(void)
     TEST("a buffer keeps room for its NUL at every size", test_buf_exact);
     TEST("a buffer takes any bytes, and none", test_buf_bytes);
     TEST("the first bytes of a buffer can be dropped", test_buf_consume);
-    TEST("what does not fit leaves a buffer as it was", test_buf_oom);
+    TEST("an allocation that fails leaves a buffer as it was", test_buf_oom);
     TEST("an error is set, changed and cleared", test_error_set);
     TEST("an error can be made out of itself", test_error_about_itself);
     TEST("a copy of an error is its own", test_error_copy);

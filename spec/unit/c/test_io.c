@@ -1,4 +1,4 @@
-/* The drivers: blocking waits, the loop's watchers, work on threads of its own. */
+/* The drivers: blocking waits, the loop's watchers, work on separate threads. */
 #include "base/deadline.h"
 #include "check.h"
 #include "io/poll.h"
@@ -52,7 +52,7 @@ static void on_alarm(int sig)
     (void)sig;
 }
 
-/* Signals all the time, as a busy terminal or many children make them. */
+/* Continuous signals, as a busy terminal or many children cause them. */
 static void storm(bool on)
 {
     struct itimerval often = {{0, on ? 200 : 0}, {0, on ? 200 : 0}};
@@ -70,7 +70,7 @@ static void test_poll_signals(void)
     uint64_t begin = mono_now();
     CHECK_EQ(io_poll(fd[0], IO_READ, begin + 30 * NS_PER_MS, NULL, &ready), IO_TIMEOUT);
     CHECK(mono_now() >= begin + 30 * NS_PER_MS);
-    /* A look that a signal interrupts has not seen anything. */
+    /* A poll that a signal interrupts reports nothing. */
     int seen = 0;
     for (uint64_t until = mono_now() + 100 * NS_PER_MS; mono_now() < until;)
         seen += io_poll_readable(fd[0]);
@@ -103,7 +103,7 @@ static void test_poll_interrupt(void)
     CHECK(write(stop[1], "x", 1) == 1);
     struct io_interrupt intr = {stop[0], yes, &asked};
     CHECK_EQ(io_poll(fd[0], IO_READ, DEADLINE_NEVER, &intr, &ready), IO_INTERRUPTED);
-    /* Readable for good, and nothing to stop for: waits on, and does not spin. */
+    /* Always readable, and no reason to stop: goes on waiting, and does not spin. */
     intr.check = no;
     asked = 0;
     CHECK_EQ(io_poll(fd[0], IO_READ, mono_now() + 30 * NS_PER_MS, &intr, &ready), IO_TIMEOUT);
@@ -154,7 +154,7 @@ static void test_uv_interest(void)
     CHECK(write(fd[1], "x", 1) == 1);
     turn(&loop);
     CHECK_EQ(w.events, IO_READ);
-    io_watch_want(w.d, 0); /* back-pressure: not told again */
+    io_watch_want(w.d, 0); /* back-pressure: not called again */
     w.calls = 0;
     turn(&loop);
     CHECK_EQ(w.calls, 0);
@@ -190,7 +190,7 @@ static int reset_connection(void)
     return client;
 }
 
-/* The error comes together with the last bytes; who reads them piece by piece must be told again. */
+/* The error comes together with the last bytes; a reader that reads them in pieces must be called again. */
 static void test_uv_reset(void)
 {
     uv_loop_t loop;
@@ -217,8 +217,8 @@ static void test_uv_reset(void)
     close(fd);
 }
 
-/* The descriptor is closed behind the watch's back, and another connection gets its number. The old watch
- * ends only then, or is told to stop: the new one must not notice. */
+/* The descriptor is closed without the watch, and another connection gets its number. The old watch is closed
+ * or stopped only then: the new one must not notice. */
 static void reuse_number(bool stop_first)
 {
     uv_loop_t loop;
@@ -314,7 +314,7 @@ static void test_workers(void)
     CHECK(uv_loop_init(&loop) == 0);
     struct workers *w = workers_new(&loop);
     worked = dropped = done = 0;
-    CHECK(!uv_loop_alive(&loop)); /* idle workers keep no program alive */
+    CHECK(!uv_loop_alive(&loop)); /* idle workers do not keep the program alive */
     for (int i = 0; i < 10; i++)
         CHECK(start_job(w, i % 3));
     CHECK(uv_loop_alive(&loop));
@@ -392,11 +392,11 @@ static void test_call_too_long(void)
     for (int i = 0; i < 20; i++)
         CHECK_EQ(worker_call(call_work, call_drop, call_arg(400), mono_now() + 2 * NS_PER_MS, NULL),
                  IO_TIMEOUT);
-    await_count(&dropped, 20); /* each result is thrown away when it comes */
+    await_count(&dropped, 20); /* each result is thrown away when it arrives */
     CHECK_EQ(worked, 20);
 }
 
-/* With room for one descriptor, and none open, the call has its own, but poll(2) refuses to wait for two. */
+/* With room for one descriptor, the call can open its own, but poll(2) refuses to wait for two. */
 static void test_call_without_waiting(void)
 {
     struct rlimit before;
@@ -410,15 +410,15 @@ static void test_call_without_waiting(void)
     CHECK(setrlimit(RLIMIT_NOFILE, &one) == 0);
     enum io_status status = worker_call(call_work, call_drop, arg, DEADLINE_NEVER, NULL);
     CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
-    CHECK_EQ(status, IO_TIMEOUT); /* it was started: the argument is not ours any more */
+    CHECK_EQ(status, IO_TIMEOUT); /* it was started: the worker owns the argument now */
     await_count(&dropped, 1);
     CHECK_EQ(worked, 1);
     CHECK(dup2(input, STDIN_FILENO) == STDIN_FILENO);
     close(input);
 }
 
-/* Whether poll refuses more descriptors than the limit, on which the test above is built. valgrind keeps the
- * limit to itself, and the kernel does not know it. */
+/* Whether poll refuses more descriptors than the limit, as the test above requires. valgrind keeps the limit
+ * to itself, and the kernel does not know it. */
 static bool poll_obeys_limit(void)
 {
     struct rlimit before;
@@ -432,17 +432,17 @@ static bool poll_obeys_limit(void)
 
 int main(void)
 {
-    TEST("a blocking wait tells what is ready", test_poll_ready);
+    TEST("a blocking wait returns what is ready", test_poll_ready);
     TEST("a blocking wait never ends too early", test_poll_deadline);
     TEST("signals neither shorten a wait nor make a socket look readable", test_poll_signals);
-    TEST("an interrupt ends a wait when there is something to stop for", test_poll_interrupt);
-    TEST("a watcher tells what was asked for, and can be closed from inside", test_uv_interest);
-    TEST("after a reset the last bytes and the error are still told", test_uv_reset);
+    TEST("an interrupt ends a wait when there is a reason to stop", test_poll_interrupt);
+    TEST("a watcher reports what it was set to watch, and can be closed in its callback", test_uv_interest);
+    TEST("after a reset the last bytes and the error are still reported", test_uv_reset);
     TEST("a watcher whose descriptor was closed leaves the next one with its number alone",
          test_uv_reused_number);
-    TEST("work runs on threads and comes back to the loop", test_workers);
+    TEST("work runs on threads, and its result returns to the loop", test_workers);
     TEST("closing waits for no work; its results are dropped", test_workers_close);
-    TEST("a blocking call comes back when the work is done", test_call);
+    TEST("a blocking call returns when the work is done", test_call);
     TEST("a blocking call that takes too long is dropped when it ends", test_call_too_long);
     if (poll_obeys_limit())
         TEST("a blocking call that cannot be waited for is dropped when it ends", test_call_without_waiting);

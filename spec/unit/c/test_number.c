@@ -1,4 +1,4 @@
-/* Numbers and ASCII words as text, whatever locale the program has set. */
+/* Numbers and ASCII words as text, in any locale. */
 #include "base/number.h"
 #include "check.h"
 
@@ -64,8 +64,8 @@ static void test_words(void)
 
 int main(void)
 {
-    TEST("a float is written in the fewest digits that give it back", test_format);
+    TEST("a float is written with the fewest digits that read back as the same value", test_format);
     TEST("an integer is read if it is one, and fits", test_parse_int);
-    TEST("letters are those of ASCII", test_words);
+    TEST("only ASCII letters are letters", test_words);
     return check_end("number");
 }

@@ -1,11 +1,11 @@
-/* Dates and times as text and back, and the type table. */
+/* Dates and times to text and back, and the type table. */
 #include "check.h"
 #include "pg/timefmt.h"
 #include "pg/types.h"
 
 #define DAY INT64_C(86400000000)
 
-/* What PostgreSQL 15 prints for these (timestamptz in UTC, DateStyle ISO), and its binary form. */
+/* The text that PostgreSQL 15 prints (timestamptz in UTC, DateStyle ISO), and the binary form. */
 static const struct {
     const char *server;
     const char *iso;
@@ -123,7 +123,7 @@ static void test_broken(void)
         "-2024-01-01", "infinityy", "Infinity", "2024-01-01 10:00:00x", "Mon Jan 01 10:00:00 2024 UTC",
         "01.01.2024 10:00:00", "1234567-01-01", "2024-06-01 12:00:00.1234567+00", "2024-06-01 12:00:00+16",
         "2024-06-01 12:00:00+15:60",
-        /* Well-formed, but beyond what 64 bits of microseconds can say. */
+        /* Well-formed, but out of the range of 64 bits of microseconds. */
         "294277-01-01 00:00:00", "999999-12-31 00:00:00", "999999-12-31 00:00:00 BC"};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         int64_t usec;
@@ -180,7 +180,7 @@ static void test_calendar(void)
     }
 }
 
-/* Half-broken text never reads beyond its end, and what is accepted prints as a time again. */
+/* Damaged text is never read beyond its end, and accepted text prints as a time again. */
 static void test_random_text(void)
 {
     static const char alphabet[] = "0123456789-:. T+ZBCinfty";
@@ -240,7 +240,7 @@ static void test_types(void)
     }
 }
 
-/* Also a check that the table is sorted: what is not found in its place is not found at all. */
+/* Also checks that the table is sorted: an entry out of place would not be found. */
 static void test_every_type(void)
 {
     unsigned found = 0;
@@ -284,7 +284,7 @@ static void test_all_binary(void)
     } list[] = {
         {{20, 25, 16, 1184}, 4, true},
         {{20, 1700}, 2, false}, /* numeric */
-        {{99999}, 1, false},    /* some extension's */
+        {{99999}, 1, false},    /* an extension's type */
         {{25}, 1, true},
     };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
@@ -294,7 +294,7 @@ static void test_all_binary(void)
     }
 }
 
-/* An answer to pg_catalog_sql with `columns` of its columns: composite types 100000 to 100000 + levels - 1,
+/* A result of pg_catalog_sql with `columns` of its columns: composite types 100000 to 100000 + levels - 1,
  * each with two fields of the type before it. */
 static PGresult *nested_types(int levels, int columns)
 {
@@ -353,14 +353,14 @@ int main(void)
     TEST("times in any zone are the same moment in UTC", test_zones);
     TEST("dates from 4714 BC to 5874897", test_dates);
     TEST("times of day, 24:00:00 too", test_times);
-    TEST("what is no time is refused", test_broken);
-    TEST("any moment survives the way through text", test_round_trip);
+    TEST("text that is not a time is refused", test_broken);
+    TEST("any time is the same after conversion to text and back", test_round_trip);
     TEST("the calendar has no gap and no day twice", test_calendar);
-    TEST("half-broken text does no harm", test_random_text);
+    TEST("damaged text does no harm", test_random_text);
     TEST("each known type has its kind", test_types);
     TEST("every other type is text", test_every_type);
-    TEST("types are known in the time of their number", test_nested_types);
-    TEST("an answer of the catalog has its columns", test_catalog_answers);
-    TEST("binary results only when every column can be read so", test_all_binary);
+    TEST("types become known in time proportional to their number", test_nested_types);
+    TEST("a result of the catalog query has the expected columns", test_catalog_answers);
+    TEST("results are binary only when every column can be read in binary", test_all_binary);
     return check_end("pg");
 }

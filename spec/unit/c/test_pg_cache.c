@@ -1,4 +1,4 @@
-/* The statement cache of one connection, also against a model of what the server knows. */
+/* The statement cache of one connection, also against a model of the server's prepared statements. */
 #include "check.h"
 #include "pg/cache.h"
 
@@ -21,7 +21,7 @@ static struct pg_cache *make(uint32_t limit)
     return pg_cache_new(limit, forget, forgotten);
 }
 
-/* As the machine does: found, or added; before it is prepared, the statement may bring a name to close. */
+/* As the machine does: found, or added; before it is prepared, an evicted entry's name may need closing. */
 static struct pg_cached *get_part(struct pg_cache *c, const char *sql, size_t len, char evicted[NAME])
 {
     struct pg_cached *e = pg_cache_find(c, sql, len);
@@ -138,7 +138,7 @@ static void test_names(void)
     strcpy(name, get(a, "select 1", evicted)->name);
     CHECK(strcmp(name, get(b, "select 1", evicted)->name) != 0);
     CHECK_EQ(strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_"), strlen(name));
-    /* A name is not used again: the server may still know it. */
+    /* A name is not reused: the server may still know it. */
     get(a, "select 2", evicted);
     CHECK(strcmp(name, get(a, "select 1", evicted)->name) != 0);
     pg_cache_free(a);
@@ -155,7 +155,7 @@ static void test_cleared_owes_nothing(void)
     get(c, "c", evicted);
     CHECK(evicted[0]);
     pg_cache_defer_close(c, evicted);
-    pg_cache_clear(c); /* the server has forgotten that name too: closing it would be an error */
+    pg_cache_clear(c); /* the server has dropped that name, too: closing it would be an error */
     get(c, "d", evicted)->seen = true;
     get(c, "d", evicted);
     CHECK_STR(evicted, "");
@@ -253,12 +253,12 @@ static void test_random(void)
 int main(void)
 {
     TEST("the same text has the same entry", test_same_entry);
-    TEST("the entry used least recently goes first, and the server is told", test_lru);
-    TEST("whatever was kept with an entry is given up with it", test_forget);
+    TEST("the least recently used entry is evicted first, and the server closes it", test_lru);
+    TEST("an evicted entry gives up everything kept with it", test_forget);
     TEST("a cache of 0 keeps nothing, and it can be switched off", test_off);
     TEST("very long statements are not kept", test_long);
     TEST("names are random and never used twice", test_names);
     TEST("after DISCARD ALL nothing is left to close", test_cleared_owes_nothing);
-    TEST("the server never keeps more than the limit, whatever runs", test_random);
+    TEST("the server never keeps more statements than the limit", test_random);
     return check_end("pg_cache");
 }

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The line of a marker behind which data stands, whatever parts the data comes in; 0: there is none. */
+/* The line of a marker that data follows, for data in parts of any size; 0: there is none. */
 static size_t lost_behind(bool csv, char escape, const char *data)
 {
     size_t len = strlen(data), found = 0;
@@ -79,9 +79,9 @@ static void test_random(void)
 
 int main(void)
 {
-    TEST("data behind a marker is found, and its line", test_lost);
-    TEST("what is no marker, or has nothing behind it, is not", test_kept);
-    TEST("in quotes it is a value", test_quotes);
-    TEST("parts of any size give the same", test_random);
+    TEST("data after a marker is found, with the marker's line", test_lost);
+    TEST("text that is not a marker, or a marker without data after it, is not found", test_kept);
+    TEST("a marker in quotes is a value", test_quotes);
+    TEST("parts of any size give the same result", test_random);
     return check_end("pg_copy_end");
 }

@@ -1,4 +1,4 @@
-/* What a text tells about the statements that are prepared. */
+/* The effects of SQL on prepared statements. */
 #include "check.h"
 #include "pg/effect.h"
 
@@ -129,7 +129,7 @@ static void test_several(void)
     check("savepoint a; create table t (); release a", SCHEMA | SESSION);
 }
 
-/* Where a string with a backslash ends is not known. */
+/* The end of a string with a backslash is unknown. */
 static void test_backslashes(void)
 {
     const char *sql = "select 'a\\'; drop table t; --'";
@@ -139,11 +139,11 @@ static void test_backslashes(void)
 
 int main(void)
 {
-    TEST("what has a plan is told from utility statements", test_plans);
+    TEST("statements with a plan are distinguished from utility statements", test_plans);
     TEST("DDL and settings are found, also in a SELECT", test_changes);
     TEST("a limit that set_config sets changes no meaning", test_harmless);
-    TEST("the end of a transaction is one, also to a savepoint", test_ends);
+    TEST("the end of a transaction is found, also a rollback to a savepoint", test_ends);
     TEST("several statements have the effects of each", test_several);
-    TEST("a backslash without standard_conforming_strings may hide anything", test_backslashes);
+    TEST("a backslash without standard_conforming_strings can hide anything", test_backslashes);
     return check_end("pg_effect");
 }

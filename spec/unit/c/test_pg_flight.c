@@ -1,7 +1,7 @@
 /*
- * What is in flight on the PostgreSQL machine, against a peer that sends what the test says. Each scenario is
- * played with the messages in one piece, byte by byte, and under the blocking driver's loop, and must end the
- * same way. The words are explained in pg_play.h and pg_script.h.
+ * Groups in flight on the PostgreSQL machine, against a scripted peer. Each scenario runs with the messages
+ * in one piece, byte by byte, and under the blocking driver's loop, and must end the same way. pg_play.h and
+ * pg_script.h explain the words.
  */
 #include "check.h"
 #include "pg_play.h"
@@ -21,7 +21,7 @@ static const struct pg_scenario plain[] = {
     {"learn query <2 <T <D:1 <C:SELECT_1 <Z", "=(1) IDLE"},
     {"query <E:22012 <Z query <1 <2 <T <D:1 <C:SELECT_1 <Z", "=!query/failed/22012 =(1) IDLE"},
     {"learn query <N <S <A <2 <N <T <A <D:1 <S <C:SELECT_1 <N <Z", "=(1) IDLE"},
-    /* an error behind the result, at the commit */
+    /* an error after the result, at the commit */
     {"query <1 <2 <n <C:INSERT_0_1 <E:23503 <Z", "=!constraint/failed/23503 IDLE"},
     {"simple <C:INSERT_0_1 <E:23503 <Z", "=!constraint/failed/23503 IDLE"},
     {"learn query <2 <T <D:1 <C:INSERT_0_1 <E:23503 <Z", "=!constraint/failed/23503 IDLE"},
@@ -32,17 +32,17 @@ static const struct pg_scenario plain[] = {
     {"simple <Z", "=!protocol/unknown BROKEN"},
     {"query <1 <2 <T <D:1 <Z", "=!protocol/unknown BROKEN"},
     {"simple <W", "=!protocol/unknown BROKEN"},
-    /* one statement at a time; what is refused does not touch what runs */
+    /* one statement at a time; a refused one does not affect the running one */
     {"query query simple describe copy open <1 <2 <T <D:5 <C:SELECT_1 <Z",
      "no_!usage/not_sent no_!usage/not_sent no_!usage/not_sent no_!usage/not_sent no_!usage/not_sent =(5) "
      "IDLE"},
     {"query <1 <2 <E:22012 simple <Z", "no_!usage/not_sent =!query/failed/22012 IDLE"},
-    /* cancelled, and given up */
+    /* cancelled, and abandoned */
     {"may query busy may cancel <E:57014 <Z busy", "may_not busy may_not =!cancelled/failed/57014 free IDLE"},
     {"query discard may cancel may <T <D:1 <C:SELECT_1 <Z", "may may_not =(1) IDLE"},
     {"query discard cancel <E:57014 <Z query <E:57014 <Z may",
      "=!cancelled/failed/57014 =!cancelled/failed/57014 may_not IDLE"},
-    /* what is prepared: neither a statement without a plan, nor one that has other types, nor in vain */
+    /* what is prepared: no statement without a plan, none with other types, none in vain */
     {"sql:vacuum query <1 <2 <n <C:VACUUM <Z entries", "=VACUUM entries=none IDLE"},
     {"sql:--_x\n/*_/*_*/_select_*/((select_1)) query <1 <2 <T <D:1 <C:SELECT_1 <Z entries",
      "=(1) entries=some IDLE"},
@@ -56,7 +56,7 @@ static const struct pg_scenario plain[] = {
     {"many query many describe query <1 <2 <T <D:1 <C:SELECT_1 <Z",
      "no_!usage/not_sent no_!usage/not_sent =(1) IDLE"},
     {"learn detach busy step", "free CLOSED"},
-    /* more than the socket takes; an answer that comes too early */
+    /* more than the socket takes; a reply that comes too early */
     {"little big query <E:22012 swallow <Z", "=!query/failed/22012 IDLE"},
     {"<1 <2 <T <D:1 <C:SELECT_1 <Z unseen little big query <N go", "=(1) IDLE"},
     /* DISCARD ALL, and a changed type */
@@ -70,7 +70,7 @@ static const struct pg_scenario rows[] = {
     {"query stream <1 <2 <T <D:1 <E:22012 <Z", "row=(1) =!query/failed/22012 IDLE"},
     {"query stream <1 <2 <T <C:SELECT_0 <Z", "=() IDLE"},
     {"query stream <1 <2 <T <D:1 discard <D:2 <C:SELECT_2 <Z", "row=(1) =() IDLE"},
-    /* across PREPARE and statement; and into a pipeline behind it */
+    /* across PREPARE and statement; and into a pipeline after it */
     {"see query stream <1 <2 <T <D:1 <D:2 <C:SELECT_2 <Z", "row=(1) row=(2) =() IDLE"},
     {"see query stream <1 <2 <T <D:1 <D:2 <E:22012 <Z query <2 <T <D:1 <C:SELECT_1 <Z",
      "row=(1) row=(2) =!query/failed/22012 =(1) IDLE"},
@@ -79,7 +79,7 @@ static const struct pg_scenario rows[] = {
      "row=(1) =() A=(2,3) IDLE"},
     {"query stream <1 <2 <T <D:1 <C:SELECT_1 <Z batch:1 <1 <2 <T <D:2 <D:3 <C:SELECT_2 <Z",
      "row=(1) =() =1:2:(2,3) IDLE"},
-    /* rows that nobody asked for, or behind the end */
+    /* rows that were not requested, or after the end */
     {"query stream <1 <2 <T <D:1 <C:SELECT_1 <T <D:2 <C:SELECT_1 <Z", "row=(1) =!protocol/unknown BROKEN"},
     {"query stream <1 <2 <T <D:1 eof", "row=(1) =!connect/unknown BROKEN"},
 };
@@ -95,14 +95,14 @@ static const struct pg_scenario pipelines[] = {
     {"see query cancel <1 <2 <E:57014 <Z", "=!cancelled/failed/57014 IDLE"},
     {"see query discard may <1 <2 <T <D:1 <C:SELECT_1 <Z", "may =(1) IDLE"},
     {"see query query share:A <1 <2 <T <D:5 <C:SELECT_1 <Z", "no_!usage/not_sent no_entry =(5) IDLE"},
-    /* the name that had to go */
+    /* the evicted name */
     {"cache:1 learn sql:select_2 query <1 <2 <T <D:1 <C:SELECT_1 <Z query <1 <2 <n <C:DEALLOCATE <1 <2 <T "
      "<D:2 <C:SELECT_1 <Z query <2 <T <D:3 <C:SELECT_1 <Z",
      "=(1) =(2) =(3) IDLE"},
     {"cache:1 learn sql:select_2 see query <E:26000 <Z query <1 <2 <T <D:2 <C:SELECT_1 <Z",
      "=!query/failed/26000 =(2) IDLE"},
     {"cache:1 learn sql:select_2 see query <1 <2 <n <C:DEALLOCATE <E:42P01 <Z", "=!query/failed/42P01 IDLE"},
-    /* what a statement would give */
+    /* descriptions of a statement's result */
     {"describe <1 <t <T:3 <Z", "=() IDLE"},
     {"describe <1 <t <n <Z", "= IDLE"},
     {"describe <E:42601 <Z", "=!query/failed/42601 IDLE"},
@@ -133,7 +133,7 @@ static const struct pg_scenario batches[] = {
     {"batch:2 <E:42601 <Z query <1 <2 <T <D:1 <C:SELECT_1 <Z", "=!query/failed/42601 =(1) IDLE"},
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <E:23503 <Z", "=!constraint/failed/23503 IDLE"},
     {"counts:2 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <E:23503 <Z", "=!constraint/failed/23503 IDLE"},
-    /* given up before, between and behind its results; what comes after is another's */
+    /* abandoned before, between and after its results; later results belong to another */
     {"batch:3 discard <1 <2 <T <D:1 <C:SELECT_1 <2 <T <D:2 <C:SELECT_1 <2 <T <D:3 <C:SELECT_1 <Z query <1 <2 "
      "<T <D:4 <C:SELECT_1 <Z",
      "=0:3 =(4) IDLE"},
@@ -192,7 +192,7 @@ static const struct pg_scenario copies[] = {
     {"copy <H <d:1 unseen break", "=!connect/unknown BROKEN"},
     /* refused while it runs */
     {"copy <G put:1 <E:22P02 <Z put:2 end", "COPY_IN put=1 put=1 =!query/failed/22P02 IDLE"},
-    /* nobody asked for it */
+    /* not requested */
     {"simple <G may <E:57014 <Z", "may =!usage/failed IDLE"},
     {"query <1 <2 <G <E:57014 <Z", "=!usage/failed IDLE"},
     {"query <1 <2 <H <d:1 may cancel <d:2 <E:57014 <Z", "may =!usage/failed IDLE"},
@@ -230,13 +230,13 @@ PLAYS(copies)
 
 int main(void)
 {
-    alarm(120); /* whatever waits, waits for ever */
+    alarm(120); /* whatever waits, waits forever */
     pg_script_open(&peer);
     TEST("a single statement", test_plain);
     TEST("rows one by one", test_rows);
     TEST("PREPARE and the statement in one trip, and descriptions", test_pipelines);
     TEST("several statements in one group", test_batches);
-    TEST("COPY, asked for or not", test_copies);
+    TEST("COPY, requested or not", test_copies);
     pg_play_end();
     pg_script_close(&peer);
     return check_end("pg_flight");

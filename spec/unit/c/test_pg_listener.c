@@ -12,16 +12,16 @@
 #include <sys/socket.h>
 
 static struct pg_server server;
-static bool on_loop; /* which driver: poll(2), or the loop */
+static bool on_loop; /* the driver: the loop, or poll(2) */
 
-/* What was heard, and the listener that hears it. */
+/* The received notifications, and their listener. */
 struct ear {
     struct pg_listener l;
     uv_loop_t loop;
     struct io_watch *watch; /* on the loop */
     unsigned n;
     unsigned full_at; /* 0 = never */
-    unsigned deaf_at; /* no memory for this one; 0 = never */
+    unsigned deaf_at; /* out of memory at this one; 0 = never */
     char first[16];
     char last[16];
     int pid;
@@ -87,7 +87,7 @@ static bool step(struct ear *e, double seconds)
     return !late;
 }
 
-/* Steps until so many were heard. */
+/* Steps until this many were received. */
 static bool heard(struct ear *e, unsigned n)
 {
     while (e->n < n && !error_is_set(&e->l.lost))
@@ -96,7 +96,7 @@ static bool heard(struct ear *e, unsigned n)
     return e->n == n;
 }
 
-/* A statement of the listener, to its end. */
+/* Runs a statement of the listener to its end. */
 static bool run(struct ear *e, const char *sql)
 {
     if (!pg_listener_exec(&e->l, sql))
@@ -138,7 +138,7 @@ static void ear_close(struct ear *e)
     pg_listener_close(&e->l);
 }
 
-/* As another session, blocking. */
+/* Runs a statement in another session, blocking. */
 static void others(const char *sql)
 {
     PGconn *conn = connect_server();
@@ -172,7 +172,7 @@ static void test_hears(void)
     ear_close(&e);
 }
 
-/* What comes with the answers of its own statements. */
+/* Notifications that arrive with the replies to its own statements. */
 static void test_hears_itself(void)
 {
     struct ear e;
@@ -213,7 +213,7 @@ static void test_full(void)
     others("select pg_notify('news', '2')");
     CHECK(!step(&e, 0.02));
     CHECK_EQ(e.n, 1);
-    CHECK(run(&e, "listen more")); /* its answer is behind the notification */
+    CHECK(run(&e, "listen more")); /* its reply comes after the notification */
     CHECK_EQ(e.n, 2);
     CHECK_EQ(pg_listener_want(&e.l), 0);
     others("select pg_notify('more', '3')");
@@ -237,18 +237,18 @@ static void test_no_memory(void)
     ear_close(&e);
 }
 
-/* Unasked, the server's last words come as a notice. */
+/* Between statements the server's last message arrives as a notice. */
 static void test_terminated(void)
 {
     struct ear e;
     ear_open(&e, "listen news");
     others("select pg_notify('news', 'before')");
-    /* A server that is ended at once may not have sent it yet. */
+    /* A server that stops immediately may not have sent it yet. */
     unsigned ready = 0;
     CHECK(io_poll(pg_machine_fd(&e.l.m), IO_READ, deadline_in(10), NULL, &ready) == IO_READY);
     terminate(&e);
     CHECK(lost(&e));
-    CHECK_EQ(e.n, 1); /* what came before is heard all the same */
+    CHECK_EQ(e.n, 1); /* earlier notifications are received nevertheless */
     CHECK_EQ(e.l.lost.kind, ERROR_CONNECT);
     CHECK(e.l.lost.retryable);
     CHECK_STR(e.l.lost.message,
@@ -259,7 +259,7 @@ static void test_terminated(void)
     ear_close(&e);
 }
 
-/* In the middle of a statement they are its error. */
+/* During a statement the last message is the statement's error. */
 static void test_terminated_in_a_statement(void)
 {
     struct ear e;
@@ -273,7 +273,7 @@ static void test_terminated_in_a_statement(void)
     ear_close(&e);
 }
 
-/* The news waits on the socket when something is sent. */
+/* The server's last message waits on the socket when a statement is sent. */
 static void test_terminated_before_a_statement(void)
 {
     struct ear e;
@@ -313,17 +313,17 @@ static void test_given_up(void)
 
 static void tests(void)
 {
-    TEST("a listener hears all of its channels, in order", test_hears);
-    TEST("a listener hears what comes before the answer of its own statement", test_hears_itself);
-    TEST("a statement that is refused leaves the listener usable", test_refused);
-    TEST("a full listener reads nothing, but for an answer that is owed", test_full);
-    TEST("a notification without memory ends the listener", test_no_memory);
-    TEST("what the server said last is told", test_terminated);
-    TEST("what the server said last is told, in the middle of a statement too",
+    TEST("a listener receives from all of its channels, in order", test_hears);
+    TEST("a listener receives notifications before the reply to its own statement", test_hears_itself);
+    TEST("a refused statement leaves the listener usable", test_refused);
+    TEST("a full listener reads nothing except the reply to a statement", test_full);
+    TEST("running out of memory at a notification ends the listener", test_no_memory);
+    TEST("the server's last message is in the error", test_terminated);
+    TEST("the server's last message is in the error, also during a statement",
          test_terminated_in_a_statement);
-    TEST("what the server said last is told when a statement finds it", test_terminated_before_a_statement);
-    TEST("a connection that ends without a word is lost", test_closed_without_a_word);
-    TEST("a listener that is given up waits for nothing", test_given_up);
+    TEST("the last message is the error of a statement that finds it", test_terminated_before_a_statement);
+    TEST("a connection that ends without a message is lost", test_closed_without_a_word);
+    TEST("an abandoned listener waits for nothing", test_given_up);
 }
 
 int main(void)

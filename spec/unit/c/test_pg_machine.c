@@ -37,7 +37,7 @@ static void open_machine(struct pg_machine *m, uint32_t cache)
     CHECK(pg_machine_init(m, conn, cache, forget, NULL));
 }
 
-/* Steps to the end; false when `seconds` passed first. */
+/* Steps until it has ended; false when `seconds` pass first. */
 static bool run(struct pg_machine *m, double seconds)
 {
     uint64_t deadline = deadline_in(seconds);
@@ -284,7 +284,7 @@ static void test_connect_tells_the_layer(void)
     error_clear(&err);
 }
 
-/* A peer that accepts and says nothing. */
+/* A peer that accepts the connection and sends nothing. */
 static void test_connect_deadline(void)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -321,8 +321,8 @@ int main(void)
         TEST("COPY out is read to the end, or thrown away", test_copy_out);
         TEST("a backend that is terminated says why, and nothing is sent after it", test_terminated);
         TEST("the transaction state is known", test_transaction_state);
-        TEST("a connect that fails tells how far it came", test_connect_tells_the_layer);
-        TEST("a peer that accepts and says nothing is given up at the deadline", test_connect_deadline);
+        TEST("a failed connect reports how far it came", test_connect_tells_the_layer);
+        TEST("a connect to a peer that sends nothing fails at the deadline", test_connect_deadline);
     }
     pg_server_stop(&server);
     return check_end("pg_machine"); /* no test run = failed */

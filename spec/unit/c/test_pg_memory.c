@@ -1,7 +1,7 @@
 /*
- * Memory runs out at allocation after allocation that Lua makes, in everything that engines do: the error is
- * "not enough memory", the engine goes on, no connection is lost to its pool. Which allocations, is random
- * (DBRUN_TEST_SEED); each kind of work is tried for itself.
+ * Memory runs out at one allocation of Lua after the other, in all kinds of work of an engine: the error is
+ * "not enough memory", the engine stays usable, and the pool loses no connection. The allocations are chosen
+ * at random (DBRUN_TEST_SEED), for each kind of work separately.
  */
 #include "check.h"
 #include "pg_server.h"
@@ -86,7 +86,7 @@ static const char setup[] =
     "}\n"
     "local all_places = assert(loadfile 'spec/unit/c/pg_memory_work.lua')()(work, e, open)\n"
     "local function check()\n"
-    "    assert(e:value 'select 1' == 1)\n" /* takes the place of a statement that was cut short */
+    "    assert(e:value 'select 1' == 1)\n" /* follows a statement that was cut short */
     "    collectgarbage() collectgarbage()\n"
     "    assert(e:value 'show application_name' == 'memory')\n"
     "    all_places()\n"
@@ -103,7 +103,7 @@ static const char setup[] =
 static struct {
     bool armed;
     long until; /* allocations that still succeed */
-    long fails; /* how many fail then: the collector runs between the first and the second */
+    long fails; /* how many fail then; after the first one the collector runs */
     bool struck;
 } memory;
 
@@ -167,7 +167,7 @@ static bool still_works(lua_State *L)
     return false;
 }
 
-/* Runs the function at the top (and leaves it) with the n-th allocation failing. False at the end. */
+/* Runs the function at the top (and keeps it) while the n-th allocation fails. False: there is no n-th. */
 static bool try_at(lua_State *L, long n, long fails, bool *ok)
 {
     lua_pushvalue(L, -1);
@@ -238,12 +238,12 @@ int main(void)
     dice = prng_new(check_seed("pg_memory"));
     if (!pg_server_start(&server))
         return 1;
-    TEST("async: every allocation fails from some one on", test_async_all_fail);
-    TEST("async: some allocation fails", test_async_one_fails);
-    TEST("sync: every allocation fails from some one on", test_sync_all_fail);
-    TEST("sync: some allocation fails", test_sync_one_fails);
-    TEST("shared connections: every allocation fails from some one on", test_shared_all_fail);
-    TEST("shared connections: some allocation fails", test_shared_one_fails);
+    TEST("async: every allocation fails from a random one on", test_async_all_fail);
+    TEST("async: one random allocation fails", test_async_one_fails);
+    TEST("sync: every allocation fails from a random one on", test_sync_all_fail);
+    TEST("sync: one random allocation fails", test_sync_one_fails);
+    TEST("shared connections: every allocation fails from a random one on", test_shared_all_fail);
+    TEST("shared connections: one random allocation fails", test_shared_one_fails);
     pg_server_stop(&server);
     return check_end("pg_memory");
 }

@@ -1,4 +1,4 @@
-/* The lexer of :name parameters: what it rewrites, and what looks like a parameter and is none. */
+/* The lexer of :name parameters: what it rewrites, and text that only looks like a parameter. */
 #include "check.h"
 #include "pg/named.h"
 
@@ -148,7 +148,7 @@ static void test_not_parameters(void)
     CHECK_SAMPLES(list);
 }
 
-/* Whatever it is given: it ends, reads nothing beyond, and what is not a parameter comes out as it was. */
+/* For any text: it ends, reads nothing beyond the end, and leaves all other text unchanged. */
 static void test_random(void)
 {
     static const char *const pieces[] = {":a", ":b1", "'",  "\"", "$$", "$t$", "--", "\n", "/*",
@@ -174,7 +174,7 @@ static void test_random(void)
                 at++, i++;
                 continue;
             }
-            /* A difference is ":name" there and "$n" here. */
+            /* A difference is ":name" in one text and "$n" in the other. */
             char *end;
             same = exact[i] == ':' && out.data[at] == '$';
             unsigned long number = strtoul(out.data + at + 1, &end, 10);
@@ -222,6 +222,6 @@ int main(void)
     TEST("nothing inside a dollar-quoted string is a parameter", test_dollars);
     TEST("nothing inside a comment is a parameter, nested ones too", test_comments);
     TEST("casts, assignments and array slices are left alone", test_not_parameters);
-    TEST("any text at all is rewritten without harm", test_random);
+    TEST("any text is rewritten without harm", test_random);
     return check_end("pg_named");
 }

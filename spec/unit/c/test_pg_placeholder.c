@@ -1,4 +1,4 @@
-/* Parameters as other libraries write them: found where a value must stand, and nowhere else. */
+/* Parameters as other libraries write them: found where a value is expected, and nowhere else. */
 #include "check.h"
 #include "pg/placeholder.h"
 
@@ -78,8 +78,8 @@ static void test_hint(void)
 
 int main(void)
 {
-    TEST("a parameter of another library is found where a value must stand", test_found);
-    TEST("strings, comments, operators, casts and slices are none", test_not_found);
+    TEST("a parameter of another library is found where a value is expected", test_found);
+    TEST("strings, comments, operators, casts and slices are not parameters", test_not_found);
     TEST("the error of a statement gets the hint, before the server's own", test_hint);
     return check_end("pg_placeholder");
 }

@@ -1,10 +1,10 @@
-/* The scanner of SQL: where each kind of piece ends, and what has no end; compared with the server's own. */
+/* SQL's scanner: the end of each kind of piece, and pieces without an end; compared with PostgreSQL. */
 #include "base/buf.h"
 #include "check.h"
 #include "pg/scan.h"
 #include "pg_scanner.h"
 
-/* The kinds, one letter each, and '!' behind a piece without an end. */
+/* The kinds, one letter each, and '!' after a piece without an end. */
 static void kinds_of(const char *sql, char *out)
 {
     static const char letters[] = " bcwqsdpn.";
@@ -105,7 +105,7 @@ static void test_without_end(void)
     check_kinds("'a' 'b", "sbs!");
 }
 
-/* Bytes behind the length are not read, and a NUL byte is a byte. */
+/* Bytes after the length are not read, and a NUL byte is a byte. */
 static void test_length(void)
 {
     struct sql_scan x = {.sql = "'ab'", .len = 3};
@@ -162,7 +162,7 @@ static void mark(const char *sql, size_t at, size_t end, char letter, char *mark
     memset(marks + at, letter, end - at);
 }
 
-/* Marks what is no code. False: a text that the server's scanner reads in another way than the server. */
+/* Marks strings, names and comments. False: the server's scanner reads the text unlike the server. */
 static bool mark_ours(const char *sql, size_t len, char *marks, bool *open)
 {
     static const char letters[] = {[SQL_COMMENT] = 'c', [SQL_QUOTED] = 'q',    [SQL_STRING] = 's',
@@ -194,8 +194,8 @@ static void mark_theirs(const char *sql, const struct scanner_token *list, long 
     }
 }
 
-/* Does the server's scanner say the same? It may refuse a text for more reasons than that it has no end.
- * `compared` counts the others. */
+/* Compares with the server's scanner, which can refuse a text for other reasons than a missing end.
+ * `compared` counts the texts that it accepts. */
 static bool agrees(const char *sql, size_t len, uint64_t *compared)
 {
     static struct scanner_token list[MOST];
@@ -234,11 +234,11 @@ int main(void)
     TEST("each piece ends where PostgreSQL ends it", test_kinds);
     TEST("without standard_conforming_strings plain strings have escapes", test_backslash);
     TEST("comments end at a newline, or nest", test_comments);
-    TEST("a string that goes on in the next line keeps its rules", test_strings_that_go_on);
-    TEST("a piece without an end reaches to the end, and says so", test_without_end);
-    TEST("a text has a length, not a NUL byte", test_length);
-    TEST("the first word stands behind comments, parentheses and empty statements", test_first_word);
-    TEST("several statements are told from one with semicolons in it", test_several);
+    TEST("a string that continues on the next line keeps its rules", test_strings_that_go_on);
+    TEST("a piece without an end reaches to the end of the text, and is marked as open", test_without_end);
+    TEST("a text ends at its length, not at a NUL byte", test_length);
+    TEST("the first word comes after comments, parentheses and empty statements", test_first_word);
+    TEST("several statements are distinguished from one that contains semicolons", test_several);
     TEST("random texts have the strings, names and comments that the server's scanner finds", test_server);
     return check_end("pg_scan");
 }

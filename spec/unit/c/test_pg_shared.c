@@ -1,6 +1,6 @@
 /*
  * Groups of many callers in flight on one PostgreSQL connection, and connections that are lost, against a
- * peer that sends what the test says (see test_pg_flight.c).
+ * scripted peer (see test_pg_flight.c).
  */
 #include "check.h"
 #include "pg_play.h"
@@ -30,7 +30,7 @@ static const struct pg_scenario shared[] = {
     {"learn share:A share:B" OK("1") " <2 <n <C:INSERT_0_1 <E:23503 <Z",
      "A=(1) B=!constraint/failed/23503 IDLE"},
     {"learn share:A share:B <E:22012 <E:22013 <Z" OK("2"), "A=!query/failed/22012 B=(2) IDLE"},
-    /* abandoned: before, between and behind what comes */
+    /* abandoned: before, between and after the messages */
     {"learn share:A share:B abandon:A may" OK("1") OK("2"), "may_not B=(2) IDLE"},
     {"learn share:A share:B <2 <T abandon:A <D:1 <C:SELECT_1 <Z" OK("2"), "B=(2) IDLE"},
     {"learn share:A share:B <2 <T <D:1 <C:SELECT_1 abandon:A <Z" OK("2"), "B=(2) IDLE"},
@@ -44,10 +44,10 @@ static const struct pg_scenario shared[] = {
      "may_not may may_not may may_not may_not IDLE"},
     {"learn share:A abandon:A cancel <E:57014 <Z share:B <E:57014 <Z", "B=!cancelled/failed/57014 IDLE"},
     {"learn share:A step abandon:A cancel" OK("1") " share:B" OK("2"), "B=(2) IDLE"},
-    /* a transaction that nobody began: at the end, the last group is not told that it is over */
+    /* a transaction that nobody began: the last group is not settled as a success */
     {"learn share:A share:B" OK("1") " <2 <T <D:2 <C:SELECT_1 <Z:T", "A=(1) B=!protocol/unknown BROKEN"},
     {"learn share:A <2 <T <D:2 <C:SELECT_1 <Z:E", "A=!protocol/unknown BROKEN"},
-    /* what cannot be */
+    /* messages that break the protocol */
     {"learn share:A share:B <Z", "A=!protocol/unknown B=!protocol/unknown BROKEN"},
     {"learn share:A share:B share:C" OK("1") " <Z" OK("2"),
      "A=(1) B=!protocol/unknown C=!protocol/unknown BROKEN"},
@@ -62,7 +62,7 @@ static const struct pg_scenario shared[] = {
     {"learn share:A share:B abandon:A <2 <G", "B=!protocol/unknown BROKEN"},
 };
 
-/* Groups that were synced keep their results; one whose error came has failed; of the others nobody knows. */
+/* Groups that were synced keep their results; one whose error arrived has failed; the others are unknown. */
 static const struct pg_scenario lost[] = {
     {"learn share:A share:B share:C share:D share:X abandon:X" OK("1") " <2 <E:22012 <Z <2 <T <D:3 eof",
      "A=(1) B=!query/failed/22012 C=!connect/unknown D=!connect/unknown BROKEN"},
@@ -115,7 +115,7 @@ static const struct pg_scenario lost[] = {
     {"break may query", "may_not no_!connect/not_sent BROKEN"},
     {"close busy", "free CLOSED"},
     {"<N <S <A query <1 <2 <T <D:1 <C:SELECT_1 <Z", "=(1) IDLE"},
-    /* nobody has seen it when the next one is sent: libpq tells that only when it reads */
+    /* unnoticed when the next one is sent: libpq reports it only when it reads */
     {"gone query go", "=!connect/unknown BROKEN"},
     {"learn gone query go query", "=!connect/unknown no_!connect/not_sent BROKEN"},
     {"learn gone simple go", "=!connect/unknown BROKEN"},
@@ -153,9 +153,9 @@ static const struct pg_scenario lost[] = {
     {"learn share:A <2 <T <D:1 <C:SELECT_1 <!5a0000000549", "A=(1) IDLE"},
 };
 
-/* libpq says itself what it does not understand: where in the conversation it is, nobody knows then. */
+/* libpq itself reports what it does not understand; its place in the protocol is then unknown. */
 static const struct pg_scenario garbage[] = {
-    /* a type that there is not; a length below 4, and one beyond all reason; a body of another length */
+    /* an unknown type; a length below 4, and a huge one; a body of another length */
     {"query <!2300000004 <1 <2 <T <D:1 <C:SELECT_1 <Z", "=!protocol/unknown BROKEN"},
     {"query <1 <2 <T <!4400000003", "=!protocol/unknown BROKEN"},
     {"query <1 <2 <!5a7fffffff", "=!protocol/unknown BROKEN"},
@@ -163,7 +163,7 @@ static const struct pg_scenario garbage[] = {
     {"query <1 <2 <T <!4400000006000a <C:SELECT_1 <Z", "=!protocol/unknown BROKEN"},
     {"query <1 <2 <T <!43000000065345 <Z", "=!protocol/unknown BROKEN"},
     {"query <!48545450 <!2f312e3120343030", "=!protocol/unknown BROKEN"},
-    /* a row before its columns; an error that says nothing */
+    /* a row before its columns; an empty error */
     {"query <1 <2 <D:1 <C:SELECT_1 <Z", "=!protocol/unknown BROKEN"},
     {"query <1 <2 <!450000000500 <Z", "=!protocol/unknown BROKEN"},
     {"query <1 <2 <E:22012 <!450000000500 <Z", "=!query/failed/22012 BROKEN"},
@@ -189,7 +189,7 @@ PLAYS(shared)
 PLAYS(lost)
 PLAYS(garbage)
 
-/* As many as there may be; the first place of the ring is not their first. */
+/* The largest number of groups; the first place of the ring is not the first group's. */
 static void test_full(void)
 {
     struct buf words = {0};
@@ -211,12 +211,12 @@ static void test_full(void)
 
 int main(void)
 {
-    alarm(120); /* whatever waits, waits for ever */
+    alarm(120); /* whatever waits, waits forever */
     pg_script_open(&peer);
     TEST("groups of many callers", test_shared);
-    TEST("as many groups as there may be", test_full);
+    TEST("the largest number of groups", test_full);
     TEST("a connection that is lost", test_lost);
-    TEST("what is no PostgreSQL", test_garbage);
+    TEST("bytes that are not PostgreSQL's protocol", test_garbage);
     pg_play_end();
     pg_script_close(&peer);
     return check_end("pg_shared");

@@ -56,7 +56,7 @@ static void test_limit(void)
     world_open(&w, 2, 1, 0);
     for (int i = 0; i < 5; i++)
         CHECK_EQ(world_acquire(&w, &x[i], NULL), POOL_WAITING);
-    CHECK_EQ(w.opening.n, 3); /* taken before the connects are through */
+    CHECK_EQ(w.opening.n, 3); /* reserved before the connects succeed */
     CHECK_EQ(world_stats(&w).waiting, 5);
     for (int i = 0; i < 3; i++)
         world_opened(&w);
@@ -97,7 +97,7 @@ static void test_first_back_stay(void)
     world_open(&w, 2, 2, 0);
     for (int i = 0; i < 4; i++)
         s[i] = world_take(&w, NULL);
-    /* The ones opened last are the first to come back: they stay. */
+    /* The connections opened last are returned first: they stay. */
     for (int i = 3; i >= 0; i--)
         world_release(&w, s[i]);
     CHECK_EQ(world_stats(&w).idle, 2);
@@ -180,7 +180,7 @@ static void test_no_barging(void)
     struct pool_slot *s = world_take(&w, NULL);
     CHECK_EQ(world_acquire(&w, &a, &one), POOL_WAITING);
     CHECK_EQ(world_acquire(&w, &b, &two), POOL_WAITING);
-    world_release(&w, s); /* a asks again and gives back at once: b was there before */
+    world_release(&w, s); /* a asks again and releases at once: b came before */
     CHECK(b.w.slot == s);
     CHECK_EQ(barger.calls, 0);
     world_release(&w, s);
@@ -199,7 +199,7 @@ static void test_return_beats_connect(void)
     CHECK_EQ(w.opening.n, 1);
     world_release(&w, s);
     CHECK(x.w.slot == s);
-    world_opened(&w); /* nobody waits for it any more: it is kept */
+    world_opened(&w); /* its waiter is gone: it is kept */
     CHECK_EQ(world_stats(&w).idle, 1);
     CHECK_EQ(x.calls, 1);
     world_end(&w);
@@ -268,7 +268,7 @@ static void test_many_failing_connects(void)
     struct pool_slot *s = world_take(&w, NULL);
     for (int i = 0; i < N; i++)
         CHECK_EQ(world_acquire(&w, &x[i], NULL), POOL_WAITING);
-    w.sync = true; /* each failure begins the next connect before it returns: no recursion */
+    w.sync = true; /* each failure starts the next connect before it returns: no recursion */
     w.fail_opens = N;
     pool_discard(w.pool, s, w.now);
     CHECK_EQ(w.settled, N);
@@ -324,7 +324,7 @@ static void test_cancel_too_late(void)
     struct pool_slot *s = world_take(&w, NULL);
     CHECK_EQ(world_acquire(&w, &a, NULL), POOL_WAITING);
     world_release(&w, s);
-    CHECK(!pool_cancel(w.pool, &a.w, true, w.now)); /* granted already: the caller's to give back */
+    CHECK(!pool_cancel(w.pool, &a.w, true, w.now)); /* granted already: the caller must release it */
     CHECK_EQ(world_stats(&w).timeouts, 0);
     world_release(&w, a.w.slot);
     CHECK_EQ(world_stats(&w).idle, 1);
@@ -350,8 +350,8 @@ static void test_nowait(void)
     struct world w;
     struct world_waiter a = {0}, b = {0};
     world_open(&w, 1, 0, 0);
-    CHECK_EQ(world_acquire_now(&w, &a, NULL), POOL_WAITING); /* for the connect, not for anybody */
-    CHECK_EQ(world_acquire_now(&w, &b, NULL), POOL_FULL);    /* that one is for somebody else */
+    CHECK_EQ(world_acquire_now(&w, &a, NULL), POOL_WAITING); /* for the connect, not for another user */
+    CHECK_EQ(world_acquire_now(&w, &b, NULL), POOL_FULL);    /* that connect is for another user */
     world_opened(&w);
     CHECK_EQ(a.w.result, POOL_GRANTED);
     CHECK_EQ(world_acquire_now(&w, &b, NULL), POOL_FULL);
@@ -439,28 +439,28 @@ static void test_release_from_settled(void)
 int main(void)
 {
     TEST("a pool starts empty", test_starts_empty);
-    TEST("a connection is opened when one is asked for", test_opens_on_demand);
+    TEST("a connection is opened on demand", test_opens_on_demand);
     TEST("idle connections are reused last in, first out", test_idle_lifo);
     TEST("never more than size + overflow, counting connects under way", test_limit);
     TEST("size 0 and overflow -1 are no limit", test_no_limit);
-    TEST("without waiters the first `size` that come back stay", test_first_back_stay);
+    TEST("without waiters the first `size` connections that are returned stay", test_first_back_stay);
     TEST("with waiters an overflow connection is handed on", test_overflow_goes_to_waiter);
     TEST("a connection counts until it is closed", test_closing_counts);
     TEST("waiters are served first come, first served", test_fifo);
-    TEST("who comes later never barges in", test_no_barging);
-    TEST("a waiter takes what comes back while its connect is under way", test_return_beats_connect);
-    TEST("a failed connect tells the first waiter and the next one opens", test_failed_connect);
+    TEST("a later waiter is never served first", test_no_barging);
+    TEST("a waiter gets a returned connection while its connect is under way", test_return_beats_connect);
+    TEST("a failed connect fails the first waiter, and the next one opens", test_failed_connect);
     TEST("a failed connect gives its capacity back", test_failed_connect_gives_back);
-    TEST("a connect that fails after its waiter left harms nobody", test_failed_connect_nobody);
+    TEST("a connect that fails after its waiter left affects no other waiter", test_failed_connect_nobody);
     TEST("20000 connects that fail at once do not exhaust the stack", test_many_failing_connects);
-    TEST("a withdrawn waiter is never told, and the next one is served", test_cancel);
+    TEST("a cancelled waiter is never settled, and the next one is served", test_cancel);
     TEST("an expired waiter is counted", test_expired);
-    TEST("withdrawing a waiter that was granted says so", test_cancel_too_late);
+    TEST("cancelling a waiter that was granted returns false", test_cancel_too_late);
     TEST("a connect outlives the waiter it was begun for", test_cancel_while_opening);
-    TEST("nowait is refused when somebody would have to give back", test_nowait);
+    TEST("nowait is refused when all connections are in use", test_nowait);
     TEST("nowait does not notice a dead idle connection", test_nowait_sees_no_dead);
     TEST("operations may answer before they return", test_sync);
     TEST("a connect that fails before it returns answers the acquire", test_sync_failure);
-    TEST("20000 waiters that give back when told do not exhaust the stack", test_release_from_settled);
+    TEST("20000 waiters that release when settled do not exhaust the stack", test_release_from_settled);
     return check_end("pool");
 }

@@ -1,4 +1,4 @@
-/* How connections and pools end: death, retirement, closing; deadlock; the figures. */
+/* How connections and pools close: death, invalidation, closing; deadlock; the statistics. */
 #include "check.h"
 #include "pool_world.h"
 
@@ -43,7 +43,7 @@ static void test_invalidate(void)
     pool_invalidate(w.pool, w.now);
     CHECK_EQ(world_stats(&w).idle, 0); /* idle: at once */
     CHECK_EQ(leased->state, SLOT_LEASED);
-    world_opened(&w); /* begun before: retires when it comes */
+    world_opened(&w); /* begun before: closed when it is open */
     world_pinged(&w, true);
     CHECK_EQ(w.closing.n, 3);
     world_release(&w, leased);
@@ -64,7 +64,7 @@ static void test_invalidate_while_opening(void)
     world_open(&w, 1, 0, 0);
     CHECK_EQ(world_acquire(&w, &x, NULL), POOL_WAITING);
     pool_invalidate(w.pool, w.now);
-    world_opened(&w); /* connected to what was there before */
+    world_opened(&w); /* connected to the server from before */
     CHECK_EQ(x.calls, 0);
     world_closed(&w);
     world_opened(&w);
@@ -85,11 +85,11 @@ static void test_dispose(void)
     CHECK_EQ(w.closing.n, 2);
     world_all_closed(&w);
     CHECK(!pool_is_closed(w.pool));
-    CHECK(world_take(&w, NULL) != NULL); /* goes on working */
+    CHECK(world_take(&w, NULL) != NULL); /* still usable */
     world_end(&w);
 }
 
-/* ---- the end ---- */
+/* ---- closing ---- */
 
 static void test_close(void)
 {
@@ -163,7 +163,7 @@ static void test_deadlock(void)
     struct pool_slot *s = world_take(&w, &one);
     world_take(&w, &two);
     CHECK_EQ(world_acquire(&w, &c, &three), POOL_WAITING); /* holds nothing: no reason to refuse */
-    CHECK_EQ(world_acquire(&w, &a, &one), POOL_WAITING);   /* two may still give back */
+    CHECK_EQ(world_acquire(&w, &a, &one), POOL_WAITING);   /* two can still release */
     CHECK_EQ(world_acquire(&w, &b, &two), POOL_DEADLOCK);
     CHECK_EQ(b.calls, 0);
     world_release(&w, s);
@@ -212,7 +212,7 @@ static void test_no_deadlock_after_leaving(void)
     world_take(&w, &one);
     world_take(&w, &two);
     CHECK_EQ(world_acquire(&w, &a, &one), POOL_WAITING);
-    CHECK(pool_cancel(w.pool, &a.w, true, w.now)); /* one goes on and may give back */
+    CHECK(pool_cancel(w.pool, &a.w, true, w.now)); /* one goes on and can release */
     CHECK_EQ(world_acquire(&w, &b, &two), POOL_WAITING);
     CHECK_EQ(world_acquire(&w, &a, &one), POOL_DEADLOCK);
     world_end(&w);
@@ -224,13 +224,13 @@ static void test_no_deadlock_without_owner(void)
     struct world_waiter a = {0}, b = {0};
     world_open(&w, 2, 0, 0);
     world_take(&w, &one);
-    world_take(&w, NULL); /* whoever that is may give back */
+    world_take(&w, NULL); /* its unknown owner can release it */
     CHECK_EQ(world_acquire(&w, &a, &one), POOL_WAITING);
     CHECK_EQ(world_acquire(&w, &b, NULL), POOL_WAITING);
     world_end(&w);
 }
 
-/* ---- figures ---- */
+/* ---- statistics ---- */
 
 static void count_leased(const struct pool_slot *s, void *data)
 {
@@ -287,20 +287,20 @@ static void test_figures(void)
 
 int main(void)
 {
-    TEST("one seen dying closes when idle, on return when leased", test_died_idle);
-    TEST("invalidate retires idle at once, the others when they come back", test_invalidate);
+    TEST("a connection seen dying is closed at once when idle, on return when leased", test_died_idle);
+    TEST("invalidate closes idle connections at once, the others on return", test_invalidate);
     TEST("a connect begun before an invalidate is made again", test_invalidate_while_opening);
-    TEST("dispose closes idle ones and goes on working", test_dispose);
+    TEST("dispose closes idle connections, and the pool stays usable", test_dispose);
     TEST("close settles waiters, waits for leases, then says drained", test_close);
     TEST("close closes idle connections", test_close_idle);
     TEST("closing an empty pool drains at once, and only once", test_close_empty);
-    TEST("close while opening closes what comes", test_close_while_opening);
-    TEST("the last of those who wait for each other is refused", test_deadlock);
-    TEST("one who holds all and asks for more is refused", test_deadlock_alone);
-    TEST("no deadlock while a slot is on its way", test_no_deadlock_while_moving);
+    TEST("close while opening closes the new connection", test_close_while_opening);
+    TEST("the waiter that would complete a deadlock is refused", test_deadlock);
+    TEST("an owner of all connections that asks for more is refused", test_deadlock_alone);
+    TEST("no deadlock while a connection is being reset or closed", test_no_deadlock_while_moving);
     TEST("no deadlock once a waiting holder has left the queue", test_no_deadlock_after_leaving);
-    TEST("no deadlock when a slot is held by nobody in particular", test_no_deadlock_without_owner);
-    TEST("holders are told oldest lease first", test_holders);
-    TEST("the figures add up", test_figures);
+    TEST("no deadlock when a connection has no known owner", test_no_deadlock_without_owner);
+    TEST("holders are listed oldest lease first", test_holders);
+    TEST("the statistics add up", test_figures);
     return check_end("pool life");
 }

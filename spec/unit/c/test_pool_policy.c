@@ -1,4 +1,4 @@
-/* What is done with a connection: pre-ping, recycle, judging on return. */
+/* What the pool does with a connection: pre-ping, recycling, the verdict on return. */
 #include "check.h"
 #include "pool_world.h"
 
@@ -11,7 +11,7 @@ static void test_check_every_checkout(void)
     struct world w;
     world_open(&w, 2, 0, 0);
     struct pool_slot *s = world_take(&w, NULL);
-    CHECK_EQ(w.checks, 0); /* it was opened for this */
+    CHECK_EQ(w.checks, 0); /* it was opened for this checkout */
     world_release(&w, s);
     w.now += 3 * (uint64_t)S;
     CHECK(world_take(&w, NULL) == s);
@@ -38,8 +38,8 @@ static void test_ping_alive(void)
     CHECK_EQ(w.conns, 1);
 }
 
-/* Taking without waiting gives what passes its check, and leaves the rest to pool_acquire, which does not
- * check again: a check may have read what the server said. */
+/* pool_take returns an idle connection that passes its check, and leaves the rest to pool_acquire, which does
+ * not check again: the first check can have read the server's message. */
 static void test_take(void)
 {
     struct world w;
@@ -57,7 +57,7 @@ static void test_take(void)
     CHECK(pool_take(w.pool, NULL, w.now) == NULL);
     CHECK_EQ(s->state, SLOT_IDLE);
     world_conn(s)->check = POOL_CHECK_OK;
-    CHECK(pool_take(w.pool, NULL, w.now) == NULL); /* what the check said stands */
+    CHECK(pool_take(w.pool, NULL, w.now) == NULL); /* the result of the check is kept */
     CHECK_EQ(world_acquire(&w, &x, NULL), POOL_WAITING);
     CHECK_EQ(w.checks, checks + 1);
     CHECK_EQ(w.pinging.n, 1);
@@ -85,17 +85,17 @@ static void test_ping_failed(void)
     world_conn(s[1])->check = POOL_CHECK_PING;
     CHECK_EQ(world_acquire(&w, &x, NULL), POOL_WAITING);
     world_pinged(&w, false);
-    CHECK_EQ(w.closing.n, 2); /* the other idle one is as old: it goes too */
+    CHECK_EQ(w.closing.n, 2); /* the other idle one is as old: closed, too */
     CHECK_EQ(s[2]->state, SLOT_LEASED);
     world_closed(&w);
     world_opened(&w);
     CHECK_EQ(x.w.result, POOL_GRANTED);
     CHECK_EQ(world_conn(x.w.slot)->id, 4);
-    world_release(&w, s[2]); /* in use then: retires on return, unjudged */
+    world_release(&w, s[2]); /* was in use: closed on return, without a verdict */
     CHECK_EQ(w.judges, 2);
     world_all_closed(&w);
     CHECK_EQ(world_stats(&w).invalidated, 3);
-    world_release(&w, x.w.slot); /* younger than the failure: stays */
+    world_release(&w, x.w.slot); /* opened after the failure: kept */
     CHECK_EQ(world_stats(&w).idle, 1);
     world_end(&w);
 }
@@ -109,7 +109,7 @@ static void test_check_dead(void)
     idle_pair(&w, s);
     w.sync = true;
     world_conn(s[1])->check = POOL_CHECK_DEAD;
-    CHECK_EQ(world_acquire(&w, &x, NULL), POOL_GRANTED); /* the caller sees nothing */
+    CHECK_EQ(world_acquire(&w, &x, NULL), POOL_GRANTED); /* the caller does not notice */
     CHECK_EQ(world_conn(x.w.slot)->id, 4);
     CHECK_EQ(world_stats(&w).open, 2);
     world_release(&w, s[2]);
@@ -131,7 +131,7 @@ static void test_pings_fail_together(void)
     world_pinged(&w, false);
     world_closed(&w);
     CHECK_EQ(w.opening.n, 1);
-    world_pinged(&w, false); /* must not retire what is opened since the first failure */
+    world_pinged(&w, false); /* must not retire connections opened since the first failure */
     world_opened(&w);
     CHECK_EQ(x[0].w.result, POOL_GRANTED);
     world_closed(&w);
@@ -188,11 +188,11 @@ static void test_recycle_on_checkout(void)
     world_open(&w, 2, 0, 100);
     struct pool_slot *s = world_take(&w, NULL);
     w.now += 500 * (uint64_t)S;
-    world_release(&w, s); /* not looked at here */
+    world_release(&w, s); /* no check here */
     CHECK_EQ(world_stats(&w).idle, 1);
     CHECK_EQ(world_acquire(&w, &x, NULL), POOL_WAITING);
     CHECK_EQ(world_stats(&w).recycled, 1);
-    CHECK_EQ(w.checks, 0); /* no use in looking at one that goes anyway */
+    CHECK_EQ(w.checks, 0); /* no check, since it is closed anyway */
     world_opened(&w);
     CHECK_EQ(world_conn(x.w.slot)->id, 2);
     world_end(&w);
@@ -295,7 +295,7 @@ static void test_reset_nobody(void)
     world_release(&w, a);
     world_reset_done(&w, true);
     CHECK_EQ(a->state, SLOT_IDLE);
-    world_release(&w, b); /* surplus: closing it rolls back as well */
+    world_release(&w, b); /* surplus: closing it rolls back, too */
     CHECK_EQ(b->state, SLOT_CLOSING);
     CHECK_EQ(w.resets, 1);
     world_end(&w);
@@ -332,7 +332,7 @@ static void test_detach(void)
     world_open(&w, 1, 0, 0);
     struct pool_slot *s = world_take(&w, NULL);
     CHECK_EQ(world_acquire(&w, &x, NULL), POOL_WAITING);
-    w.alive.n = 0; /* the world's list: it is ours now */
+    w.alive.n = 0; /* the world's list: the test owns it now */
     struct world_conn *c = pool_detach(w.pool, s, w.now);
     CHECK_EQ(c->id, 1);
     CHECK_EQ(w.opening.n, 1); /* its place is free */
@@ -345,24 +345,24 @@ static void test_detach(void)
 
 int main(void)
 {
-    TEST("every checkout looks at the connection, except a fresh one", test_check_every_checkout);
-    TEST("a connection is taken without a waiter when its check passes, checked once", test_take);
-    TEST("a ping that succeeds grants", test_ping_alive);
-    TEST("a ping that fails retires everything older and replaces this one", test_ping_failed);
-    TEST("a connection found dead is replaced and the caller sees nothing", test_check_dead);
-    TEST("pings that fail together do not retire what was opened since", test_pings_fail_together);
+    TEST("every checkout checks the connection, except a fresh one", test_check_every_checkout);
+    TEST("pool_take needs no waiter when the check passes, and checks once", test_take);
+    TEST("a successful ping grants the connection", test_ping_alive);
+    TEST("a failed ping retires every older connection and replaces this one", test_ping_failed);
+    TEST("a connection found dead is replaced and the caller does not notice", test_check_dead);
+    TEST("pings that fail together do not retire connections opened since", test_pings_fail_together);
     TEST("a pinged connection whose waiter was served otherwise stays idle",
          test_ping_waiter_served_otherwise);
-    TEST("a hand-over to a waiter is a checkout: looked at", test_check_at_hand_over);
-    TEST("recycle is looked at on checkout only", test_recycle_on_checkout);
+    TEST("a hand-over to a waiter is a checkout: checked", test_check_at_hand_over);
+    TEST("recycle is applied on checkout only", test_recycle_on_checkout);
     TEST("recycle means strictly older than", test_recycle_strictly_older);
     TEST("recycle has a jitter", test_recycle_jitter);
     TEST("a hand-over to a waiter is a checkout: recycled", test_recycle_at_hand_over);
     TEST("a reset keeps the slot and then grants it", test_reset_keeps_slot);
-    TEST("a reset that fails closes, and the waiter opens", test_reset_failed);
+    TEST("a failed reset closes the connection, and the waiter opens another", test_reset_failed);
     TEST("a surplus connection is closed without a reset", test_reset_nobody);
     TEST("a broken connection is closed on return", test_broken);
-    TEST("a connection marked invalid is closed on return, unjudged", test_marked_invalid);
+    TEST("a connection marked invalid is closed on return, without a verdict", test_marked_invalid);
     TEST("a detached connection frees its place", test_detach);
     return check_end("pool policy");
 }

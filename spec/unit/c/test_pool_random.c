@@ -1,10 +1,10 @@
 /*
- * A million random operations on pools of random shapes, against a model that knows nothing of how the
- * pool works: who waits in which order, what each connection is doing, which ones must not be used again.
+ * A million random operations on pools of random shapes, against a model that knows nothing of how the pool
+ * works: the order of the waiters, what each connection is doing, which ones must not be used again.
  * After every operation the pool must agree with it, and keep the rules of pool.h.
  *
- * Operations answer at once or later, fail, come in any order; `settled` acquires, releases and withdraws
- * in turn. Waiters are freed as soon as they are told, so that a sanitizer sees any late look at them.
+ * Operations answer at once or later, fail, and finish in any order; `settled` acquires, releases and cancels
+ * in turn. Waiters are freed as soon as they are settled, so that a sanitizer sees any later use of them.
  */
 #include "pool_model.h"
 
@@ -49,7 +49,7 @@ static const void *some_owner(void)
     return i < OWNERS && m.owner_waits[i] == 0 ? owners + i : NULL;
 }
 
-/* The answer that the rules allow before the pool does anything, or POOL_WAITING. */
+/* The answer that the rules require before the pool does anything, or POOL_WAITING. */
 static enum pool_settle refusal(const void *owner, bool nowait)
 {
     if (m.closed)
@@ -59,7 +59,7 @@ static enum pool_settle refusal(const void *owner, bool nowait)
     return model_deadlock(owner) ? POOL_DEADLOCK : POOL_WAITING;
 }
 
-/* Among those that were idle, nobody was used more recently than the one that was given. */
+/* No idle connection was used more recently than the granted one. */
 static void check_lifo(const struct conn *given, uint64_t since)
 {
     for (int i = 0; i < m.conns; i++)
@@ -124,7 +124,7 @@ static void do_acquire(void)
     free(a);
 }
 
-/* A leased connection, which is not the user's any more. */
+/* A random leased connection; the user loses it. */
 static struct conn *take_lease(void)
 {
     struct conn *c = model_pick(LEASED);

@@ -1,4 +1,4 @@
-/* One connection as a machine, over a socketpair: the other end plays the server. */
+/* One connection as a machine, over a socketpair: the other end acts as the server. */
 #include "check.h"
 
 #include "redis_resp3.h"
@@ -224,7 +224,7 @@ struct hostile {
     const char *says;
 };
 
-/* What the server says is refused with an error of kind protocol, and costs no memory to speak of. */
+/* The server's bytes are refused with an error of kind protocol, and take little memory. */
 static void check_hostile(const struct hostile *cases, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -469,7 +469,7 @@ static void test_full_socket(void)
     close_world(&w);
 }
 
-/* The server answers the first commands of a pipeline before it has got the last ones. */
+/* The server answers the first commands of a pipeline before it has received the last ones. */
 static void test_early_replies(void)
 {
     enum { COMMANDS = 100000 };
@@ -500,7 +500,7 @@ static void test_early_replies(void)
     close_world(&w);
 }
 
-/* Random bytes made of RESP's own pieces: never a crash, and every call comes back exactly once. */
+/* Random bytes made of pieces of RESP: never a crash, and every call is settled exactly once. */
 static void test_fuzz(void)
 {
     static const char *const pieces[] = {
@@ -542,20 +542,20 @@ int main(void)
     redis_target_set(target, REDIS_PATH, "/test.sock");
     redis_target_seal(target);
     TEST("replies of every kind answer the calls in order", test_whole);
-    TEST("a reply may be cut at any byte", test_every_split);
+    TEST("a reply can be cut at any byte", test_every_split);
     TEST("a call of several commands gets all its replies", test_several_replies);
     TEST("hostile replies are protocol errors", test_hostile);
     TEST("hostile replies of RESP3 are protocol errors too", test_hostile_resp3);
     TEST("an announced number of elements costs no memory", test_huge_count);
-    TEST("a line without an end is given up", test_endless_line);
+    TEST("a line without an end is refused", test_endless_line);
     TEST("a reply that is cut off is an error, not an answer", test_truncated);
-    TEST("a reply that nobody asked for breaks the connection", test_unasked);
-    TEST("a subscribed connection takes what comes", test_pushes);
+    TEST("an unexpected reply breaks the connection", test_unasked);
+    TEST("a subscribed connection accepts pushes", test_pushes);
     TEST("a connection that the server closed is not idle", test_closed_is_not_idle);
     TEST("a dropped call swallows its own reply and no other", test_tombstone);
     TEST("a full socket asks for writability and loses nothing", test_full_socket);
-    TEST("a pipeline may be answered while it is still being sent", test_early_replies);
-    TEST("whatever the server says, each call comes back once", test_fuzz);
+    TEST("a pipeline can be answered while it is still being sent", test_early_replies);
+    TEST("whatever the server sends, each call is settled once", test_fuzz);
     redis_target_unref(target);
     return check_end("redis_machine");
 }

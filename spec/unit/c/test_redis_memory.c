@@ -1,6 +1,6 @@
 /*
- * Memory runs out at every single allocation that Lua makes while commands are written, awaited and
- * turned into Lua values: the error is "not enough memory", the client goes on, nothing is lost.
+ * Memory runs out at every single allocation of Lua while commands are written, awaited and turned into Lua
+ * values: the error is "not enough memory", the client stays usable, and no reply is lost.
  */
 #include "check.h"
 
@@ -55,7 +55,7 @@ static const char setup[] =
 static struct {
     bool armed;
     long until; /* allocations that still succeed */
-    long fails; /* how many fail then: the collector runs between the first and the second */
+    long fails; /* how many fail then; after the first one the collector runs */
     bool struck;
 } memory;
 
@@ -75,13 +75,13 @@ static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
     return realloc(ptr, nsize);
 }
 
-/* ---- a server of its own ---- */
+/* ---- a private server ---- */
 
 static char dir[] = "/tmp/dbrun-ctest-XXXXXX";
 static char path[64];
 static pid_t server;
 
-/* The socket's name is there before anybody listens on it. */
+/* The socket's name exists before the server listens on it. */
 static bool listens(void)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};

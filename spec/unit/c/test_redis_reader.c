@@ -1,4 +1,4 @@
-/* Replies from their bytes to the tape: of any depth, in any pieces, and none that cannot end. */
+/* Replies from bytes to the tape: of any depth, in any pieces, and refusal of those that cannot end. */
 #include "check.h"
 #include "redis_resp3.h"
 
@@ -88,7 +88,7 @@ static void test_chains(void)
     }
 }
 
-/* A chain that has a value before and behind each array: [0, [0, [..., 9], 9], 9]. */
+/* A chain that has a value before and after each array: [0, [0, [..., 9], 9], 9]. */
 static void test_deep_with_neighbours(void)
 {
     enum { DEPTH = 90000 };
@@ -200,8 +200,7 @@ static uint32_t put_header(struct prng *random, struct buf *wire, struct resp_re
     return n;
 }
 
-/* An attribute, which nobody sees, with `n` pairs; some of their values are arrays with an attribute in them.
- */
+/* An attribute with `n` pairs, no part of the reply; some values are arrays with an attribute in them. */
 static void put_attribute(struct prng *random, struct buf *wire, uint32_t n)
 {
     struct resp_reply nobody;
@@ -215,7 +214,7 @@ static void put_attribute(struct prng *random, struct buf *wire, uint32_t n)
     resp_reply_clear(&nobody);
 }
 
-/* Without recursion: `open` values are still to be written, each of which may open more. */
+/* Without recursion: `open` values remain to be written, each of which can open more. */
 static void put_tree(struct prng *random, struct buf *wire, struct resp_reply *want)
 {
     uint64_t open = 1;
@@ -243,7 +242,7 @@ static void test_random_trees(void)
         struct resp_reply got;
         struct redis_reader r;
         unsigned replies;
-        unsigned trees = 1 + prng_below(&random, 3); /* one behind the other, as a pipeline has them */
+        unsigned trees = 1 + prng_below(&random, 3); /* one after the other, as in a pipeline */
         resp_reply_init(&want);
         resp_reply_init(&got);
         for (unsigned k = 0; k < trees; k++)
@@ -360,7 +359,7 @@ static void test_short(void)
     check_taken(long_numbers, sizeof long_numbers - 1, 2, 0);
 }
 
-/* What is not as the protocol has it is left for hiredis to refuse. */
+/* Bytes that break the protocol are left for hiredis to refuse. */
 static void test_not_short(void)
 {
     static const char *const texts[] = {"+a\nb\r\n",
@@ -392,9 +391,9 @@ static void test_not_short(void)
     }
 }
 
-/* ---- what cannot end ---- */
+/* ---- replies that cannot end ---- */
 
-/* Refused, with these words, as soon as the last byte has come, and with little memory taken. */
+/* Refused, with these words, as soon as the last byte arrives, and with little memory. */
 static void check_refused(const struct buf *wire, const char *says, bool too_large)
 {
     struct redis_reader r;
@@ -462,7 +461,7 @@ static void test_lying_lengths(void)
 
 /* ---- RESP3 ---- */
 
-/* Pushes come between replies, also in the middle of what is waited for. */
+/* Pushes arrive between replies, and between a command and its reply. */
 static void test_pushes(void)
 {
     static const char text[] = ">2\r\n+invalidate\r\n*1\r\n+k\r\n*2\r\n:1\r\n:2\r\n>1\r\n+x\r\n>0\r\n:3\r\n";
@@ -529,14 +528,14 @@ int main(void)
     TEST("arrays are read to a depth of 100", test_chains);
     TEST("arrays are read to a depth of 90,000, each in its place", test_deep_with_neighbours);
     TEST("random trees arrive as they were encoded", test_random_trees);
-    TEST("a deep tree may be cut at any byte", test_every_split);
+    TEST("a deep tree can be cut at any byte", test_every_split);
     TEST("short replies are taken as hiredis would read them", test_short);
-    TEST("what is not a short reply is left alone", test_not_short);
+    TEST("other replies are not taken as short ones", test_not_short);
     TEST("a count that cannot fit is refused at once, at any depth", test_lying_counts);
     TEST("a length that cannot fit is refused at once", test_lying_lengths);
     if (RESP3)
         TEST("pushes are kept apart from replies", test_pushes);
     if (ATTRIBUTES)
-        TEST("attributes are not seen, at any depth", test_deep_attributes);
+        TEST("attributes are left out of replies, at any depth", test_deep_attributes);
     return check_end("redis_reader");
 }

@@ -1,4 +1,4 @@
-/* Commands are written and replies are kept as Redis' protocol wants it. */
+/* Commands and replies in Redis' protocol. */
 #include "check.h"
 
 #include "redis/queue.h"
@@ -17,7 +17,7 @@ static void test_command(void)
     static const char want[] = "*3\r\n$3\r\nSET\r\n$3\r\na\0b\r\n$0\r\n\r\n";
     CHECK_EQ(b.len, sizeof want - 1);
     CHECK(memcmp(b.data, want, sizeof want - 1) == 0);
-    /* And in one go, also where the lengths have several digits. */
+    /* The same in one call, also when the lengths have several digits. */
     buf_clear(&b);
     static const char name[] = "$3\r\nSET\r\n";
     struct resp_text args[] = {{"a\0b", 3}, {"", 0}};
@@ -112,7 +112,7 @@ static void test_tape(void)
     char large[1000];
     memset(large, 'x', sizeof large);
     CHECK(resp_put_text(&r, RESP_ERROR, large, sizeof large));
-    CHECK(resp_put_integer(&r, 42)); /* a second value, behind the array */
+    CHECK(resp_put_integer(&r, 42)); /* a second value, after the array */
 
     struct resp_cursor c = resp_cursor(&r);
     CHECK(resp_next(&c, &item) && item.type == RESP_ARRAY && item.size == 3);
@@ -187,7 +187,7 @@ static void test_drop_half_sent(void)
     push(&q, &a, "aaaa");
     push(&q, &b, "bbbb");
     redis_queue_wrote(&q, 2, count, NULL);
-    CHECK(!redis_queue_drop(&q, &a)); /* the server has half of it: the rest must follow */
+    CHECK(!redis_queue_drop(&q, &a)); /* the server has half of it: the rest must be sent */
     CHECK(redis_queue_drop(&q, &b));
     gone = 0;
     redis_queue_compact(&q, count, NULL);
@@ -242,7 +242,7 @@ static void test_move_rest(void)
     CHECK(from.head == &b && from.tail == &b && !from.cut && from.dropped == 0);
     CHECK(redis_queue_has(&from, &b) && redis_queue_has(&to, &d) && !redis_queue_has(&from, &d));
     CHECK_EQ(redis_queue_pending(&from), 2);
-    push(&from, &a, "undo"); /* behind the rest of b */
+    push(&from, &a, "undo"); /* after the rest of b */
     gone = 0;
     redis_queue_wrote(&from, 6, count, NULL);
     CHECK_EQ(gone, 2);
@@ -253,7 +253,7 @@ static void test_move_rest(void)
     redis_queue_free(&to);
 }
 
-/* A command that is sent to its first half counts as sent, as it has several replies; then what undoes it. */
+/* A half-sent command counts as sent, because it has several replies; then the command that undoes it. */
 static void test_move_rest_of_background(void)
 {
     struct redis_queue from = {0};
@@ -281,7 +281,7 @@ static void test_move_rest_of_background(void)
     redis_queue_free(&to);
 }
 
-/* Random pushes, drops, writes: what goes out is exactly the commands that were not given up in time. */
+/* Random pushes, drops, writes: exactly the commands that were not dropped in time are sent. */
 static void test_random_queue(void)
 {
     enum { CALLS = 64 };
@@ -340,11 +340,11 @@ int main(void)
     TEST("floats are written in their shortest form", test_doubles);
     TEST("every float reads back as itself", test_doubles_come_back);
     TEST("a reply keeps its values in order, at any depth and size", test_tape);
-    TEST("a command that is given up before it is sent is never sent", test_drop_unsent);
-    TEST("a command that is given up half sent is sent to its end", test_drop_half_sent);
-    TEST("what was not wholly sent moves to another connection", test_move);
-    TEST("what has not begun moves to another connection", test_move_rest);
-    TEST("what undoes a command stays on the connection of that", test_move_rest_of_background);
+    TEST("a command that is dropped before it is sent is never sent", test_drop_unsent);
+    TEST("a command that is dropped half sent is sent to its end", test_drop_half_sent);
+    TEST("commands that were not completely sent move to another connection", test_move);
+    TEST("commands whose sending has not begun move to another connection", test_move_rest);
+    TEST("the command that undoes another stays on the connection of that", test_move_rest_of_background);
     TEST("nothing is lost or mixed up by dropping at random", test_random_queue);
     return check_end("redis_resp");
 }

@@ -1,5 +1,5 @@
 /* A connection over TLS whose server stops reading: OpenSSL has encrypted more than it could send. The other
- * end of the socket pair is a TLS server that lists the commands it gets. */
+ * end of the socket pair is a TLS server that counts the commands it gets. */
 #include "check.h"
 
 #include "redis/conn.h"
@@ -22,7 +22,7 @@ struct world {
     struct redis_call calls[CALLS];
     bool not_sent[CALLS];
     unsigned times[CALLS]; /* how often the server got the command */
-    int last;              /* the number of the command that it got last */
+    int last;              /* the number of the newest command that the server got */
     struct buf in;
 };
 
@@ -48,7 +48,7 @@ static SSL_CTX *make_context(void)
     return ctx;
 }
 
-/* Takes one command "*2 ECHO number:xxx" from the bytes received; -1 = there is no whole one. */
+/* Takes one command "*2 ECHO number:xxx" from the bytes received; -1 = no complete command. */
 static int take_command(struct world *w)
 {
     static const char head[] = "*2\r\n$4\r\nECHO\r\n$";
@@ -82,7 +82,7 @@ static bool server_reads(struct world *w, size_t most)
         if (!CHECK(number < CALLS))
             break;
         w->times[number]++;
-        CHECK(number >= w->last); /* the same one twice: a call of several commands */
+        CHECK(number >= w->last); /* equal numbers: a call of several commands */
         w->last = number;
     }
     return true;
@@ -156,7 +156,7 @@ static void ask_many(struct world *w)
     CHECK(redisconn_step(w->conn, 0) & REDIS_IO_WRITE);
 }
 
-/* Until all is sent, and all that was sent is read. */
+/* Runs until everything is sent, and everything that was sent is read. */
 static void let_all_through(struct world *w)
 {
     unsigned got = REDIS_IO_WRITE;
@@ -183,7 +183,7 @@ static unsigned drop_all(struct world *w, int from)
     return not_sent;
 }
 
-/* ---- what is dropped ---- */
+/* ---- dropped commands ---- */
 
 static void test_drop(void)
 {
@@ -200,7 +200,7 @@ static void test_drop(void)
     close_world(w);
 }
 
-/* The first half is given up, in which the record is, and new commands come behind it. */
+/* Drops the first half of the commands, part of which is in the record, and then adds new ones. */
 static void test_drop_and_ask(void)
 {
     struct world *w = open_world();
@@ -217,7 +217,7 @@ static void test_drop_and_ask(void)
     close_world(w);
 }
 
-/* ---- what goes to another connection ---- */
+/* ---- commands that move to another connection ---- */
 
 /* The server reads slowly, so that many writes block; then the connection is lost. */
 static void test_lost(void)
@@ -293,7 +293,7 @@ static void test_retired(void)
     close_world(w);
 }
 
-/* What was dropped in a record that was never sent whole is not sent on the next connection. */
+/* A command that was dropped in a partly sent record is not sent on the next connection. */
 static void test_dropped_in_record(void)
 {
     struct world *w = open_world();
@@ -309,7 +309,7 @@ static void test_dropped_in_record(void)
     close_world(w);
 }
 
-/* Is the connection cut when its commands are taken out with `take`, after it wrote something or not? */
+/* Whether the connection is cut when `take` removes its commands, after a write or without one. */
 static bool is_cut_by(void (*take)(struct world *w), bool writes)
 {
     struct world *w = open_world();
@@ -354,14 +354,14 @@ int main(void)
     target->tls = true;
     target->verify = false;
     redis_target_seal(target);
-    signal(SIGPIPE, SIG_IGN); /* the server's side, once the connection is gone */
+    signal(SIGPIPE, SIG_IGN); /* for the server's side, once the connection is closed */
     server_context = make_context();
-    TEST("commands in a record that is on its way cannot be dropped, the others are", test_drop);
-    TEST("commands follow those that were dropped", test_drop_and_ask);
-    TEST("what moves to another connection was not run, however often writes blocked", test_lost);
-    TEST("a connection that gets no more commands ends its record", test_retired);
+    TEST("commands in a record that is being sent cannot be dropped, the others can", test_drop);
+    TEST("commands can follow dropped ones", test_drop_and_ask);
+    TEST("commands that move to another connection were not run, however often writes blocked", test_lost);
+    TEST("a connection that gets no more commands completes its record", test_retired);
     TEST("dropped commands of a record are not sent on the next connection", test_dropped_in_record);
-    TEST("a connection is cut when a part of what it is rid of has left", test_cut);
+    TEST("a connection is cut when a removed command was partly sent", test_cut);
     SSL_CTX_free(server_context);
     redis_target_unref(target);
     return check_end("redis_tls");

@@ -1,11 +1,11 @@
-/* What leaves the program: secrets are masked, log lines stay lines. */
+/* Output of the program: secrets are masked, log lines stay single lines. */
 #include "base/log.h"
 #include "base/secrets.h"
 #include "check.h"
 
 #include <unistd.h>
 
-/* `text` as it leaves the program; valid until the next call. NULL secret = only the places count. */
+/* `text` as the program prints it; valid until the next call. NULL secret = mask by place only. */
 static const char *masked(const char *secret, const char *text)
 {
     static struct buf out;
@@ -30,7 +30,7 @@ static void test_known(void)
     SHOWS("abc", "abcdef", "abcdef"); /* too short to hide anything */
 }
 
-/* Every byte that is awkward in URLs, keyword strings and SQL. */
+/* Every byte with a special meaning in URLs, keyword strings and SQL. */
 static const char awkward[] = "p@s/s:w%41o#r'd\\ \xc3\xa9x";
 
 static void test_awkward_raw(void)
@@ -42,7 +42,7 @@ static void test_awkward_raw(void)
 
 static void test_percent_encoded(void)
 {
-    /* by any encoder: all of it, only what must be, small or capital digits */
+    /* by any encoder: every byte or only the reserved ones, digits in lower or upper case */
     SHOWS(awkward, "token \"p%40s%2Fs%3Aw%2541o%23r%27d%5C%20%C3%A9x\"", "token \"***\"");
     SHOWS(awkward, "p%40s%2fs%3aw%2541o%23r%27d%5c%20%c3%a9x!", "***!");
     SHOWS(awkward, "%70@s/s:w%2541o#r'd\\ \xc3\xa9x", "***");
@@ -204,7 +204,7 @@ static void test_keyword_without(void)
 
 /* ---- any text ---- */
 
-/* Texts glued together from awkward pieces around a secret: it never comes out, in any spelling. */
+/* Texts made of special pieces around a secret: the secret is never printed, in any spelling. */
 static void test_random(void)
 {
     static const char *const pieces[] = {"://",       "u",  ":",  "@",  "/",  "'",   "\"", " ",
@@ -236,7 +236,7 @@ static void test_random(void)
 
 /* ---- log ---- */
 
-/* What one call writes; valid until the next call. */
+/* The output of one call; valid until the next call. */
 static const char *logged(bool json, enum log_level level, const char *text)
 {
     static char line[1024];
@@ -310,31 +310,31 @@ static void test_log_gone(void)
 {
     struct log log = {.level = LOG_LEVEL_INFO, .fd = -1};
     log_write(&log, LOG_LEVEL_INFO, "nobody hears this");
-    CHECK(true); /* it came back */
+    CHECK(true); /* it returned */
 }
 
 int main(void)
 {
     TEST("a known secret is masked wherever it stands", test_known);
-    TEST("a password may hold any character", test_awkward_raw);
+    TEST("a password can contain any character", test_awkward_raw);
     TEST("a known secret is masked in percent encoding", test_percent_encoded);
-    TEST("a known secret is masked behind backslashes and with doubled quotes", test_escaped);
-    TEST("of several secrets the longest counts", test_longest);
-    TEST("a short word of small letters is masked where it stands alone", test_small_words);
-    TEST("secrets and texts may hold any bytes", test_bytes);
-    TEST("places are masked without any known secret", test_no_secrets);
+    TEST("a known secret is masked with backslash escapes and with doubled quotes", test_escaped);
+    TEST("of several secrets the longest one is masked", test_longest);
+    TEST("a short lower-case word is masked only as a separate word", test_small_words);
+    TEST("secrets and texts can contain any bytes", test_bytes);
+    TEST("passwords are masked by their place without any known secret", test_no_secrets);
     TEST("the password of a URL is masked", test_url);
-    TEST("the password of a URL is masked when nobody encoded it", test_url_not_encoded);
+    TEST("the password of a URL is masked when it is not percent-encoded", test_url_not_encoded);
     TEST("a URL without a password stays as it is", test_url_without);
     TEST("the value of password= is masked", test_keyword);
     TEST("passwords in JSON and SQL are masked", test_other_places);
-    TEST("the word password alone hides nothing", test_keyword_without);
-    TEST("a secret never comes out of random texts", test_random);
+    TEST("the word password alone masks nothing", test_keyword_without);
+    TEST("a secret is never printed from random texts", test_random);
     TEST("a log line has time, level and text, masked", test_log_text);
     TEST("a log line can neither steer the terminal nor forge another", test_log_text_hostile);
     TEST("a log line in JSON", test_log_json);
-    TEST("a log line stays JSON whatever bytes come", test_log_json_bytes);
+    TEST("a log line is valid JSON for any bytes", test_log_json_bytes);
     TEST("levels by name", test_log_levels);
-    TEST("a log that is gone harms nobody", test_log_gone);
+    TEST("a log without a descriptor does no harm", test_log_gone);
     return check_end("secrets");
 }

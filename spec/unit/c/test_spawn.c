@@ -1,4 +1,4 @@
-/* base/spawn: what a child gets, and what is said when there is none. */
+/* base/spawn: a child's environment, and the errors when it cannot be started. */
 #include "base/spawn.h"
 #include "check.h"
 
@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Everything the child writes to its stdout, and its wait status. */
+/* Returns everything that the child writes to its stdout, and its wait status. */
 static size_t run(const struct spawn *s, char *out, size_t cap, int *status)
 {
     struct spawned sp;
@@ -108,7 +108,7 @@ static void test_signals(void)
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE);
     sigset_t now;
     sigprocmask(SIG_SETMASK, &before, &now);
-    CHECK_EQ(sigismember(&now, SIGTERM), 1); /* our own mask was given back */
+    CHECK_EQ(sigismember(&now, SIGTERM), 1); /* our own mask was restored */
     sigaction(SIGPIPE, &old, NULL);
 }
 
@@ -213,7 +213,7 @@ static void test_pdeathsig(void)
     }
     pid_t child = 0;
     CHECK_EQ(read(ends[0], &child, sizeof child), sizeof child);
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* so that the orphan is ours to wait for */
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* so that we can wait for the orphan */
     kill(parent, SIGKILL);
     waitpid(parent, NULL, 0);
     int status = 0;
@@ -248,10 +248,10 @@ int main(void)
     TEST("a child has descriptors 0, 1 and 2 and no other", test_descriptors);
     TEST("a parent without standard input can start children", test_closed_stdio);
     TEST("no signal is blocked or ignored in a child", test_signals);
-    TEST("what cannot be started is an error that names it, and leaves nothing", test_refused);
-    TEST("a file is written from its beginning, or behind what it holds", test_files);
+    TEST("a program that cannot be started is an error that names it, and leaks nothing", test_refused);
+    TEST("a file is overwritten or appended to", test_files);
     TEST("a detached child leads a session", test_session);
-    TEST("a child dies with its parent when that is asked for", test_pdeathsig);
+    TEST("a child dies with its parent on request", test_pdeathsig);
     TEST("a child of another user has that user's groups only", test_user);
     return check_end("spawn");
 }

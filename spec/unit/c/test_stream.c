@@ -1,4 +1,4 @@
-/* A FILE that is read without waiting: values in pieces, and what goes back into it. */
+/* A FILE that is read without blocking: values in pieces, and bytes that are put back. */
 #include "check.h"
 #include "io/stream.h"
 
@@ -59,8 +59,8 @@ static void test_pieces(void)
     end();
 }
 
-/* Takes `n` bytes in pieces, gives them up, reads them again: what went back stands in a second buffer of the
- * FILE, before what the first one has. */
+/* Takes `n` bytes in pieces, gives them up, reads them again: the bytes that were put back are in a second
+ * buffer of the FILE, before those of the first. */
 static void check_give_up(size_t n)
 {
     char *text = malloc(n);
@@ -90,7 +90,7 @@ static void check_give_up(size_t n)
     stream_begin(&s);
     CHECK_EQ(stream_line(&s), STREAM_DONE);
     check_value("\n");
-    CHECK_EQ(stream_block(&s, 4), STREAM_DONE); /* does not wait for bytes that are there */
+    CHECK_EQ(stream_block(&s, 4), STREAM_DONE); /* does not wait for available bytes */
     check_value("rest");
     CHECK_EQ(stream_line(&s), STREAM_WAIT);
     end();
@@ -123,7 +123,7 @@ static void test_numeral(void)
     end();
 }
 
-/* A read that cannot wait gets what the value under way has taken; the read under way goes on behind it. */
+/* A read that cannot wait gets the bytes that an unfinished read has taken; that read goes on after them. */
 static void test_lend(void)
 {
     char line[16];
@@ -151,7 +151,7 @@ static void test_turn(void)
     put("x");
     CHECK_EQ(stream_block(&s, 2), STREAM_WAIT);
     put("y");
-    CHECK_EQ(stream_block(&s, 2), STREAM_WAIT); /* it has had its turn */
+    CHECK_EQ(stream_block(&s, 2), STREAM_WAIT); /* others have their turn */
     s.reads = 1;
     CHECK_EQ(stream_block(&s, 2), STREAM_DONE);
     check_value("xy");
@@ -177,9 +177,9 @@ static void test_which_wait(void)
 int main(void)
 {
     TEST("a value is read in pieces", test_pieces);
-    TEST("a read that is given up loses nothing", test_give_up);
-    TEST("a numeral leaves the byte behind it", test_numeral);
-    TEST("a read under way lends what it has taken", test_lend);
+    TEST("an abandoned read loses no bytes", test_give_up);
+    TEST("a numeral leaves the byte after it", test_numeral);
+    TEST("an unfinished read lends the bytes that it has taken", test_lend);
     TEST("the caller is told to wait after some reads", test_turn);
     TEST("only pipes, sockets and terminals open for reading are waited for", test_which_wait);
     return check_end("stream");

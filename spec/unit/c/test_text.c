@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* `code` in `len` bytes, whether or not that is how it is to be written. */
+/* Encodes `code` in `len` bytes, even when that is not its valid form. */
 static void write_code(char *out, uint32_t code, size_t len)
 {
     static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
@@ -63,7 +63,7 @@ static void test_utf8_text(void)
     CHECK(!utf8_is_valid("a\xff", 2));
 }
 
-/* A broken byte, and a character, anywhere in a text of ASCII of any length and place in memory. */
+/* An invalid byte, and a character, at any place in an ASCII text of any length and alignment. */
 static void test_utf8_in_ascii(void)
 {
     char text[40];
@@ -130,10 +130,10 @@ static void test_printable(void)
 
 int main(void)
 {
-    TEST("every code is taken in its one form, and in no other", test_utf8_every_code);
-    TEST("what begins no character, or breaks off, is none", test_utf8_broken);
+    TEST("every code is accepted in its shortest form, and in no other", test_utf8_every_code);
+    TEST("a byte that begins no character, and an incomplete character, are invalid", test_utf8_broken);
     TEST("a text is valid when all of it is", test_utf8_text);
-    TEST("one broken byte in a long text of ASCII is seen", test_utf8_in_ascii);
+    TEST("one invalid byte in a long ASCII text is found", test_utf8_in_ascii);
     TEST("a hexadecimal digit has a value in either case", test_hex_digit);
     TEST("control characters are escaped", test_printable);
     TEST("bytes become lower-case digits", test_hex_write);

@@ -1,8 +1,7 @@
 /*
- * The scheduler's timers against a list that is searched: each runs once, when it is due and never before;
- * what rests or was stopped does not run; the heap keeps its order, and has no entry of a timer that was
- * stopped (its memory may be gone). No loop: time is what mono_now() tells, deadlines are behind or before
- * it.
+ * The scheduler's timers against a list that is searched: each timer runs once, when it is due and never
+ * before; an inactive or stopped timer does not run; the heap keeps its order, and has no entry of a stopped
+ * timer (its memory can be freed). No loop: mono_now() is the time, and deadlines are before or after it.
  */
 #include "base/deadline.h"
 #include "check.h"
@@ -15,7 +14,7 @@ enum { TIMERS = 200 };
 
 struct one {
     struct sched_timer timer;
-    uint64_t deadline; /* the model's; 0: it does not run */
+    uint64_t deadline; /* the model's; 0: inactive */
     uint64_t ran;
     bool again; /* starts again when it runs */
 };
@@ -83,7 +82,7 @@ static void run_due(void)
     }
 }
 
-/* Most a little after now, as time limits are; some behind, which are due at once. */
+/* Most deadlines are a little after now, like time limits; some are in the past, and due at once. */
 static uint64_t some_deadline(struct prng *r)
 {
     if (prng_one_in(r, 8))
@@ -133,7 +132,7 @@ static void test_random(void)
     }
 }
 
-/* What a task does that waits with a limit again and again: nothing moves in the heap. */
+/* A task that repeatedly waits with a limit: nothing moves in the heap. */
 static void test_rest(void)
 {
     struct one *o = make();
@@ -150,7 +149,7 @@ static void test_rest(void)
     timers_run(&sched);
     CHECK_EQ(o->ran, 1);
     CHECK_EQ(sched.timers.n, 0);
-    sched_timer_start(&sched, &o->timer, 1); /* it rests when its time comes: it does not run */
+    sched_timer_start(&sched, &o->timer, 1); /* inactive when its time comes: it does not run */
     sched_timer_rest(&sched, &o->timer);
     timers_run(&sched);
     CHECK_EQ(o->ran, 1);
@@ -162,7 +161,7 @@ static void test_rest(void)
 
 int main(void)
 {
-    TEST("each runs once, when it is due, whatever starts, rests and stops", test_random);
-    TEST("a timer that rests and starts again keeps its entry", test_rest);
+    TEST("each timer runs once, when it is due, whatever starts and stops", test_random);
+    TEST("an inactive timer that starts again keeps its entry", test_rest);
     return check_end("timers");
 }

@@ -1,4 +1,4 @@
-/* The trace's file: lanes, spans that nest or do not, the limit, texts that need escapes. */
+/* The trace's file: lanes, spans that nest or overlap, the limit, texts that need escapes. */
 #include "base/deadline.h"
 #include "check.h"
 #include "trace/line.h"
@@ -70,7 +70,7 @@ static void test_lanes(void)
     trace_close(t, 0);
 }
 
-/* A pooler gives any number as the server's process. */
+/* A pooler reports any number as the server's process. */
 static void test_connections(void)
 {
     struct trace *t = open_trace(1 << 20);
@@ -99,7 +99,7 @@ static void test_nesting(void)
     struct trace_span crossing = trace_begin(t, lane, mono_now());
     trace_end(t, &outer, &b); /* ends before what began in it */
     trace_end(t, &crossing, &c);
-    trace_end(t, &crossing, &c); /* told already */
+    trace_end(t, &crossing, &c); /* written already */
     struct trace_span left = trace_begin(t, lane, mono_now());
     trace_lane_give(t, lane);
     CHECK_EQ(trace_lane_take(t), lane);
@@ -116,7 +116,7 @@ static void test_nesting(void)
     free(text);
 }
 
-/* Also when more of them end than wait for the thread, and some have failed. */
+/* Also when more spans end than can wait for the thread, and some have failed. */
 static void test_all(void)
 {
     struct trace *t = open_trace(16 << 20);
@@ -146,7 +146,7 @@ static void test_all(void)
     free(text);
 }
 
-/* As a handler of a signal calls it: what has ended is in the file. */
+/* Called as in a signal handler: ended spans are in the file. */
 static void test_rescue(void)
 {
     struct trace *t = open_trace(1 << 20);
@@ -174,7 +174,7 @@ static void test_limit(void)
     size_t size;
     char sql[3000];
     uint64_t calls = 0;
-    for (int i = 0; i < 8000; i++) { /* more texts than the table takes */
+    for (int i = 0; i < 8000; i++) { /* more texts than the table holds */
         int n = snprintf(sql, sizeof sql, "select %d -- ", i % 6000);
         size_t blanks = prng_below(&r, 40) == 0 ? prng_below(&r, 2900) : 0;
         memset(sql + n, '<', blanks); /* six bytes each in the file */
@@ -265,11 +265,11 @@ int main(void)
         return 1;
     memcpy(path, folder, strlen(folder));
     TEST("tasks take the lowest lane that is free", test_lanes);
-    TEST("a process below zero is told as what fits into an integer", test_connections);
-    TEST("what nests is one event, what does not is two", test_nesting);
-    TEST("each event is told, in its order", test_all);
-    TEST("what has ended is written before a signal ends the process", test_rescue);
-    TEST("the file keeps to its limit, and to its counts", test_limit);
+    TEST("a negative process number is written as an integer", test_connections);
+    TEST("a nested span is one event, an overlapping one is two", test_nesting);
+    TEST("each event is written, in order", test_all);
+    TEST("ended spans are written before a signal ends the process", test_rescue);
+    TEST("the file keeps its size limit, and the counts are right", test_limit);
     TEST("texts are escaped, numbers are written", test_texts);
     TEST("the 95th percentile is that of the durations, or a little more", test_percentile);
     TEST("a file that cannot be written is refused, one that is there is replaced", test_open);

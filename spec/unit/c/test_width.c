@@ -1,4 +1,4 @@
-/* Columns of a text on a terminal. */
+/* Widths of texts on a terminal. */
 #include "base/buf.h"
 #include "base/printable.h"
 #include "base/width.h"
@@ -16,7 +16,7 @@ static void test_characters(void)
 {
     CHECK(columns("") == 0);
     CHECK(columns("Ada Lovelace ~") == 14);
-    CHECK(columns("\u00e9\u00df\u00ad") == 3);    /* a soft hyphen is seen */
+    CHECK(columns("\u00e9\u00df\u00ad") == 3);    /* a soft hyphen is visible */
     CHECK(columns("\u65e5\u672c") == 4);          /* East Asian wide */
     CHECK(columns("\uff21\uff71") == 3);          /* fullwidth A, halfwidth katakana */
     CHECK(columns("\u4dc0\U0002fffd") == 3);      /* a hexagram; unassigned, in a plane that is wide */
@@ -33,7 +33,7 @@ static void test_emoji(void)
     CHECK(columns("1\ufe0f\u20e3") == 2);
     CHECK(columns("a\ufe0f") == 1);
     CHECK(columns("\U0001f44d\U0001f3fd") == 2);                       /* a colour of skin */
-    CHECK(columns("\U0001f600\U0001f3fd") == 4);                       /* none that the emoji can take on */
+    CHECK(columns("\U0001f600\U0001f3fd") == 4);                       /* not a modifier of this emoji */
     CHECK(columns("\U0001f468\u200d\U0001f469\u200d\U0001f467") == 2); /* joined */
     CHECK(columns("\U0001f468\u200d\u2764\ufe0f\u200d\U0001f468") == 2);
     CHECK(columns("\U0001f468\u200dx") == 3);
@@ -41,7 +41,7 @@ static void test_emoji(void)
     CHECK(columns("\U0001f1e9\U0001f1ea\U0001f1eb\U0001f1f7") == 4);
 }
 
-/* What is printed for `text` is as wide as `text` is said to be. */
+/* The printed form of `text` has the computed width. */
 static size_t escaped(const char *text, size_t len)
 {
     struct buf out = {0};
@@ -66,7 +66,7 @@ static void test_escapes(void)
     CHECK(escaped("a\xc3", 2) == 5);
 }
 
-/* Any bytes: the pieces make up the whole, and what fits is never wider than allowed. */
+/* Any bytes: the pieces add up to the whole, and a cut text is never wider than allowed. */
 static void test_random(void)
 {
     static const char *const parts[] = {"a",          "\u65e5",     "\u0301", "\u200d", "\ufe0f",
@@ -106,10 +106,10 @@ static void test_fit(void)
 
 int main(void)
 {
-    TEST("characters take the columns that Unicode says", test_characters);
-    TEST("an emoji takes two, with all that belongs to it", test_emoji);
-    TEST("what is escaped counts as its escape", test_escapes);
-    TEST("what fits is never wider than allowed", test_random);
-    TEST("nothing is cut in two", test_fit);
+    TEST("characters have the widths that Unicode defines", test_characters);
+    TEST("an emoji takes two columns, with all its modifiers", test_emoji);
+    TEST("an escaped byte has the width of its escape", test_escapes);
+    TEST("a cut text is never wider than allowed", test_random);
+    TEST("no character is cut in two", test_fit);
     return check_end("width");
 }
