@@ -1,12 +1,12 @@
---- Finalisers at random moments, which do anything with any handle that is in use. DBRUN_FINALISER_SECONDS makes it
---- long, DBRUN_TEST_SEED repeats it.
+--- Finalisers at random moments, which do random things with any handle in use. DBRUN_FINALISER_SECONDS sets the
+--- duration, DBRUN_TEST_SEED repeats a run.
 
 local finaliser = require "spec.support.finaliser"
 local pg = require "spec.support.pg"
 local servers = require "spec.support.servers"
 
 local SECONDS <const> = tonumber(os.getenv "DBRUN_FINALISER_SECONDS") or 5
-local ROUND <const> = 30 -- seconds of one program: then the next seed
+local ROUND <const> = 30 -- seconds of one program; the next one has another seed
 
 describe("a finaliser that does anything at any moment", function()
     it("gives no task a wrong reply and leaves no connection behind", function()

@@ -1,4 +1,4 @@
--- Migrations that are killed, or fail, in the middle: what the next run makes of it.
+-- Migrations that are killed, or fail, in the middle, and the next run.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -42,7 +42,7 @@ end }
     ["4_last.sql"] = "-- migrate:up\ninsert into runs values ('last');\n-- migrate:down\n",
 }
 
----Everything that counts, in one text.
+---The contents of the database, as text to compare.
 local STATE <const> = [[
     select (select string_agg(version, ' ' order by version) from schema_migrations) || E'\n'
         || (select string_agg(what, ' ' order by what) from runs) || E'\n'
@@ -91,7 +91,7 @@ describe("a migration that was interrupted", function()
         assert.equal(END_STATE, state())
     end)
 
-    it("and killed again and again, at another message each time, ends the same", function()
+    it("and killed repeatedly, at another message each time, ends the same", function()
         dir = migrations.folder(PROJECT)
         local kills = 0
         repeat
@@ -114,7 +114,7 @@ describe("a migration that was interrupted", function()
             return sql "select indisvalid from pg_index where indexrelid = to_regclass('t_id')"
         end
 
-        it("by an error goes on there once the cause is gone, and leaves no INVALID index", function()
+        it("by an error continues there once the cause is removed, and leaves no INVALID index", function()
             dir = migrations.folder(FILES)
             local result = migrate("up", "--dir", dir)
             assert.equal(1, result.code)
@@ -137,7 +137,7 @@ describe("a migration that was interrupted", function()
             assert.equal("t", index())
         end)
 
-        it("drops and builds again an INVALID index that somebody else has left there", function()
+        it("drops and rebuilds an INVALID index that another program has left", function()
             dir = migrations.folder(FILES)
             migrate("up", "--dir", dir, "--steps", "1")
             process.run { "psql", "-X", "-d", url, "-c", "create unique index concurrently t_id on t (id)" }
@@ -148,7 +148,7 @@ describe("a migration that was interrupted", function()
             assert.equal("t", index())
         end)
 
-        it("by kill -9 while the server still builds: the next run waits for that, and builds it", function()
+        it("by kill -9 while the server still builds: the next run waits for that, and builds the index", function()
             dir = migrations.folder(FILES)
             migrate("up", "--dir", dir, "--steps", "1")
             sql "delete from t where ctid = '(0,1)'"
@@ -174,7 +174,7 @@ describe("a migration that was interrupted", function()
         end)
     end)
 
-    it("in statements that were changed since is not run on", function()
+    it("in statements that have changed since is not continued", function()
         local first = "-- migrate:up transaction:false\ncreate table x ();\nselect 1 / 0;\n-- migrate:down\n"
         dir = migrations.folder { ["1_x.sql"] = first }
         assert.equal(1, migrate("up", "--dir", dir).code)
@@ -190,7 +190,7 @@ describe("a migration that was interrupted", function()
         assert.equal("f", sql "select to_regclass('y') is not null")
     end)
 
-    it("at a procedure that commits by itself is not guessed about", function()
+    it("at a procedure that commits by itself has an unknown outcome", function()
         dir = migrations.folder { ["1_p.sql"] = [[
 -- migrate:up transaction:false
 create table log (n int);
@@ -237,7 +237,7 @@ call work();
         assert.equal(END_STATE, state())
     end)
 
-    describe("behind a pooler in transaction mode", function()
+    describe("through a pooler in transaction mode", function()
         local pgbouncer = require "spec.support.pgbouncer"
 
         local function through(fn)
@@ -264,7 +264,7 @@ call work();
             end)
         end)
 
-        it("another beside the pooler waits, too", function()
+        it("a run without the pooler waits, too", function()
             through(function(pooled)
                 sql "create table gate ()"
                 local engine <close> = require("dbrun.db").engine { url = url, size = 1 }

@@ -1,6 +1,6 @@
--- A batch job whose workers, connections and servers are killed at random moments: each row is done once.
+-- A batch job whose workers, connections and servers are killed at random moments processes each row once.
 --
--- DBRUN_TEST_SEED makes other moments; DBRUN_BATCH_ROWS and DBRUN_BATCH_FAULTS (make batch-storm) more of them.
+-- DBRUN_TEST_SEED chooses the moments; DBRUN_BATCH_ROWS and DBRUN_BATCH_FAULTS (make batch-storm) set their number.
 local batch = require "spec.support.batch"
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
@@ -16,21 +16,21 @@ local PROCESSES <const> = 4
 local SIZE <const> = ROWS > 20000 and 100 or 200
 local PATIENCE <const> = 60 + ROWS / 500
 
---- In this order, so that few faults have one of each; in the long run half of them are kills.
+--- In this order, so that a run with few faults has one of each; half of the faults of a long run are kills.
 local KINDS <const> = { "crash", "kill", "cut", "terminate", "reset", "kill", "cut", "kill", "kill", "kill" }
 
 print(("# DBRUN_TEST_SEED=%d, %d rows, %d faults"):format(SEED, ROWS, FAULTS))
 
 ---@class spec.Storm
----@field primary spec.Postgres the server that is written now
+---@field primary spec.Postgres the current primary
 ---@field standby? spec.Postgres
----@field proxy spec.Fake before the primary
+---@field proxy spec.Fake in front of the primary
 ---@field url string
 ---@field source string the job
 ---@field workers spec.BatchWorker[]
 ---@field counts table<string, integer>
 
---- Asks the server of now, whatever state it is in.
+--- Runs SQL on the current primary, whatever its state.
 local function ask(storm, fn)
     local stop <const> = task.now() + 20
     while true do
@@ -68,12 +68,12 @@ function ACTS.terminate(storm)
     end)
 end
 
---- The answer of a COMMIT, of the claim, or of any statement does not arrive.
+--- The reply to a COMMIT, to the claim, or to any statement does not arrive.
 function ACTS.cut(storm)
     storm.proxy:cut(math.random() < 0.7 and "down" or "up", math.random(0, 400))
 end
 
---- All connections through the proxy, at any moment.
+--- Cuts all connections through the proxy, at any moment.
 function ACTS.reset(storm)
     storm.proxy:reset()
 end
@@ -86,7 +86,7 @@ function ACTS.failover(storm)
     storm.proxy = storm.second
 end
 
---- The acts in a random order, a failover somewhere behind the middle.
+--- The acts in a random order, a failover somewhere in the second half.
 local function plan(standby)
     local list <const> = {}
     for i = 1, FAULTS do list[i] = KINDS[(i - 1) % #KINDS + 1] end
@@ -98,8 +98,8 @@ local function plan(standby)
     return list
 end
 
---- Waits until a process has seen the end of the job. One that was lost before it had begun is started again: to wait
---- for a server is what a run under way does.
+--- Waits until a process has seen the end of the job. A process that lost its connection before it began is started
+--- again: only a running job waits for a server.
 local function finish(storm, i)
     for _ = 1, 3 do
         local worker <const> = storm.workers[i]
@@ -115,7 +115,7 @@ local function finish(storm, i)
     error "a process does not begin"
 end
 
---- Makes the faults, each when another part of the job is done, and lets the workers end.
+--- Injects the faults, spread over the job, and waits until the workers end.
 local function run(storm)
     for i = 1, PROCESSES do start(storm, i) end
     local acts <const> = plan(storm.standby)
@@ -134,7 +134,7 @@ local function run(storm)
     for i = 1, PROCESSES do finish(storm, i) end
 end
 
---- What is known of the storm when it has failed.
+--- Describes the state of the storm after a failure.
 local function state(storm)
     local ok <const>, text <const> = pcall(ask, storm, function(e) return batch.ranges(e, "storm") end)
     local list <const> = { ok and text or "", "acts: " .. table.concat(storm.acts, " ") }
@@ -164,7 +164,7 @@ local function with(storm, number, fn)
     print("# " .. table.concat(counts, ", "))
 end
 
-it("without where: every row once, through kills, crashes, cuts and a failover", function()
+it("without where: processes every row once, through kills, crashes, cuts and a failover", function()
     local primary <close> = servers.postgres()
     local standby <close> = servers.postgres { standby_of = primary }
     local first <close> = fake.proxy { to = primary }
@@ -188,11 +188,11 @@ it("without where: every row once, through kills, crashes, cuts and a failover",
     end)
 end)
 
--- ---- rows that come, go and move meanwhile ----
+-- ---- rows that are inserted, deleted and moved meanwhile ----
 
 local MOST <const> = 1000000
 
---- One change of the application's: a row comes, goes or moves; some transactions last.
+--- One change by the application: a row is inserted, deleted or moved; some transactions last.
 local function change(e)
     e:transaction(function(tx)
         local what <const>, key <const> = math.random(10), math.random(MOST)
@@ -222,14 +222,14 @@ local function changes(storm)
     end
 end
 
---- Rows that should have been done: committed before the second pass began, and not done. What was committed in that
---- moment may not have been seen yet; the last key was read a little earlier.
+--- Rows that should have been processed but were not: those committed before the second pass began. It may not have
+--- seen rows committed at that moment; it read the last key a little earlier.
 local LEFT <const> = [[
 select count(*) from t, dbrun_batch_jobs j where j.name = 'storm' and t.n = 0
    and (t.id <= j.last[1]::bigint and pg_xact_commit_timestamp(t.xmin) < j.pass_started - interval '0.05 s'
         or pg_xact_commit_timestamp(t.xmin) < j.pass_started - interval '2 s')]]
 
-it("with where: what came before the second pass is done, beside inserts, deletes and keys that move", function()
+it("with where: processes rows from before the second pass, despite inserts, deletes and keys that change", function()
     local primary <close> = servers.postgres { settings = { track_commit_timestamp = "on" } }
     local proxy <close> = fake.proxy { to = primary }
     local storm <const> = {

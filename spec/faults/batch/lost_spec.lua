@@ -31,7 +31,7 @@ local function counted()
     return engine:value "select min(n) || ' ' || max(n) || ' ' || count(*) from t"
 end
 
---- Runs a job through the proxy; at(chunk) is called in its third chunk, before its rows are changed and after.
+--- Runs a job through the proxy; at(chunk) is called in its third chunk, before and after its rows are changed.
 local function run(options, at)
     local n, retries = 0, {}
     options.name, options.table, options.engine, options.size, options.max = "j", "t", url, 100, 100
@@ -50,7 +50,7 @@ local function run(options, at)
     return ended, retries
 end
 
-it("a chunk whose time is over while the server is out of reach is done later", function()
+it("a chunk whose time limit passes while the server is unreachable is done later", function()
     fresh(1000)
     local ended <const>, retries <const> = run({ target = 0.1, timeout = 0.3 }, function(when)
         if when ~= "after" then return end
@@ -69,7 +69,7 @@ it("a chunk whose time is over while the server is out of reach is done later", 
     assert(#retries >= 1, #retries)
 end)
 
-it("a range that has no chunk yet is not set aside, however often its connection is lost", function()
+it("a range without a chunk is not set aside, however often its connection is lost", function()
     fresh(10)
     local conn <close> = engine:acquire()
     local place <const> = schema.ensure(conn)

@@ -1,12 +1,12 @@
--- A job of two machines, one of which is cut off from the server in the middle of a chunk, again and again: within 20
--- seconds its range is free for others, and each row is done once. Long: only when DBRUN_BATCH_CUTS says how often
--- (make batch-storm).
+-- A job on two machines, one of which is repeatedly cut off from the server in the middle of a chunk: within 20 seconds
+-- its range is free for others, and each row is processed once. Takes long: runs only when DBRUN_BATCH_CUTS sets the
+-- number of cuts (make batch-storm).
 local core = require "dbrun.core"
 local process = require "dbrun.process"
 
 local CUTS <const> = math.tointeger(tonumber(os.getenv "DBRUN_BATCH_CUTS")) or 0
 
---- What is missing before a network can be cut here.
+--- The requirement that is missing to cut a network here.
 local function missing()
     if CUTS == 0 then return "takes half a minute: make batch-storm" end
     if process.uid() ~= 0 then return "takes root, for network namespaces" end
@@ -19,7 +19,7 @@ local function missing()
     end
 end
 
---- In a network of its own: the server and one machine at 10.99.0.1; the other machine, at 10.99.0.2, is cut off.
+--- In a separate network: the server and one machine at 10.99.0.1; the other machine, at 10.99.0.2, is cut off.
 local INSIDE <const> = [[
 package.path = "./?.lua;" .. package.path
 local batch = require "spec.support.batch"
@@ -119,7 +119,7 @@ end
 assert(batch.counted(e, "t") == "1: " .. ROWS, batch.counted(e, "t") .. "\n" .. batch.ranges(e, "cuts"))
 ]]
 
-it("its range is free for other machines, and each row is done once", function()
+it("its range is free for other machines, and each row is processed once", function()
     local why <const> = missing()
     if why then return pending(why) end
     local seed <const> = os.getenv "DBRUN_TEST_SEED" or tostring(os.time())

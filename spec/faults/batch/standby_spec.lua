@@ -1,5 +1,5 @@
--- A job on a primary with two standbys, beside pgbench: it stops when the one whose replay is paused is behind, goes on
--- when it has caught up, and the one that has nothing to do never stops it. Nobody waits long for a lock of the job.
+-- A job on a primary with two standbys, together with pgbench: it stops when the standby with paused replay lags, goes
+-- on when it has caught up, and the idle standby never stops it. Nobody waits long for a lock of the job.
 --
 --     DBRUN_BATCH_BESIDE=30   seconds of pgbench with the job: B3 of `make bench`
 local batch = require "dbrun.batch"
@@ -34,14 +34,14 @@ local function fresh(rows)
     engine:exec "analyze t"
 end
 
---- How long a chunk takes: until the job has stopped and gone on it must not end, however soon its rows are done. The
---- standby counts as behind some seconds after it was paused.
+--- The duration of a chunk. The job must not end before it has stopped and gone on, however fast its rows are done:
+--- the standby counts as lagging only some seconds after it was paused.
 local function length(chunk, seen)
     if seen[2] then return 0 end
     return chunk.number < 100 and 0.04 or 0.3
 end
 
-it("it stops for a standby that is behind, and goes on", function()
+it("it stops for a standby that lags, and goes on", function()
     fresh(40000)
     local seen <const> = {}
     local paused_at, resumed_at, ended
@@ -66,7 +66,7 @@ it("it stops for a standby that is behind, and goes on", function()
     task.sleep(0.5)
     local done <const> = engine:value "select sum(n)::int8 from t"
     task.sleep(0.5)
-    assert.equal(done, engine:value "select sum(n)::int8 from t") -- it does wait
+    assert.equal(done, engine:value "select sum(n)::int8 from t") -- it really waits
     behind:exec "select pg_wal_replay_resume()"
     resumed_at = task.now()
     run:join()
@@ -107,7 +107,7 @@ local function pgbench(seconds)
     return times[math.ceil(#times * 0.99)], times[#times]
 end
 
-it("transactions beside it are hardly slower, none fails, and nobody waits long for it", function()
+it("concurrent transactions are hardly slower, none fails, and none waits long for it", function()
     if not LONG then
         pending "DBRUN_BATCH_BESIDE is not set: how slow transactions become is for a quiet machine"
         return

@@ -1,5 +1,5 @@
---- A statement is committed at its sync, behind its CommandComplete: what goes wrong in between is never a success,
---- on single statements, shared connections, pipelines and execute_many.
+--- A statement is committed at its sync, after its CommandComplete: a fault between the two is never a success, for
+--- single statements, shared connections, pipelines and execute_many.
 
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
@@ -16,7 +16,7 @@ setup(function() server = servers.postgres() end)
 
 teardown(function() server:close() end)
 
---- The ways to run `insert into t values (n)`, and what the context of an error of its COMMIT says.
+--- The ways to run `insert into t values (n)`, and the context in an error of its COMMIT.
 local ways = {
     single = { function(e, t, n) return e:query(("insert into %s values ($1)"):format(t), n) end, "the statement" },
     exec = { function(e, t, n) return e:exec(("insert into %s values (%d)"):format(t, n)) end },
@@ -81,7 +81,7 @@ for mode, open in pairs(engines) do
                 assert.equal(0, e:value(("select count(*) from %s where i < 0"):format(t)))
             end)
 
-            it("whose connection is lost behind CommandComplete has the outcome unknown", function()
+            it("whose connection is lost after CommandComplete has the outcome unknown", function()
                 local proxy <close> = fake.proxy { to = server }
                 local direct <close> = pg.engine { url = server.url, size = 1 }
                 local t = pg.table(direct, "i int")

@@ -1,4 +1,4 @@
---- COPY that is cut short at random moments: nothing of it stays, and the pool is whole again. Row 23 of the faults.
+--- COPY that is cut short at random moments: none of its rows stay, and the pool recovers. Row 23 of the faults.
 
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
@@ -12,7 +12,7 @@ local seed <const> = math.tointeger(os.getenv "DBRUN_TEST_SEED") or os.time() * 
 math.randomseed(seed)
 print("# DBRUN_TEST_SEED=" .. seed)
 
---- Rows whose number `at` is made by `fault`. Each is long enough that a COPY takes several blocks.
+--- Rows; `fault` makes row number `at`. Each is long enough that a COPY takes several blocks.
 local function rows_with(at, fault)
     local i = 0
     return function()
@@ -42,10 +42,10 @@ on_all(function(kind, open)
         local pid = e:value "select pg_backend_pid()"
         local descriptors
         for round = 1, ROUNDS do
-            local at <const> = round == 1 and 1 or math.random(ROWS) -- 1: made before anything is sent
+            local at <const> = round == 1 and 1 or math.random(ROWS) -- 1: the fault comes before anything is sent
             fault(e, t, at)
             assert.equal(0, e:value(("select count(*) from %s"):format(t)))
-            local open_connections = pg.settled(e).open -- first: a cancel request has a descriptor of its own
+            local open_connections = pg.settled(e).open -- first: a cancel request has its own descriptor
             local others = pg.descriptors() - open_connections
             if round == WARM then descriptors = others end
             if round == ROUNDS then assert.equal(descriptors, others) end
@@ -83,13 +83,13 @@ on_all(function(kind, open)
                 end))
                 assert.is_false(ok)
                 assert.is_true(errors.is(err, "connect"), tostring(err))
-                if at > 1 or err.outcome ~= "not_sent" then -- the connection's end was noticed before it was used
+                if at > 1 or err.outcome ~= "not_sent" then -- the lost connection was noticed before it was used
                     assert.equal("failed", err.outcome)
                 end
             end)
         end)
 
-        it("out, left at a row, leaves nothing behind", function()
+        it("out, left at a row, leaves no descriptor or memory", function()
             rounds(function(e, _, at)
                 for row in e:copy_out(("select i, repeat('y', 300) as s from generate_series(1, %d) i"):format(ROWS)) do
                     if row.i == at then break end
@@ -98,7 +98,7 @@ on_all(function(kind, open)
         end)
 
         if kind ~= "sync" then
-            it("whose task is cancelled is undone", function()
+            it("whose task is cancelled is rolled back", function()
                 rounds(function(e, t, at)
                     local err = pg.raised(task.timeout, math.random() * 0.01, e.copy_in, e, t, { "i", "s" },
                         rows_with(at, function()

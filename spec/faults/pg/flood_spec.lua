@@ -1,5 +1,5 @@
 --- Servers that never stop sending: before the login has ended, or in the middle of a statement. Deadlines hold, no
---- thread stays behind, and memory is bounded.
+--- thread remains, and memory is bounded.
 local bad_server = require "spec.support.bad_server"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -20,7 +20,7 @@ local function quoted(text)
     return '"' .. text:gsub(".", function(c) return ("\\x%02x"):format(c:byte()) end) .. '"'
 end
 
---- A server that treats each connection as the perl code says.
+--- A server that runs the perl code for each connection.
 local function server(code)
     local bad = bad_server.start(code)
     local dir = fs.dirname(bad.socket)
@@ -37,7 +37,7 @@ pg.on_both(describe, function(mode, open)
         ["parameters"] = { authenticated, wire.message("S", "a\0b\0"):rep(500) },
         ["an error of the old protocol without an end"] = { "", ("Ex"):rep(5000) },
     } do
-        it(("%s before the first ReadyForQuery: the deadline holds, and no thread stays"):format(name), function()
+        it(("%s before the first ReadyForQuery: the deadline holds, and no thread remains"):format(name), function()
             local bad <close>, url = server(("print $c %s; my $x = %s x 20; while (print $c $x) {}"):format(
                 quoted(flood[1]), quoted(flood[2])))
             local threads, peak = status "Threads", status "VmHWM" << 10
@@ -58,7 +58,7 @@ pg.on_both(describe, function(mode, open)
     local described = wire.parsed .. wire.message("t", "\0\0") .. wire.columns(columns) .. wire.ready
     local read <const> = "sysread $c, my $d, 65536;"
 
-    --- A server that answers so many messages, and then sends a piece every few milliseconds.
+    --- A server that answers this many messages, and then sends a piece every few milliseconds.
     local function trickle(replies, piece)
         local code = { read, "print $c " .. quoted(wire.hello) .. ";" }
         for _, reply in ipairs(replies) do

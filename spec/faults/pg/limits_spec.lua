@@ -1,5 +1,5 @@
--- What is too large, malformed or used up: values and texts that PostgreSQL cannot take, no descriptor
--- left, and a clock that jumps.
+-- Values and texts that are too large or malformed for PostgreSQL, a program without free descriptors, and a clock that
+-- jumps.
 local core = require "dbrun.core"
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
@@ -11,7 +11,7 @@ local task = require "dbrun.task"
 
 local MB <const> = 1 << 20
 
---- Runs a script in a dbrun of its own: `source` after a prelude that both engines use, arguments before it.
+--- Runs a script in a separate dbrun: `source` after a prelude that both engines use, arguments before it.
 local function script(words, env, source)
     local spec <const> = { table.unpack(words) }
     table.move({ core.options.program, "--no-env", "-" }, 1, 3, #spec + 1, spec)
@@ -23,7 +23,7 @@ end
 
 local a_gigabyte
 
---- Made once: that takes longer than all that is done with it.
+--- Made once, because making it takes longer than all uses.
 local function gigabyte()
     a_gigabyte = a_gigabyte or ("x"):rep(1 << 20):rep(1 << 10) -- in pieces, which takes a fraction of the time
     return a_gigabyte
@@ -35,18 +35,18 @@ teardown(function()
 end)
 
 pg.on_both(describe, function(mode, open)
-    describe("what PostgreSQL cannot take", function()
+    describe("data that PostgreSQL cannot take", function()
         local e, pid
 
         setup(function()
-            e = open { size = 1, command_timeout = 120 } -- large values take their time on a small machine
+            e = open { size = 1, command_timeout = 120 } -- large values take long on a small machine
             pid = e:value "select pg_backend_pid()"
         end)
         teardown(function()
             e:close()
         end)
 
-        --- Refused before anything is sent, and the same connection goes on.
+        --- Refused before anything is sent, and the same connection stays usable.
         local function refused(pattern, fn, ...)
             local problem <const> = pg.raised(fn, ...)
             assert.is_true(errors.is(problem, "usage"), tostring(problem))
@@ -114,7 +114,7 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
-    it("with no descriptor left the error says so, and what was given back is used again", function()
+    it("with no descriptor left the error says so, and freed descriptors are used again", function()
         local result <const> = script({ "sh", "-c", "ulimit -n 32 && exec \"$@\"", "sh" },
             { DATABASE_URL = pg.url(), MODE = mode }, [[
             local db, fs = require "dbrun.db", require "dbrun.fs"
@@ -155,7 +155,7 @@ local function clock_library()
     return path
 end
 
---- Everything that has a time limit, while the wall clock jumps forth and back by years.
+--- Uses everything with a time limit, while the wall clock jumps forth and back by years.
 local JUMPS <const> = [[
 local db = require "dbrun.db"
 local task = require "dbrun.task"
@@ -209,7 +209,7 @@ pcall(g.wait, g)
 print "steady"
 ]]
 
-it("jumps of the clock leave timers, limits and the age of connections alone", function()
+it("jumps of the clock do not affect timers, time limits and the age of connections", function()
     if os.getenv "ASAN_OPTIONS" then return pending "the sanitizers' library will not have another before it" end
     local library <const> = clock_library()
     local dir <const> = fs.dirname(library)

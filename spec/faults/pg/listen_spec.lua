@@ -1,5 +1,5 @@
---- A listener whose connection breaks at random moments: no notification comes twice, in the wrong order or damaged,
---- and none is missing without a gap that says so. Row 18 of the faults.
+--- A listener whose connection breaks at random moments: no notification is repeated, out of order or damaged, and none
+--- is missing without a reported gap. Row 18 of the faults.
 
 local db = require "dbrun.db"
 local fake = require "spec.support.fake"
@@ -20,7 +20,7 @@ pg.on_both(describe, function(_, open)
 
     teardown(function() sender:close() end)
 
-    --- Numbered notifications, and what a consumer may make of them.
+    --- Sends numbered notifications, and checks those that a consumer receives.
     local function stream(listener)
         local self = { sent = 0, seen = 0, gaps = 0, missed = 0, excused = false }
 
@@ -40,7 +40,7 @@ pg.on_both(describe, function(_, open)
             self.seen, self.excused = number, false
         end
 
-        --- Takes what comes until the last one sent is there; one that is sent after a gap has to come.
+        --- Receives until the last sent notification arrives; one that is sent after a gap must arrive.
         function self.catch_up()
             while self.seen < self.sent do
                 local ev = assert(listener:next(5), "nothing comes any more")
@@ -64,7 +64,7 @@ pg.on_both(describe, function(_, open)
         local numbers, descriptors = stream(listener), nil
         local ok, why = pcall(function()
             local round = 0
-            -- A break that comes too late for a round leaves no gap in it: goes on until enough rounds have one.
+            -- A break at the end of a round leaves no gap in it: goes on until enough rounds have one.
             while round < ROUNDS or numbers.gaps <= ROUNDS / 4 do
                 round = round + 1
                 if round > 20 * ROUNDS then error(("only %d gaps"):format(numbers.gaps), 0) end
@@ -83,7 +83,7 @@ pg.on_both(describe, function(_, open)
     it("the server ends its process", function()
         soak(function(listener)
             local pid = listener:backend_pid()
-            -- Half of them are over before more is sent, the others whenever the process comes to it.
+            -- Half of the backends have ended before more is sent, the others end whenever they get the signal.
             if pid then sender:query("select pg_terminate_backend($1, $2)", pid, math.random(0, 1) * 5000) end
         end)
     end)

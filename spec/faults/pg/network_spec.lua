@@ -1,5 +1,5 @@
--- Networks and peers that swallow packets, cut connections, or never finish what they have begun. Most of it runs in
--- network namespaces of its own, so it takes root.
+-- Networks and peers that drop packets, cut connections, or never finish what they have begun. Most of it runs in
+-- separate network namespaces, so it needs root.
 local core = require "dbrun.core"
 local bad_server = require "spec.support.bad_server"
 local errors = require "dbrun.error"
@@ -15,7 +15,7 @@ local namespaces <const> = process.uid() == 0
     and process.run { "unshare", "-n", "-m", "ip", "link", "add", "near0", "type", "veth", "peer", "name",
         "far0" }.ok
 
---- Runs a script in a dbrun of its own, started by these words.
+--- Runs a script in a separate dbrun, with these words in front of its command line.
 local function script(words, env, source)
     local spec <const> = { table.unpack(words) }
     table.move({ core.options.program, "--no-env", "-" }, 1, 3, #spec + 1, spec)
@@ -27,8 +27,8 @@ end
 
 -- ---- connects that block inside libpq ----
 
---- Connecting takes for ever: on the async engine the loop does not notice, on both the deadline holds, and the
---- program ends although a thread is still at it.
+--- Connecting takes forever: on the async engine the loop does not notice, on both engines the deadline holds, and the
+--- program ends although a thread is still connecting.
 local STUCK <const> = [[
 local db, redis, task = require "dbrun.db", require "dbrun.redis", require "dbrun.task"
 local url <const>, redis_url <const> = os.getenv "URL", os.getenv "REDIS"
@@ -73,7 +73,7 @@ assert(ticks > 20 and worst < limit / 2, ("%d ticks, the longest pause was %.2f 
 postgres "sync"
 ]]
 
---- What a script is told: which server, which host, and where to look for the host's name.
+--- The arguments of a script: the server, the host, and the resolver for the host's name.
 local function told(what, server, host, variable)
     return ([[
 %s	timeout	name
@@ -96,7 +96,7 @@ local function stuck(words, url, host, redis_host)
     assert(took < 30, took)
 end
 
-it("a server that asks for two thousand million rounds of SCRAM holds nobody up", function()
+it("a server that asks for two thousand million rounds of SCRAM blocks nothing else", function()
     local server <close> = bad_server.start [[
         my $take = sub { sysread $c, my $data, 65536; return $data };
         my $auth = sub { my ($kind, $data) = @_; print $c "R" . pack("NN", length($data) + 8, $kind) . $data };
@@ -111,12 +111,12 @@ it("a server that asks for two thousand million rounds of SCRAM holds nobody up"
     fs.rmtree(dir)
 end)
 
-it("a name server that says nothing holds nobody up", function()
+it("a name server that does not answer blocks nothing else", function()
     if not namespaces then return pending "takes root, and network namespaces" end
     local dir <const> = fs.mkdtemp()
     fs.write(dir .. "/resolv.conf", "nameserver 127.0.0.1\n")
     fs.write(dir .. "/nsswitch.conf", "hosts: dns\n")
-    -- The socket outlives perl: packets for port 53 are taken, and never answered.
+    -- The socket outlives perl: packets for port 53 are received, and never answered.
     local mute <const> = [[use Socket; $^F = 100; socket(S, PF_INET, SOCK_DGRAM, 0);
         bind(S, sockaddr_in(53, INADDR_LOOPBACK)) or die $!; exec @ARGV or die $!]]
     local inside <const> = [[dir=$1 mute=$2; shift 2; ip link set lo up &&
@@ -247,7 +247,7 @@ end
 ]]
 
 for _, mode in ipairs { "async", "sync" } do
-    it("[" .. mode .. "] packets that vanish, half-open and reset connections are errors in time", function()
+    it("[" .. mode .. "] lost packets, half-open and reset connections are errors in time", function()
         if not namespaces then return pending "takes root, and network namespaces" end
         local peer <close> = fake.proxy { to = servers.shared_postgres(), own_network = true, listen = "any:5432" }
         local result <const> = script({ "unshare", "-n", "sh", "-c", WIRE, "sh" },
@@ -258,7 +258,7 @@ for _, mode in ipairs { "async", "sync" } do
     end)
 end
 
--- ---- peers that do not keep to the protocol ----
+-- ---- peers that break the protocol ----
 
 --- A message of the server.
 local function message(kind, body)
@@ -272,7 +272,7 @@ local HELLO <const> = message("R", "\0\0\0\0") .. message("S", "client_encoding\
 local COLUMN <const> = message("T", "\0\1c\0" .. string.pack(">I4I2I4i2i4I2", 0, 0, 25, -1, -1, 0))
 local ROW <const> = message("D", "\0\1\0\0\3\232" .. ("x"):rep(1000))
 
---- How much more memory a spec may take; a sanitizer keeps what is freed.
+--- The most additional memory that a spec can take; a sanitizer keeps freed memory.
 local ROOM <const> = (os.getenv "ASAN_OPTIONS" and 1024 or 100) << 20
 
 --- Peak memory of this program, in bytes.
@@ -281,7 +281,7 @@ local function peak()
 end
 
 pg.on_both(describe, function(mode, open)
-    --- An engine on a peer that says HELLO, and then this to each statement.
+    --- An engine on a peer that sends HELLO, and then `reply` to each statement.
     local function engine_on(peer, opts)
         local all <const> = { url = "postgresql://joe@/d?host=" .. peer.dir, size = 1, connect_timeout = 5,
             command_timeout = 0.5, statement_cache = 0 }
@@ -319,7 +319,7 @@ pg.on_both(describe, function(mode, open)
         assert.matches("nobody knows", tostring(problem))
     end)
 
-    it("rows without end stream in bounded memory, can be left, and are stopped by a limit of time", function()
+    it("endless rows stream in bounded memory, can be left, and stop at a time limit", function()
         local head <const> = message("1", "") .. message("2", "") .. COLUMN .. ROW
         local described <const> = message("1", "") .. message("t", "\0\0") .. COLUMN .. READY
         local peer <close> = fake.drown { HELLO, described, head, ROW:rep(20) }

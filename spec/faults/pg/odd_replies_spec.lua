@@ -1,5 +1,5 @@
---- Replies that are none: COPY in all directions, results that nobody asked for, and results whose sync never comes, in
---- everything that an engine does. Each is an error in time, and the connection's place in the pool is free again.
+--- Invalid replies: unexpected COPY messages and results, and results whose sync never comes, in everything that an
+--- engine does. Each is an error in time, and the connection's place in the pool is free again.
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
 local pace = require "spec.support.pace"
@@ -14,7 +14,7 @@ local result <const> = rows .. wire.complete "SELECT 1"
 local described <const> = wire.parsed .. wire.message("t", "\0\0") .. wire.columns(columns) .. wire.ready
 local begun <const> = wire.complete "BEGIN" .. wire.message("Z", "T")
 
---- What is done, and what the server says before the odd reply; the prefix of that.
+--- The calls, the server's messages before the invalid reply, and the prefix of the error.
 local work <const> = {
     value = { {}, wire.parsed .. wire.bound, function(e) return e:value "select 7 as n" end },
     query = { {}, wire.parsed .. wire.bound, function(e) return e:query "select 7 as n" end },
@@ -55,11 +55,11 @@ local replies <const> = {
     ["silence"] = "",
 }
 
--- libpq loses the rows that it had begun when a COPY begins among them (getCopyStart in fe-protocol3.c): 216 bytes of
--- a connection that is closed then. LeakSanitizer would tell.
+-- libpq leaks the rows that it had begun when a COPY begins among them (getCopyStart in fe-protocol3.c): 216 bytes of
+-- a connection that is closed then. LeakSanitizer would report them.
 if os.getenv "ASAN_OPTIONS" then replies["COPY BOTH behind rows"] = nil end
 
-setup(function() fake.mute():close() end) -- compiles it, before several tasks want it
+setup(function() fake.mute():close() end) -- compiles the proxy, before several tasks need it
 
 pg.on_both(describe, function(mode, open)
     local function check(name, what, reply)

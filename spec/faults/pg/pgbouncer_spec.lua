@@ -1,5 +1,5 @@
---- Behind a PgBouncer in transaction mode: each transaction may run in another session of the server, and what one
---- session prepared the next does not know.
+--- A PgBouncer in transaction mode: each transaction can run in another session of the server, which does not know the
+--- statements that an earlier session prepared.
 
 local core = require "dbrun.core"
 local db = require "dbrun.db"
@@ -17,7 +17,7 @@ end
 
 local raised = pg.raised
 
---- What a dbrun of its own writes to its log.
+--- The log of a separate dbrun.
 local function log_of(url, source)
     local result = process.run { core.options.program, "--no-env", "-", stdin = source,
         env = { DATABASE_URL = url }, timeout = 30 }
@@ -29,7 +29,7 @@ pg.on_both(describe, function(mode, open)
     local server, bouncer
 
     setup(function()
-        core.log.level "error" -- what is written then is looked at in a program of its own, below
+        core.log.level "error" -- a separate program below checks the log
         server = servers.postgres()
         bouncer = pgbouncer.start(server)
     end)
@@ -40,7 +40,7 @@ pg.on_both(describe, function(mode, open)
         server:close()
     end)
 
-    --- Makes the next transactions run in another session: this one is kept busy.
+    --- Makes the next transactions run in another session, by keeping this one busy.
     local function occupy(fn)
         local busy <close> = open { url = bouncer.url, size = 1, statement_cache = 0 }
         local c <close> = busy:acquire()
@@ -53,7 +53,7 @@ pg.on_both(describe, function(mode, open)
         return e:value "select pg_backend_pid()"
     end
 
-    it("a statement that another session prepared is run all the same, every time", function()
+    it("a statement that another session prepared still runs, every time", function()
         local e <close> = open { url = bouncer.url, size = 1 }
         local sql = "select $1::int8 + 0"
         local pids = {}
@@ -156,7 +156,7 @@ pg.on_both(describe, function(mode, open)
         end
     end)
 
-    it("is told in the log, once for an engine", function()
+    it("is logged, once for an engine", function()
         local log = log_of(bouncer.url, ([[
             local db = require "dbrun.db"
             local e <close> = db.engine { url = os.getenv "DATABASE_URL", mode = "%s", size = 3 }
@@ -184,7 +184,7 @@ pg.on_both(describe, function(mode, open)
         assert.matches("DB_STATEMENT_CACHE=0", log, 1, true)
     end)
 
-    it("a prepared statement of the script's own that is missing is its own error", function()
+    it("a missing prepared statement of the script's is an error of the script", function()
         local e <close> = open { url = server.url, size = 1 }
         for _ = 1, 4 do
             assert.equal("26000", raised(e.query, e, "execute never_prepared").sqlstate)

@@ -1,4 +1,4 @@
---- LISTEN behind a pooler: refused in transaction mode, where nothing would come; in session mode as without one.
+--- LISTEN through a pooler: refused in transaction mode, where no notification would arrive; works in session mode.
 
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
@@ -17,7 +17,7 @@ pg.on_both(describe, function(_, open)
 
     teardown(function() server:close() end)
 
-    it("is refused in transaction mode, with what to do", function()
+    it("is refused in transaction mode, with a hint", function()
         for _, size in ipairs { 1, 3 } do
             local bouncer <close> = pgbouncer.start(server, { default_pool_size = size })
             local e <close> = open { url = bouncer.url, size = 2 }
@@ -31,7 +31,7 @@ pg.on_both(describe, function(_, open)
         end
     end)
 
-    it("works in session mode, and shows no notification but its own", function()
+    it("works in session mode, and hides its test notification", function()
         local bouncer <close> = pgbouncer.start(server, { pool_mode = "session" })
         local e <close> = open { url = bouncer.url, size = 2 }
         local listener <close> = e:listen("orders")

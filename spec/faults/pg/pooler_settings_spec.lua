@@ -1,5 +1,5 @@
---- Settings that a connection asks for (--read-only, --statement-timeout, --lock-timeout, `options` in the URL) hold,
---- or the connection is refused: a pooler may drop them without a word.
+--- Settings that a connection requests (--read-only, --statement-timeout, --lock-timeout, `options` in the URL) hold,
+--- or the connection is refused: a pooler can drop them silently.
 
 local asked = require "dbrun.db.asked"
 local core = require "dbrun.core"
@@ -39,7 +39,7 @@ pg.on_both(describe, function(mode, open)
         return url .. (url:find("?", 1, true) and "&" or "?") .. "options=" .. escaped
     end
 
-    --- A program of its own with these switches, on this engine.
+    --- A separate program with these switches, on this engine.
     local function run(url, switches, source)
         local argv = { core.options.program, "--no-env" }
         table.move(switches, 1, #switches, #argv + 1, argv)
@@ -64,7 +64,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal("public", (e:value "select set_config('search_path', 'public', false)"))
         end)
 
-        it("of a role that may not set them any more are believed when the server took them", function()
+        it("of a role without the right to set them are trusted when the server accepted them", function()
             server:psql "create role plain login; grant set on parameter log_min_messages to plain"
             local e <close> = open { url = with_options(server.url:gsub("//[^@]*@", "//plain@"),
                 "-c post_auth_delay=0 -c statement_timeout=77000") }
@@ -134,7 +134,7 @@ pg.on_both(describe, function(mode, open)
                 end
             end)
 
-            it("what holds on the server anyway is taken", function()
+            it("settings that hold on the server anyway are accepted", function()
                 server:psql "alter role dbrun set statement_timeout = '33s'"
                 local again <close> = pgbouncer.start(server,
                     { pool_mode = pool_mode, ignore_startup_parameters = "options" })
@@ -143,7 +143,7 @@ pg.on_both(describe, function(mode, open)
                 server:psql "alter role dbrun reset statement_timeout"
             end)
 
-            it("a program that asks for nothing is served", function()
+            it("a program that requests no settings is served", function()
                 local e <close> = open { url = bouncer.url }
                 assert.equal(1, e:value "select 1")
             end)

@@ -1,5 +1,5 @@
---- A server that repeats the password it was sent, in every field of an error: at the login, or when it is asked
---- something later. No field that is printed holds it, wherever libpq found it.
+--- A server that repeats the password it was sent, in every field of an error: at the login, or in reply to a later
+--- statement. No printed field contains it, wherever libpq found the password.
 local bad_server = require "spec.support.bad_server"
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
@@ -74,23 +74,23 @@ for when, code in pairs { ["at the login"] = AT_LOGIN, ["later"] = LATER } do
             assert.equal("", result.stdout)
         end
 
-        it("stands in no error when it comes from the URL", function()
+        it("is in no error when it comes from the URL", function()
             local encoded = password:gsub("%W", function(c) return ("%%%02X"):format(c:byte()) end)
             check("&password=" .. encoded)
         end)
 
-        it("stands in no error when it comes from PGPASSWORD", function()
+        it("is in no error when it comes from PGPASSWORD", function()
             check("", { PGPASSWORD = password })
         end)
 
-        it("stands in no error when it comes from a password file", function()
+        it("is in no error when it comes from a password file", function()
             local path = dir .. "/pgpass"
             fs.write(path, "*:*:*:*:" .. password:gsub("[\\:]", "\\%0") .. "\n")
             fs.chmod(path, tonumber("600", 8))
             check("", { PGPASSFILE = path })
         end)
 
-        it("stands in no error when it comes from a service file", function()
+        it("is in no error when it comes from a service file", function()
             fs.write(dir .. "/service", "[shop]\npassword=" .. password .. "\n")
             check("", { PGSERVICE = "shop", PGSERVICEFILE = dir .. "/service" })
         end)

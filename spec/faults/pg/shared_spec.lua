@@ -1,5 +1,5 @@
---- Statements that share a connection (pipeline=, pipelines, execute_many) when the server refuses at the end, stops
---- answering, or does not keep to the protocol: each gets its own outcome once, and the program goes on.
+--- Statements that share a connection (pipeline=, pipelines, execute_many) when the server refuses the commit, stops
+--- answering, or breaks the protocol: each gets its own outcome once, and the program goes on.
 
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
@@ -65,7 +65,7 @@ describe("a statement that is refused when it is committed", function()
 end)
 
 describe("a shared connection whose backend is frozen", function()
-    it("is given up without holding the loop", function()
+    it("is given up without blocking the loop", function()
         local e <close> = shared { size = 1, command_timeout = 0.3, pre_ping = false }
         for _ = 1, 3 do assert.equal(7, e:value("select $1::int", 7)) end
         local pid = e:value "select pg_backend_pid()"
@@ -119,7 +119,7 @@ describe("COPY in a pipeline", function()
     end)
 end)
 
-describe("a server that does not keep to the protocol", function()
+describe("a server that breaks the protocol", function()
     local function message(kind, body) return kind .. string.pack(">I4", #body + 4) .. body end
     local ready = message("Z", "I")
     local hello = message("R", string.pack(">I4", 0)) .. message("K", string.pack(">I4I4", 1, 2)) .. ready
@@ -143,7 +143,7 @@ describe("a server that does not keep to the protocol", function()
         ["COPY IN behind a result"] = bound .. result .. copy_in .. ready,
     }
     for name, reply in pairs(odd) do
-        it(("is left when it answers a shared statement with %s"):format(name), function()
+        it(("is disconnected when it answers a shared statement with %s"):format(name), function()
             local bad <close> = fake.say { hello, first, second, reply }
             local url = "postgresql://u@/d?sslmode=disable&gssencmode=disable&host=" .. bad.dir
             local e <close> = shared { url = url, size = 1, command_timeout = 2, connect_timeout = 5, pre_ping = false }
@@ -162,12 +162,12 @@ describe("a server that does not keep to the protocol", function()
             return fake.say(replies)
         end
 
-        -- The text does not show it: what the server answers counts.
+        -- The text does not show it: the server's reply counts.
         for name, reply in pairs {
             ["COPY IN"] = parsed .. bound .. copy_in,
             ["COPY OUT"] = parsed .. bound .. copy_out,
         } do
-            it(("tells that %s was no statement for a pipeline"):format(name), function()
+            it(("reports that %s was not allowed in a pipeline"):format(name), function()
                 local bad <close> = batch(reply)
                 local url = "postgresql://u@/d?sslmode=disable&gssencmode=disable&host=" .. bad.dir
                 local e <close> = open { url = url, size = 1, command_timeout = 2, connect_timeout = 5 }
@@ -187,7 +187,7 @@ describe("a server that does not keep to the protocol", function()
             ["COPY BOTH"] = parsed .. bound .. copy_both,
             ["one result for two statements"] = parsed .. bound .. result .. ready,
         } do
-            it(("is left when it answers a pipeline with %s"):format(name), function()
+            it(("is disconnected when it answers a pipeline with %s"):format(name), function()
                 local bad <close> = batch(reply)
                 local url = "postgresql://u@/d?sslmode=disable&gssencmode=disable&host=" .. bad.dir
                 local e <close> = open { url = url, size = 1, command_timeout = 2, connect_timeout = 5 }
@@ -205,7 +205,7 @@ end)
 
 describe("a cancel request that overtakes its statement", function()
     for name, pipeline in pairs { ["of its own"] = 0, ["that tasks share"] = 8 } do
-        it("is sent again, and the statement does not go on on its connection " .. name, function()
+        it("is sent again, and the statement does not continue on its connection " .. name, function()
             local server <const>, url <const>, database <const> = servers.shared_postgres(), servers.database()
             local proxy <close> = fake.proxy { to = server }
             local control <close> = pg.engine { url = url }
@@ -224,7 +224,7 @@ describe("a cancel request that overtakes its statement", function()
     end
 end)
 
-describe("a write that a demoted server refuses while others are in flight beside it", function()
+describe("a write that a demoted server refuses while others are in flight", function()
     it("takes all connections to that server out of the pool at once", function()
         local a <close> = servers.postgres()
         local b <close> = servers.postgres()

@@ -41,7 +41,7 @@ describe("an engine under many tasks and killed backends", function()
                         where application_name = 'spec_soak' order by random() limit 2]]
                 end
             end
-            --- Returns what the program holds beside the pools' connections, in descriptors, and its memory in KiB.
+            --- Returns the number of descriptors without those of the pools' connections, and the memory in KiB.
             local function round()
                 local g <close> = task.group()
                 local killing = g:spawn(storm)
@@ -53,18 +53,18 @@ describe("an engine under many tasks and killed backends", function()
                 killing:cancel()
                 pcall(killing.join, killing)
                 collectgarbage()
-                -- First the pools: what is being opened or cancelled has descriptors too.
+                -- First the pools: a connect or a cancel in progress has descriptors, too.
                 local connections = pg.settled(e, 10).open + pg.settled(killer, 10).open
                 return pg.descriptors() - connections, resident() // 1024
             end
 
-            local descriptors, memory = round() -- buffers, threads and the string table have their size after this one
+            local descriptors, memory = round() -- buffers, threads and the string table reach their final size here
             local descriptors_after, memory_after = round()
             assert.equal(2 * (STATEMENTS // TASKS) * TASKS, answers + lost)
             assert.is_true(answers > lost)
             assert.is_true(descriptors_after <= descriptors + 2,
                 ("%d descriptors after %d"):format(descriptors_after, descriptors))
-            if not os.getenv "ASAN_OPTIONS" then -- what it keeps of freed memory counts as resident
+            if not os.getenv "ASAN_OPTIONS" then -- the sanitizer's quarantine of freed memory counts as resident
                 assert.is_true(memory_after <= memory * 1.25 + 8192, ("%d KiB after %d"):format(memory_after, memory))
             end
             print(("# %d answers, %d lost, %d KiB resident"):format(answers, lost, memory_after))

@@ -1,5 +1,5 @@
--- A primary and its standby: writes that reach the wrong one, addresses of several servers, and a failover under a
--- program that runs on.
+-- A primary and its standby: writes that reach the wrong one, URLs of several servers, and a failover during a running
+-- program.
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
 local servers = require "spec.support.servers"
@@ -14,7 +14,7 @@ local function is_standby(e)
     return e:value "select pg_is_in_recovery()"
 end
 
---- Fills the pool and gives everything back.
+--- Fills the pool and returns all connections.
 local function fill(e, n)
     local held <const> = {}
     for i = 1, n do held[i] = e:acquire() end
@@ -39,7 +39,7 @@ describe("with a standby", function()
     end)
 
     pg.on_both(describe, function(_, open)
-        it("a write that reaches it is 25006, names the way out, and the connection goes on", function()
+        it("a write that reaches it is 25006 with a hint, and the connection stays usable", function()
             local e <close> = open { url = standby.url, size = 1 }
             local pid <const> = e:value "select pg_backend_pid()"
             local writes <const> = {
@@ -53,7 +53,7 @@ describe("with a standby", function()
             }
             for i, write in ipairs(writes) do
                 local problem <const> = pg.raised(write)
-                if problem.sqlstate ~= "55000" then -- what a standby calls some of them
+                if problem.sqlstate ~= "55000" then -- a standby's error for some of them
                     assert.equal("25006", problem.sqlstate, i .. ": " .. tostring(problem))
                     assert.matches("target_session_attrs=read-write", problem.hint, 1, true)
                 end
@@ -64,7 +64,7 @@ describe("with a standby", function()
             assert.equal(pid, e:value "select pg_backend_pid()")
         end)
 
-        it("target_session_attrs finds the right one of several servers, wherever it stands in the list", function()
+        it("target_session_attrs finds the right one of several servers, anywhere in the list", function()
             for _, hosts in ipairs { { primary, standby }, { standby, primary } } do
                 for attrs, standby_wanted in pairs { ["read-write"] = false, primary = false, standby = true,
                     ["read-only"] = true, ["prefer-standby"] = true } do
@@ -76,7 +76,7 @@ describe("with a standby", function()
             end
         end)
 
-        it("an address none of whose servers is the right one says so", function()
+        it("a URL without a suitable server is an error that says so", function()
             local e <close> = open { url = standby.url .. "&target_session_attrs=read-write", size = 1,
                 connect_timeout = 5 }
             local problem = pg.raised(e.value, e, "select 1")
@@ -91,7 +91,7 @@ describe("with a standby", function()
             assert.equal(0, other:stats().open)
         end)
 
-        it("a server of the list that is down is passed over", function()
+        it("a server of the list that is down is skipped", function()
             local gone <const> = { sockdir = "/nonexistent" }
             local e <close> = open { url = both(gone, primary, "read-write"), size = 1 }
             assert.is_false(is_standby(e))
@@ -99,8 +99,8 @@ describe("with a standby", function()
             assert.is_true(errors.is(pg.raised(none.value, none, "select 1"), "connect"))
         end)
 
-        it("a primary that is read-only from now on costs one write: then its connections leave the pool", function()
-            local other <const> = servers.shared_postgres() -- what was promoted instead
+        it("a primary that becomes read-only fails one write: then its connections leave the pool", function()
+            local other <const> = servers.shared_postgres() -- the server that was promoted instead
             local e <close> = open { url = both(primary, other, "read-write"), size = 3,
                 application_name = "failover" }
             local function left_behind()
@@ -132,7 +132,7 @@ describe("with a standby", function()
             pg.eventually(10, function() return left_behind() == "0" end, "the old connections' end")
         end)
 
-        it("a read-only transaction that the script asked for is no such sign", function()
+        it("a read-only transaction that the script requested keeps the connections", function()
             for _, url in ipairs { primary.url, both(primary, standby, "read-write") } do
                 local e <close> = open { url = url, size = 1 }
                 local pid <const> = e:value "select pg_backend_pid()"
@@ -147,7 +147,7 @@ describe("with a standby", function()
 end)
 
 pg.on_both(describe, function(_, open)
-    it("a failover to the promoted standby is found by itself; until then statements fail in time", function()
+    it("a failover to the promoted standby is followed automatically; until then statements fail in time", function()
         local primary <close> = servers.postgres()
         local standby <close> = servers.postgres { standby_of = primary }
         primary:psql "create table t (i int)"

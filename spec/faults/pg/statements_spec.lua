@@ -1,4 +1,4 @@
---- What happens to statements when the backend, the server, the network or the task goes away.
+--- What happens to statements when the backend, the server, the network or the task ends early.
 
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
@@ -10,7 +10,7 @@ local task = require "dbrun.task"
 
 local raised = pg.raised
 
---- A server of the block's own, and a connection to it that is none of the code under test.
+--- A server for the block, and a connection to it without the code under test.
 local function server_with(settings)
     local server = servers.postgres { settings = settings }
     function server:terminate(pid)
@@ -37,7 +37,7 @@ pg.on_both(describe, function(mode, open_any)
     end
 
     describe("a backend killed", function()
-        it("while idle is noticed by nobody", function()
+        it("while idle is not noticed by the script", function()
             local e <close> = open { size = 2 }
             for _ = 1, 10 do
                 local pid = e:value "select pg_backend_pid()"
@@ -47,7 +47,7 @@ pg.on_both(describe, function(mode, open_any)
             assert.equal(10, e:stats().invalidated)
         end)
 
-        it("while idle and all the others with it, too", function()
+        it("while idle, with all the others, is not noticed either", function()
             local e <close> = open { size = 4 }
             for _ = 1, 5 do
                 local leases = {}
@@ -80,7 +80,7 @@ pg.on_both(describe, function(mode, open_any)
         end)
 
         if mode == "async" then
-            it("in a statement is 57P01, and the connection is gone", function()
+            it("in a statement is 57P01, and the connection is closed", function()
                 local e <close> = open { size = 1 }
                 local t = pg.table(e, "i int")
                 for _ = 1, 5 do
@@ -101,7 +101,7 @@ pg.on_both(describe, function(mode, open_any)
             end)
         end
 
-        it("in its own statement is 57P01, and the connection is gone", function()
+        it("in its own statement is 57P01, and the connection is closed", function()
             local e <close> = open { size = 1 }
             for _ = 1, 5 do
                 local problem = raised(e.value, e, "select pg_terminate_backend(pg_backend_pid()), pg_sleep(5)")
@@ -111,7 +111,7 @@ pg.on_both(describe, function(mode, open_any)
             end
         end)
 
-        it("in a transaction takes all of it along, and every later statement says so", function()
+        it("in a transaction undoes all of it, and every later statement says so", function()
             local e <close> = open { size = 1 }
             local t = pg.table(e, "i int")
             local problem = raised(e.transaction, e, function(tx)
@@ -149,7 +149,7 @@ pg.on_both(describe, function(mode, open_any)
                 assert.matches("OUTCOME:  unknown", tostring(problem), 1, true)
                 assert.equal(1, runs)
             end
-            -- The server had done the work: that is what unknown warns of.
+            -- The server had committed: that is why the outcome is unknown.
             assert.equal(5, direct:value(("select count(*) from %s"):format(t)))
         end)
 
@@ -176,7 +176,7 @@ pg.on_both(describe, function(mode, open_any)
             assert.equal(0, direct:value(("select count(*) from %s"):format(t)))
         end)
 
-        it("of a text with several statements is unknown there: one may have been COMMIT", function()
+        it("of a text with several statements is unknown: one could have been COMMIT", function()
             local proxy <close> = fake.proxy { to = server }
             local e <close> = open { url = proxy:address_of(server), size = 1 }
             local direct <close> = open { size = 1 }
@@ -189,7 +189,7 @@ pg.on_both(describe, function(mode, open_any)
                 return raised(own.exec, own, sql:format(t)).outcome
             end
             assert.equal("unknown", outcome "insert into %s values ('a'); commit")
-            -- A backslash escapes then: the COMMIT that stands in a string otherwise is none here.
+            -- A backslash escapes in this mode: the COMMIT inside a string is not a statement.
             local escapes <const> = "set local standard_conforming_strings = off"
             assert.equal("unknown", outcome("insert into %s values ('a\\'b'); commit; select ''", escapes))
             assert.equal("failed", outcome("insert into %s values ('c; d')", escapes))
@@ -255,7 +255,7 @@ pg.on_both(describe, function(mode, open_any)
                 process.kill(pid, "STOP")
                 raised(e.query, e, "select 'lost'")
                 local seconds, v = pg.timed(function()
-                    -- The sync engine has opened a new connection; the async one after its grace.
+                    -- The sync engine has opened a new connection; the async one opens it after its grace period.
                     for _ = 1, 50 do
                         local ok, v = pcall(e.value, e, "select 'found'")
                         if ok then
@@ -291,7 +291,7 @@ pg.on_both(describe, function(mode, open_any)
     end)
 
     describe("connecting", function()
-        it("to a peer that accepts and says nothing ends at the deadline", function()
+        it("to a peer that accepts and sends nothing ends at the deadline", function()
             local mute <close> = fake.mute()
             local mute_tcp <close> = fake.mute { tcp = true }
             for _, url in ipairs { "postgresql://u@/d?host=" .. mute.dir,
@@ -305,7 +305,7 @@ pg.on_both(describe, function(mode, open_any)
             end
         end)
 
-        it("to a server that says one byte at a time ends at the deadline", function()
+        it("to a server that sends one byte at a time ends at the deadline", function()
             local proxy <close> = fake.proxy { to = server }
             proxy:drip(0.02)
             local e <close> = open { url = proxy:address_of(server), size = 1, connect_timeout = 0.5 }
@@ -315,7 +315,7 @@ pg.on_both(describe, function(mode, open_any)
             pg.eventually(10, function() return pcall(e.value, e, "select 1") end)
         end)
 
-        it("to something that is no PostgreSQL is an error in time", function()
+        it("to a server that is not PostgreSQL is an error in time", function()
             local replies = { "HTTP/1.1 400 Bad Request\r\n\r\n", "E\0\0\0\5\0", "R\255\255\255\255", "R\0\0\0\4", "\0",
                 "R\0\0\0\8\0\0\0\99", "-ERR unknown command\r\n" }
             for _, text in ipairs(replies) do
@@ -344,7 +344,7 @@ pg.on_both(describe, function(mode, open_any)
             assert.is_true(problem.retryable)
             assert.matches("wait", problem.hint)
 
-            -- Now it comes up while somebody waits.
+            -- Now it starts while a task waits.
             local patient <close> = open { url = url, size = 1, connect_timeout = 10 }
             local took, v, swap
             took = pg.timed(function()
@@ -378,7 +378,7 @@ pg.on_both(describe, function(mode, open_any)
                 assert.matches("DB_POOL_SIZE", problem.hint)
                 assert.equal(0, e:stats().open)
             end
-            hog:invalidate() -- so that they close when they come back
+            hog:invalidate() -- so that they close when they are returned
             for i = 1, 5 do
                 leases[i]:release()
             end
@@ -389,7 +389,7 @@ pg.on_both(describe, function(mode, open_any)
     end)
 
     describe("a server that crashes and comes back", function()
-        it("is reconnected to, and nobody gets a wrong answer", function()
+        it("is reconnected to, and no task gets a wrong answer", function()
             local own <close> = server_with {}
             local e <close> = open { url = own.url, size = 3, connect_timeout = 5 }
             for i = 1, 3 do
@@ -449,7 +449,7 @@ describe("[async] tasks", function()
         pg.settled(e)
     end)
 
-    it("are not held up by frozen backends, a frozen server or silent peers", function()
+    it("are not delayed by frozen backends, a frozen server or silent peers", function()
         local own <close> = server_with {}
         local e <close> = pg.engine { url = own.url, size = 3, timeout = 1, connect_timeout = 1, command_timeout = 0.5 }
         local mute <close> = fake.mute()
@@ -464,7 +464,7 @@ describe("[async] tasks", function()
             for _, pid in ipairs(pids) do
                 process.kill(pid, "STOP")
             end
-            process.kill(own.pid, "STOP") -- cancel requests and connects are answered by nobody
+            process.kill(own.pid, "STOP") -- nobody answers cancel requests and connects
             local work = {}
             for i = 1, 10 do
                 work[i] = task.spawn(function()
@@ -500,7 +500,7 @@ describe("[async] tasks", function()
         local c <close> = e:acquire()
         c:value "select 1"
         local first
-        process.kill(own.pid, "STOP") -- the request to cancel is accepted, and answered by nobody
+        process.kill(own.pid, "STOP") -- the cancel request is accepted, and never answered
         local thaw <close> = setmetatable({}, { __close = function() process.kill(own.pid, "CONT") end })
         assert(thaw)
         task.timeout(10, task.all, {

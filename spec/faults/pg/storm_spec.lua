@@ -1,4 +1,4 @@
---- Everything at once, at random moments, with a nonce in every reply; and the same again hundreds of times.
+--- All faults at once, at random moments, with a nonce in every reply; then hundreds of repetitions.
 
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
@@ -7,7 +7,7 @@ local resident = require "spec.support.resident"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
-describe("[async] anything at any moment", function()
+describe("[async] a random mix of faults and work", function()
     local function storm(pipeline)
         local seed = math.tointeger(tonumber(os.getenv "DBRUN_TEST_SEED")) or os.time()
         math.randomseed(seed)
@@ -105,7 +105,7 @@ describe("[async] anything at any moment", function()
         for i = 1, 25 do
             work[i] = task.spawn(worker)
         end
-        -- Tasks that are cancelled from outside wherever they are: waiting, opening, running.
+        -- Cancels tasks from outside at any point: waiting, connecting, running.
         local killer = task.spawn(function()
             while task.now() < deadline do
                 local victim = task.spawn(pcall, worker)
@@ -113,7 +113,7 @@ describe("[async] anything at any moment", function()
                 victim:cancel()
             end
         end)
-        -- Backends that are killed, frozen for a moment, and connections that are retired.
+        -- Kills and briefly freezes backends, and retires connections.
         local chaos = task.spawn(function()
             while task.now() < deadline do
                 task.sleep(0.05 + math.random() * 0.1)
@@ -149,7 +149,7 @@ describe("[async] anything at any moment", function()
         assert.equal(0, st.leased)
         assert(st.open <= 7 and st.idle <= 4)
         assert(done > 500 and cancelled > 50, ("%d done, %d cancelled, %d failed"):format(done, cancelled, failed))
-        -- Every place in the pool can be had, none was lost on the way.
+        -- All connections can be checked out: none was lost.
         local leases = {}
         for i = 1, 7 do
             leases[i] = e:acquire()
@@ -173,13 +173,13 @@ describe("[async] anything at any moment", function()
         storm(nil)
     end)
 
-    it("gives none either where statements share connections", function()
+    it("gives no wrong answer when statements share connections, either", function()
         storm(8)
     end)
 end)
 
 describe("[async] hundreds of repetitions", function()
-    it("of cancelled, failed and lost work leave descriptors and memory flat", function()
+    it("of cancelled, failed and lost work do not increase descriptors and memory", function()
         local e <close> = pg.engine { size = 2 }
         local function round()
             pcall(task.timeout, 0.0005, e.value, e, "select pg_sleep(1)")
@@ -192,7 +192,7 @@ describe("[async] hundreds of repetitions", function()
         end
         local function memory()
             pg.settled(e, 4)
-            e:dispose() -- how many are idle now is a matter of chance
+            e:dispose() -- the number of idle connections is random
             task.sleep(0.1)
             collectgarbage()
             collectgarbage()

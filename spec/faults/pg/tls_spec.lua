@@ -1,5 +1,5 @@
--- Who a PostgreSQL server is and who we are: TLS, certificates, passwords and where they come from. What is wrong is
--- refused with its cause, nothing falls back to plain text, and no password is ever printed.
+-- TLS, certificates, passwords and their sources. A wrong one is refused with its cause, no connection falls back to
+-- plain text, and no password is ever printed.
 local certificates = require "spec.support.certificates"
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
@@ -17,7 +17,7 @@ hostssl  all     cert 127.0.0.1/32    cert
 host     all     plain 127.0.0.1/32   scram-sha-256
 ]]
 
---- Passwords that break what is glued together from texts, and one that SASLprep changes.
+--- Passwords that break a connection string that is built without quoting, and one that SASLprep changes.
 local PASSWORDS <const> = {
     "@/:%#'\\ ", "a b&c=d?e", "%41%zz", "'; drop role joe; --", "\"{}[]$1", "pässwörd→日本🙂", "ﬁ\u{00A0}ª",
     " leading and trailing ", ("long"):rep(200),
@@ -48,7 +48,7 @@ describe("PostgreSQL over the network", function()
     local server, dir
     local shown = "server"
 
-    --- The server shows this certificate from now on.
+    --- The server uses this certificate from now on.
     local function shows(name)
         if name == shown then return end
         shown = name
@@ -59,7 +59,7 @@ describe("PostgreSQL over the network", function()
             return server:psql("select setting from pg_settings where name = 'ssl_cert_file'")
                 == ("%s/%s.crt"):format(dir, name)
         end)
-        -- The postmaster loads it before it tells its children; a new connection's child has it.
+        -- The postmaster loads it before it signals its children; the child of a new connection has it.
     end
 
     local function address(user, params, opts)
@@ -92,7 +92,7 @@ describe("PostgreSQL over the network", function()
             return e:one [[select ssl, client_dn, current_user as name from pg_stat_ssl where pid = pg_backend_pid()]]
         end
 
-        --- Refused for this reason; nothing secret is in what is told.
+        --- Refused for this reason; the message contains no secret.
         local function refused(url, layer, pattern)
             local e <close> = open { url = url, size = 1 }
             local err <const> = pg.raised(e.value, e, "select 1")
@@ -127,7 +127,7 @@ describe("PostgreSQL over the network", function()
                     { password = "right" }), "tls", "certificate verify failed")
             end)
 
-            it("refuses a certificate for another name, and tells both", function()
+            it("refuses a certificate for another name, and names both", function()
                 shows "elsewhere"
                 local err <const> = refused(joe, "tls", "db%.example%.com.-localhost")
                 assert.matches("sslmode", err.hint)
@@ -135,19 +135,19 @@ describe("PostgreSQL over the network", function()
 
             it("refuses an expired certificate", function()
                 shows "expired"
-                -- libpq does not tell which of the two it was: the hint names both, and how to find out.
+                -- libpq does not say which of the two it was: the hint names both, and how to find out.
                 local err <const> = refused(joe, "tls", "certificate verify failed")
                 assert.matches("expired", err.hint)
                 assert.matches("`openssl s_client -starttls postgres", err.hint, 1, true)
             end)
 
-            it("names the file of the authority that is not there", function()
+            it("names the missing file of the authority", function()
                 refused(address("joe", { sslmode = "verify-full", sslrootcert = "/nonexistent/ca.crt" },
                     { password = "right" }), "tls", "/nonexistent/ca%.crt")
             end)
         end)
 
-        it("shows a certificate of its own where the server wants one", function()
+        it("sends a client certificate when the server requests one", function()
             local own <const> = {
                 sslmode = "verify-full", sslrootcert = "DIR/ca.crt", sslcert = "DIR/cert.crt", sslkey = "DIR/cert.key",
             }
@@ -163,12 +163,12 @@ describe("PostgreSQL over the network", function()
             refused(address("cert", own), "tls", "missing%.key")
         end)
 
-        it("never falls back to plain text where TLS is asked for", function()
+        it("never falls back to plain text when TLS is required", function()
             for _, params in ipairs {
                 { sslmode = "require" }, { sslmode = "verify-ca", sslrootcert = "DIR/ca.crt" },
                 { sslmode = "verify-full", sslrootcert = "DIR/ca.crt" },
             } do
-                -- A peer that says no to TLS, as one in between would: it must hear nothing of the login.
+                -- A peer that refuses TLS, like an attacker in between, must receive nothing of the login.
                 local peer <close> = fake.record { "N", tcp = true }
                 refused(server:address { user = "plain", password = "right", host = "127.0.0.1", params = {
                     sslmode = params.sslmode, hostaddr = "127.0.0.1", port = tostring(peer.port),
@@ -180,7 +180,7 @@ describe("PostgreSQL over the network", function()
             assert.is_true(works(address("plain", { sslmode = "require" }, { password = "right" })).ssl)
         end)
 
-        it("says that this user may come with TLS only", function()
+        it("says that this user can connect with TLS only", function()
             local err <const> = refused(address("joe", { sslmode = "disable" }, { password = "right" }),
                 "authentication", "no encryption")
             assert.equal("28000", err.sqlstate)
@@ -207,7 +207,7 @@ describe("A password", function()
             (password:gsub("'", "''"))))
     end
 
-    --- A program of its own, with nothing but these variables and the log at its loudest.
+    --- A separate program, with only these variables and the most detailed log.
     local function run(env, source)
         local all <const> = { HOME = dir, PATH = os.getenv "PATH" }
         for name, value in pairs(env) do all[name] = value end
@@ -225,7 +225,7 @@ describe("A password", function()
         print(db.engine { url = "" }:value "select current_user", sync:value "select current_user")]]
 
     pg.on_both(describe, function(_, open)
-        it("of any characters works, in a URL, in keywords, and never shows", function()
+        it("of any characters works, in a URL, in keywords, and is never printed", function()
             for _, password in ipairs(PASSWORDS) do
                 set(password)
                 local function value(url)
@@ -244,7 +244,7 @@ describe("A password", function()
             end
         end)
 
-        it("that is missing is asked for by name of the places where it can stand", function()
+        it("that is missing is an error that names the places to set it", function()
             set "right"
             local e <close> = open { url = server:address { user = "joe" }, size = 1 }
             local err <const> = pg.raised(e.value, e, "select 1")
@@ -262,7 +262,7 @@ describe("A password", function()
         assert.not_matches("right #1", result.text, 1, true)
     end)
 
-    it("comes from .pgpass, whose ':' and '\\' are escaped, when nobody else can read it", function()
+    it("comes from .pgpass, whose ':' and '\\' are escaped, when no other user can read it", function()
         local password <const> = "a:b\\c d"
         set(password)
         local line <const> = ("%s:*:*:joe:%s\n"):format(server.sockdir, (password:gsub("[:\\]", "\\%0")))
@@ -293,7 +293,7 @@ describe("A password", function()
         assert.matches('service "none" not found', result.stderr, 1, true)
     end)
 
-    it("is never printed: not in errors, not in the log at its loudest, not in the process's title", function()
+    it("is never printed: not in errors, not in the most detailed log, not in the process's title", function()
         set "right"
         for _, secret in ipairs { "hunter22", "sécret: 'x'\\", "sp ace" } do
             local url <const> = server:address { user = "joe", password = secret }

@@ -1,4 +1,4 @@
---- Values that a server must not send: malformed, of another shape than their type, or small and meant to take much
+--- Values that a server must not send: malformed, of another form than their type, or small but made to take much
 --- memory or time. Each is an error that names the column and says that the statement has run.
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
@@ -88,7 +88,7 @@ pg.on_both(describe, function(_, open)
         end
     end)
 
-    it("an answer of the catalog without the columns that were asked for is an error", function()
+    it("a result of the catalog without the requested columns is an error", function()
         local reply = wire.answer({ { "x", 99999 } }, { "x" })
         for _, answer in ipairs {
             wire.answer({ { "oid", 26 }, { "typname", 19 } }, { "99999", "x" }),

@@ -1,4 +1,4 @@
---- Backends and servers that stand still, networks that swallow packets, peers that lie: rows 5, 6, 8 and 9 of the
+--- Frozen backends and servers, networks that drop packets, peers that break the protocol: rows 5, 6, 8 and 9 of the
 --- faults, at random moments.
 
 local bad_server = require "spec.support.bad_server"
@@ -17,14 +17,14 @@ local world = require "spec.support.faults.world"
 local LATE <const> = { timeout = true, pool = true }
 local LATE_OR_LOST <const> = { timeout = true, pool = true, connect = true }
 
---- Lets what was stopped run again, at the end of its block too.
+--- Lets stopped processes run again, at the latest at the end of the block.
 local function thaw(pids)
     return function()
         for _, pid in ipairs(pids) do process.kill(pid, "CONT") end
     end
 end
 
--- ---- servers that answer with something else ----
+-- ---- servers that send wrong replies ----
 
 local function message(kind, body)
     return kind .. string.pack(">I4", #body + 4) .. body
@@ -43,7 +43,7 @@ local KINDS <const> = "123ACDEGHIKNSTVWZcdnst"
 
 local function position(text) return math.random(#text) end
 
---- What one server in a hundred may say.
+--- The replies of the faulty servers.
 local DAMAGE <const> = {
     function(text) return text:sub(1, position(text) - 1) end,
     function(text)
@@ -98,7 +98,7 @@ local ASK <const> = {
     function(e) return e:execute_many("insert into t values ($1)", { { 1 }, { 2 } }) end,
 }
 
---- How much more memory a hundred liars may take.
+--- The most additional memory for a hundred faulty servers.
 local ROOM <const> = (os.getenv "ASAN_OPTIONS" and 1024 or 64) << 20
 
 local function lie(w)
@@ -133,7 +133,7 @@ local function lie(w)
     end
 end
 
---- Threads of this program.
+--- The number of threads of this program.
 local function threads()
     return #fs.list "/proc/self/task"
 end
@@ -156,7 +156,7 @@ rounds.describe(describe, it, {
                 w:attempts(kind == "sync" and 2 or 6, LATE_OR_LOST)
                 w.hand:wait()
                 thaw(frozen)()
-                -- A backend that was frozen in its work ends it now, whatever became of the task.
+                -- A backend that was frozen during a statement ends it now, whatever happened to the task.
                 pg.eventually(10, function()
                     return w.control:value [[select count(*) from pg_stat_activity where application_name = 'under test'
                         and state = 'active']] == 0
@@ -188,7 +188,7 @@ rounds.describe(describe, it, {
                 proxy:pass "up"
                 proxy:pass "down"
                 proxy:reset()
-                task.sleep(0.02) -- the server reads what was held, and what it reads last is over
+                task.sleep(0.02) -- the server reads the held bytes, and the last statement ends
                 pg.eventually(10, function()
                     return w.control:value [[select count(*) from pg_stat_activity where application_name = 'under test'
                         and state = 'active']] == 0
@@ -209,7 +209,7 @@ rounds.describe(describe, it, {
     {
         row = 9, what = "a login that computes longer than its deadline: nobody is held up, no thread stays",
         run = function(kind, each)
-            -- As many rounds as take several times the deadline on any machine, so that the threads end in this spec.
+            -- So many rounds that they take several times the deadline on any machine: the threads end in this spec.
             local server <close> = bad_server.start [[
                 my $take = sub { sysread $c, my $data, 65536; return $data };
                 my $auth = sub { my ($kind, $data) = @_; print $c "R" . pack("NN", length($data) + 8, $kind) . $data };
@@ -229,7 +229,7 @@ rounds.describe(describe, it, {
                 local bad <close> = require "dbrun.db".engine(opts)
                 local stand_in <const> = setmetatable({ e = bad, opts = opts }, { __index = w })
                 assert(not stand_in:attempt(LATE, "value"))
-                -- A few may compute at a time: else they leave no processor for what is measured.
+                -- Only a few compute at a time; more would leave no processor for the measured work.
                 pg.eventually(60, function() return threads() <= before + 3 end, "the end of the threads")
             end)
         end,

@@ -1,4 +1,4 @@
---- What is full, refused or too large: rows 22, 27 and 28 of the faults, with random values at random places.
+--- Full disks, refused logins and large values: rows 22, 27 and 28 of the faults, with random values at random places.
 
 local core = require "dbrun.core"
 local db = require "dbrun.db"
@@ -10,7 +10,7 @@ local world = require "spec.support.faults.world"
 
 local function wrong(fmt, ...) error(fmt:format(...), 0) end
 
---- The error that fn(...) raises, of this kind, about which nothing is left to ask.
+--- The error that fn(...) raises, of this kind, with its outcome known.
 local function refused(kind, fn, ...)
     local ok <const>, problem <const> = pcall(fn, ...)
     if ok then wrong("expected an error of kind %s", kind) end
@@ -18,7 +18,7 @@ local function refused(kind, fn, ...)
     return problem
 end
 
--- ---- a disk that is full: in a mount namespace of its own ----
+-- ---- a full disk: in a separate mount namespace ----
 
 local FULL_DISK <const> = [==[
 local folder = require "spec.support.servers.folder"
@@ -84,7 +84,7 @@ end }
 rounds.run(fault, os.getenv "KIND")
 ]==]
 
---- A program whose output nobody takes ends with an error, not by SIGPIPE.
+--- A program whose output pipe is closed ends with an error, not by SIGPIPE.
 local function output_refused(command)
     local result <const> = process.run { "sh", "-c", command, "sh", core.options.program, timeout = 60 }
     local code <const> = math.tointeger(tonumber(result.stdout:match "(%d+)%s*$"))
@@ -93,7 +93,7 @@ end
 
 local PRINTS <const> = [['for i = 1, %d do print(("x"):rep(%d)) end']]
 
--- ---- logins that are refused ----
+-- ---- refused logins ----
 
 local LETTERS <const> = { "@", "/", ":", "%", "#", "'", "\\", " ", "?", "&", "=", "\"", "$", "+", ";", "{",
     "}", "a", "Z", "7", "é", "ß", "日", "本", "🙂", "\t", "[", "]", "%41", "--" }
@@ -112,7 +112,7 @@ local function shows(text, secret)
     end)), 1, true)
 end
 
--- ---- values that PostgreSQL cannot take ----
+-- ---- data that PostgreSQL cannot take ----
 
 local BROKEN <const> = { "\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82", "\x80", "\0",
     "\xf8\x88\x80\x80\x80" }
@@ -153,7 +153,7 @@ end
 
 local a_gigabyte
 
---- Text and parameters of 1 GiB together. Made once, for that takes longer than all that is done with it.
+--- Text and parameters of 1 GiB together. Made once, because making it takes longer than all uses.
 local function gigabyte(e)
     a_gigabyte = a_gigabyte or ("x"):rep(1 << 20):rep(1 << 10)
     local way <const> = math.random(3)
@@ -247,7 +247,7 @@ rounds.describe(describe, it, {
                 if round % 10 == 2 then gigabyte(w.e) end
                 if w.e:value "select pg_backend_pid()" ~= pid then wrong "not the same connection" end
                 w:attempts(1)
-                w.worst = 0 -- making a GiB takes its time
+                w.worst = 0 -- making a GiB takes long
             end, { memory = 64 << 20 }) -- a statement of 65,535 parameters is large wherever it is kept
         end,
     },

@@ -1,4 +1,4 @@
---- Backends that are killed, replies that are lost, servers that crash: rows 1 to 4 of the faults, at random moments.
+--- Killed backends, lost replies, crashed servers: rows 1 to 4 of the faults, at random moments.
 
 local fake = require "spec.support.fake"
 local pg = require "spec.support.pg"
@@ -54,7 +54,7 @@ rounds.describe(describe, it, {
                 local direction <const> = math.random(4) == 1 and "up" or "down"
                 proxy:cut(direction, math.random(math.random(2) == 1 and 300 or 6000))
                 w:attempts(kind == "sync" and 2 or 5, LOST)
-                proxy:tell("cut", "up", -1) -- what was not cut by now is not cut any more
+                proxy:tell("cut", "up", -1) -- cancels a cut that has not happened yet
                 proxy:tell("cut", "down", -1)
                 proxy:cut()
             end)
@@ -67,7 +67,7 @@ rounds.describe(describe, it, {
             local w <close> = world.new(kind, server.url, { timeout = 8, connect_timeout = 8, command_timeout = 8 })
             each(w, function()
                 w:fill()
-                if math.random(2) == 1 then -- the server stays, and goes through recovery
+                if math.random(2) == 1 then -- the postmaster keeps running, and goes through recovery
                     local pids <const> = w:backends()
                     local function recoveries() return select(2, server:log():gsub("reinitializing", "")) end
                     local before <const> = recoveries()
@@ -91,8 +91,8 @@ rounds.describe(describe, it, {
                         }
                     end
                 end
-                task.sleep(0.002) -- a connection that was given back less than a millisecond ago is not looked at
-                w:attempts(3) -- it may still be starting: that is waited for
+                task.sleep(0.002) -- no pre-ping for a connection that was returned less than a millisecond ago
+                w:attempts(3) -- waits while the server is still starting
                 pg.eventually(10, function() return pcall(w.control.value, w.control, "select 1") end, "the return")
             end)
         end,

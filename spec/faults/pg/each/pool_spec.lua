@@ -1,4 +1,4 @@
---- What programs do to connections, at random moments: rows 10 to 15 of the faults.
+--- Harm that programs do to connections, at random moments: rows 10 to 15 of the faults.
 
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
@@ -16,7 +16,7 @@ local function new(kind, opts)
     return world.new(kind, (servers.database()), opts)
 end
 
---- Runs fn in a task that is cancelled, or whose time is over, at a random moment.
+--- Runs fn in a task that is cancelled, or times out, at a random moment.
 local function cut_short(most, fn)
     if math.random(2) == 1 then
         return pcall(task.timeout, math.random() * most, fn)
@@ -27,7 +27,7 @@ local function cut_short(most, fn)
     return pcall(t.join, t)
 end
 
---- Raises, because this must not have worked.
+--- Raises, because this must not succeed.
 local function refused(kind, fn, ...)
     local ok <const>, problem <const> = pcall(fn, ...)
     if ok or not errors.is(problem, kind) then
@@ -36,12 +36,12 @@ local function refused(kind, fn, ...)
     return problem
 end
 
---- Takes the first row, and leaves the others.
+--- Reads the first row, and not the others.
 local function begin(next_row, state)
     return next_row(state)
 end
 
---- What a lease may be left in, and what must not be there in the next one.
+--- Session state that a lease can leave, and that the next lease must not see.
 local LEFT <const> = {
     { "begin", "select 1 where pg_current_xact_id_if_assigned() is not null" },
     { "begin; select pg_advisory_xact_lock(4711)",
@@ -65,7 +65,7 @@ rounds.describe(describe, it, {
             local server <close> = servers.postgres {
                 settings = { max_connections = 7, superuser_reserved_connections = 0, max_wal_senders = 0 },
             }
-            -- Two of the seven are for looking on from outside, one for the hand.
+            -- Two of the seven connections are for control, one is for the hand.
             local w <close> = world.new(kind, server.url, { command_timeout = 3 })
             w.control:transaction(function() w.control:value "select 1" end) -- opens both
             each(w, function()
@@ -88,7 +88,7 @@ rounds.describe(describe, it, {
                     return w.control:value "select count(*) from pg_stat_activity where application_name = 'hog'" == 0
                 end, "the end of the hog's connections")
                 if kind == "sync" then return end
-                -- The server gives their places back a moment later than it says that they have ended.
+                -- The server frees their slots a moment after it reports their end.
                 pg.eventually(10, function() return pcall(w.fill, w) end, "room for all connections")
                 local order <const>, list <const> = {}, {}
                 for i = 1, 12 do
@@ -113,7 +113,7 @@ rounds.describe(describe, it, {
         run = function(kind, each)
             local w <close> = new(kind, { size = 2 })
             each(w, function()
-                if math.random(2) == 1 then w.e:dispose() end -- then they open
+                if math.random(2) == 1 then w.e:dispose() end -- then they open connections
                 local list <const> = {}
                 for i = 1, 12 do
                     list[i] = function()
@@ -190,7 +190,7 @@ rounds.describe(describe, it, {
     {
         row = 13, what = "a task that dies, or forgets its connection: rolled back or closed",
         run = function(kind, each)
-            require "dbrun.core".log.level "error" -- its warning is looked at in where_spec
+            require "dbrun.core".log.level "error" -- where_spec checks its warning
             local _ <close> = setmetatable({}, { __close = function() require "dbrun.core".log.level "warn" end })
             local w <close> = new(kind)
             each(w, function()

@@ -1,5 +1,5 @@
---- What happens to the program itself: it is interrupted, has no descriptors left, its clock jumps, it starts children:
---- rows 21, 25, 26 and 33 of the faults, at random moments.
+--- Faults of the program itself: it is interrupted, has no descriptors left, its clock jumps, it starts children: rows
+--- 21, 25, 26 and 33 of the faults, at random moments.
 
 local fs = require "dbrun.fs"
 local folder = require "spec.support.servers.folder"
@@ -15,7 +15,7 @@ local function wrong(fmt, ...) error(fmt:format(...), 0) end
 
 -- ---- interrupted ----
 
---- Writes pairs of rows, each pair in one transaction, and says which are done.
+--- Writes pairs of rows, each pair in one transaction, and prints which are committed.
 local WORK <const> = [==[
 local e = open { size = 3 }
 local next_n, ways = tonumber(os.getenv "FIRST"), {}
@@ -90,7 +90,7 @@ local WAYS <const> = { "statement", "long", "batch", "many", "pipeline", "transa
 local STATUS <const> = { INT = 130, TERM = 143, HUP = 129 }
 local SIGNALS <const> = { "INT", "TERM", "HUP" }
 
---- Every pair is there as a whole or not at all, and what was said to be done is there.
+--- Checks that every pair is stored completely or not at all, and that every reported pair is stored.
 local function check_ledger(w, way, said)
     local ok <const> = pcall(pg.eventually, 10, function() return #w:backends() == 0 end)
     if not ok then
@@ -110,7 +110,7 @@ end
 
 local firsts = 0
 
---- Starts the program, and interrupts it after a while. Returns the program, when that was, and what it did.
+--- Starts the program, and interrupts it after a while. Returns the program, the time of that, and its pairs.
 local function interrupted(kind, url, signal)
     firsts = firsts + 1000000
     local way <const> = WAYS[math.random(#WAYS)]
@@ -122,7 +122,7 @@ local function interrupted(kind, url, signal)
     return child, task.now(), way
 end
 
---- Seconds since `began` beyond those that the machine let nobody run.
+--- Seconds since `began` without pauses of the machine.
 local function took(w, began)
     local now <const> = task.now()
     return now - began - w.stalls:between(began, now)
@@ -300,7 +300,7 @@ end)
 
 -- ---- children ----
 
---- What a child has of descriptors beside the standard ones, and the one with which it reads its folder.
+--- A child's descriptors, without the standard ones and the one with which it lists them.
 local LOOK <const> = { "ls", "-l", "/proc/self/fd" }
 
 local function inherited(listing)
@@ -354,7 +354,7 @@ rounds.describe(describe, it, {
             each(w, function()
                 w.e:dispose()
                 local first <const> = SIGNALS[math.random(#SIGNALS)]
-                -- Another one: two of a kind that come at once are one for the system.
+                -- Another signal: two equal signals at once are one for the system.
                 local second <const> = first == "INT" and "TERM" or "INT"
                 local child <close>, _, way = interrupted(kind, url, first)
                 if math.random(2) == 1 then task.sleep(math.random() * 0.004) end
@@ -367,7 +367,7 @@ rounds.describe(describe, it, {
                 end
                 local seconds <const> = took(w, began)
                 if seconds > 0.5 then wrong("%s: it took %.3f s to end: %s", way, seconds, result.stderr) end
-                for _, pid in ipairs(w:backends()) do -- what sleeps there does not notice
+                for _, pid in ipairs(w:backends()) do -- a sleeping statement does not notice
                     w.control:query("select pg_terminate_backend($1)", pid)
                 end
                 check_ledger(w, way, result.stdout)

@@ -1,4 +1,4 @@
---- Schemas that change, poolers that mix sessions, primaries that become something else: rows 16 and 17 of the faults.
+--- Schema changes, poolers that mix sessions, primaries that change roles: rows 16 and 17 of the faults.
 
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
@@ -8,7 +8,7 @@ local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 local world = require "spec.support.faults.world"
 
---- Changes a table under its prepared statements; each returns what has to be read then.
+--- Changes a table under its prepared statements; each returns the value to be read afterwards.
 local CHANGES <const> = {
     function(e) e:exec "alter table t add column more text default 'm'" return "v" end,
     function(e) e:exec "alter table t alter column s type varchar(20)" return "v" end,
@@ -33,7 +33,7 @@ local READS <const> = {
     function(e) return e:pipeline(function(p) p:query "select * from t" end)[1][1].s end,
 }
 
---- Everything that may be read of it, several times, so that all of it is prepared on all connections.
+--- Reads it in every way, several times, so that all statements are prepared on all connections.
 local function read_all(e, expected, what)
     for _ = 1, 3 do
         for i, read in ipairs(READS) do
@@ -87,7 +87,7 @@ rounds.describe(describe, it, {
                     local ok <const>, got <const> = pcall(read, w.e)
                     if not ok and not (errors.is(got, "query") and got.outcome == "failed") then
                         error(("change %d: read %d: %s"):format(change, i, tostring(got)), 0)
-                    elseif ok and got ~= expected and got ~= "v" then -- `rename`: the old column by its old plan
+                    elseif ok and got ~= expected and got ~= "v" then -- `rename`: the old plan reads the old column
                         error(("change %d: read %d: %s instead of %s"):format(change, i, tostring(got), expected), 0)
                     end
                 end
@@ -105,12 +105,12 @@ rounds.describe(describe, it, {
             local w <close> = world.new(kind, server.url, { url = bouncer.url, timeout = 10, connect_timeout = 10,
                 command_timeout = 10 })
             local busy <close> = require "dbrun.db".engine { url = bouncer.url, size = 2, statement_cache = 0 }
-            require "dbrun.core".log.level "error" -- that statements are lost is told once, and looked at elsewhere
+            require "dbrun.core".log.level "error" -- another spec checks the warning about lost statements
             local _ <close> = setmetatable({}, { __close = function() require "dbrun.core".log.level "warn" end })
             each(w, function()
                 local c <close> = busy:acquire()
                 if math.random(2) == 1 then c:exec "begin" end -- the others get another session
-                w:attempts(6, { ["26000"] = true }) -- inside a transaction it is the caller's, once for an engine
+                w:attempts(6, { ["26000"] = true }) -- inside a transaction the caller gets it, once for an engine
                 if c:in_transaction() then c:exec "rollback" end
             end)
         end,
@@ -126,7 +126,7 @@ rounds.describe(describe, it, {
             local delete <const> = "delete from ledger where n = $1"
             each(w, function()
                 w:fill()
-                -- So that each connection has prepared it, and several statements share one.
+                -- Each connection prepares it, and several statements share one.
                 local prepare <const> = {}
                 for i = 1, 40 do prepare[i] = function() w.e:query(delete, -i) end end
                 for _ = 1, 2 do task.all(prepare) end
@@ -148,7 +148,7 @@ rounds.describe(describe, it, {
                     end
                 end
                 if refused > 1 then error(refused .. " writes were refused", 0) end
-                -- What was written meanwhile is on the other server; here it must not be looked for.
+                -- The writes of that time are on the other server, so the check skips them here.
                 for _, work in ipairs(w.entries) do
                     if work.outcome == "done" then work.outcome = "elsewhere" end
                 end
