@@ -1,5 +1,5 @@
--- scripts/verify.lua on servers that are not well: lines instead of a traceback, inside the deadline, and what is well
--- is still told.
+-- scripts/verify.lua on failing servers: lines instead of a traceback, within the deadline, and healthy servers are
+-- still reported.
 local bad_server = require "spec.support.bad_server"
 local fake = require "spec.support.fake"
 local folder = require "spec.support.servers.folder"
@@ -40,7 +40,7 @@ describe("dbrun verify", function()
         return env
     end
 
-    ---PostgreSQL is away for this cause; Redis passes; what depends on PostgreSQL makes no noise.
+    ---PostgreSQL is unreachable for this cause; Redis passes; checks that depend on PostgreSQL print no errors.
     local function postgres_fails(env, layer, ...)
         local result = verify(env)
         assert.equal(1, result.code, result.text)
@@ -55,26 +55,26 @@ describe("dbrun verify", function()
         return result
     end
 
-    it("tells that nobody listens, and which key says where", function()
+    it("reports that no server listens, and which key sets the address", function()
         postgres_fails(with { DATABASE_URL = NOWHERE .. "127.0.0.1:1/x" }, "network", "Connection refused",
             "key    DATABASE_URL (environment)", "pg_isready -h 127.0.0.1 -p 1")
         postgres_fails({ REDIS_URL = good.REDIS_URL, POSTGRES_HOST = "/nowhere" }, "network",
             "key    POSTGRES_HOST (environment), POSTGRES_PORT (not set)")
     end)
 
-    it("tells that a name does not resolve", function()
+    it("reports that a name does not resolve", function()
         postgres_fails(with { DATABASE_URL = NOWHERE .. "db.invalid/x" }, "name", "db.invalid",
             "getent hosts db.invalid")
     end)
 
-    it("tells that the database or the role is not there", function()
+    it("reports that the database or the role does not exist", function()
         local pg = servers.shared_postgres()
         postgres_fails(with { DATABASE_URL = pg:address { database = "none such" } }, "database", "SQLSTATE 3D000",
             "createdb", "'none such'")
         postgres_fails(with { DATABASE_URL = pg:address { user = "nobody" } }, "authentication", "SQLSTATE 28000")
     end)
 
-    it("tells a wrong password without printing it", function()
+    it("reports a wrong password without printing it", function()
         local pg <close> = servers.postgres { hba = "local all dbrun trust\nlocal all all scram-sha-256" }
         pg:psql "create role joe login password 'right22'"
         postgres_fails(with { DATABASE_URL = pg:address { user = "joe", password = "hunter22" } }, "authentication",
@@ -85,7 +85,7 @@ describe("dbrun verify", function()
         assert.not_matches("right22", result.text)
     end)
 
-    it("ends at its deadline when a server accepts and says nothing", function()
+    it("ends at its deadline when a server accepts and sends nothing", function()
         local pg <close> = servers.postgres()
         pg:kill "STOP"
         local result = postgres_fails(with { DATABASE_URL = pg.url }, "time",
@@ -95,14 +95,14 @@ describe("dbrun verify", function()
         assert.equal(0, verify(with { DATABASE_URL = pg.url }).code)
     end)
 
-    it("tells a server that accepts and says nothing from one with which TLS is not agreed on", function()
+    it("distinguishes a server that sends nothing from one with which TLS fails", function()
         local mute <close> = fake.mute { tcp = true }
         local env = with { DATABASE_URL = ("%s127.0.0.1:%d/x"):format(NOWHERE, mute.port), DB_CONNECT_TIMEOUT = "1" }
         postgres_fails(env, "time", "the host accepted the connection, but the server did not answer",
             "pg_isready -h 127.0.0.1")
     end)
 
-    it("tells what a server says that does not take connections yet, not that it is silent", function()
+    it("reports the message of a server that does not accept connections yet", function()
         local message = "SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
         local starting <close> = fake.say { "E" .. string.pack(">I4", #message + 4) .. message }
         local url = ("postgresql://dbrun@/postgres?host=%s"):format(starting.dir)
@@ -110,7 +110,7 @@ describe("dbrun verify", function()
         postgres_fails(with { DATABASE_URL = url, DB_POOL_SIZE = "1", DB_MAX_OVERFLOW = "0" }, "server", "57P03")
     end)
 
-    it("tells a Redis that loads its data from one that is silent", function()
+    it("distinguishes a Redis that loads its data from a silent one", function()
         local loading <close> = bad_server.start [[
             while (sysread($c, my $line, 65536)) { syswrite($c, "-LOADING Redis is loading the dataset\r\n" x 20) }]]
         local result = verify(with { REDIS_URL = loading.url })
@@ -118,7 +118,7 @@ describe("dbrun verify", function()
         assert.matches("LOADING Redis is loading the dataset", result.stdout, 1, true)
     end)
 
-    it("does not blame PostgreSQL for a Redis that says nothing until the deadline", function()
+    it("does not blame PostgreSQL for a Redis that sends nothing until the deadline", function()
         local r <close> = servers.redis()
         r:kill "STOP"
         local result = verify(with { REDIS_URL = r.url })
@@ -127,7 +127,7 @@ describe("dbrun verify", function()
         r:kill "CONT"
     end)
 
-    it("does not let a mute server of MIGRATION_DATABASE_URL hold up the others", function()
+    it("does not let a silent server of MIGRATION_DATABASE_URL delay the others", function()
         local pg <close> = servers.postgres()
         pg:kill "STOP"
         local result = verify(with { MIGRATION_DATABASE_URL = pg.url })
@@ -140,7 +140,7 @@ describe("dbrun verify", function()
         pg:kill "CONT"
     end)
 
-    it("tells that the server has no connection left", function()
+    it("reports that the server has no connection left", function()
         local pg <close> = servers.postgres { settings = { max_connections = 4, superuser_reserved_connections = 1,
             max_wal_senders = 0 } }
         pg:psql "create role joe login"
@@ -154,7 +154,7 @@ describe("dbrun verify", function()
         assert.matches("^FAIL", two["postgres.concurrency"])
         assert.matches("SQLSTATE 53300", two.stdout, 1, true)
         assert.matches("max_connections", two.stdout, 1, true)
-        local function last_slot() -- the backends of the verification before may still be ending
+        local function last_slot() -- the backends of the previous verification can still be ending
             for _ = 1, 200 do
                 local ok, conn = pcall(engine.acquire, engine)
                 if ok then return conn end
@@ -172,7 +172,7 @@ describe("dbrun verify", function()
     it("fails when PostgreSQL is killed in the middle, and passes when it is back", function()
         local pg <close> = servers.postgres()
         local env = with { DATABASE_URL = pg.url }
-        pg:kill "STOP" -- so that nothing is over before
+        pg:kill "STOP" -- so that no check ends before
         local run = scripts.start("verify", { "--deadline", "5" }, env)
         task.sleep(0.4)
         pg:kill "KILL"
@@ -203,7 +203,7 @@ describe("dbrun verify", function()
         assert.equal(0, scripts.run("verify", {}, env).code)
     end)
 
-    it("tells what is wrong with Redis", function()
+    it("reports what is wrong with Redis", function()
         local cases = {
             { "redis://:hunter22@127.0.0.1:1/0", "network", "refused" },
             { "redis://:hunter22@redis.invalid:6379/0", "name", "redis.invalid" },
@@ -219,7 +219,7 @@ describe("dbrun verify", function()
         end
     end)
 
-    it("tells a wrong or missing password of Redis, a mute one, and one that refuses to write", function()
+    it("reports a wrong or missing password of Redis, a silent Redis, and one that refuses writes", function()
         local r <close> = servers.redis { config = { requirepass = "right22" } }
         for _, url in ipairs { r.url, r:address { password = "hunter22" } } do
             local result = verify(with { REDIS_URL = url })
@@ -239,13 +239,13 @@ describe("dbrun verify", function()
         assert.matches("OOM", refused.stdout)
     end)
 
-    it("tells everything at once when everything is away", function()
+    it("reports everything at once when no server is reachable", function()
         local result = verify { DATABASE_URL = NOWHERE .. "127.0.0.1:1/x", REDIS_URL = "redis://127.0.0.1:1" }
         assert.equal(1, result.code)
         assert.matches("1 of 49 passed, 2 failed, 46 blocked by a failure", result.stdout, 1, true)
     end)
 
-    it("--wait gives servers that are starting their time", function()
+    it("--wait waits for servers that are starting", function()
         local pg <close> = servers.postgres()
         pg:stop()
         local run = scripts.start("verify", { "--wait", "20", "--deadline", "5" }, with { DATABASE_URL = pg.url })
@@ -256,7 +256,7 @@ describe("dbrun verify", function()
         assert.equal(0, result.code, result.text)
     end)
 
-    it("--wait ends, and the checks say what was not to be had", function()
+    it("--wait ends, and the checks name what was unreachable", function()
         local began = task.now()
         local result = scripts.run("verify", { "--wait", "0.5", "--deadline", "2" },
             with { DATABASE_URL = NOWHERE .. "127.0.0.1:1/x" })

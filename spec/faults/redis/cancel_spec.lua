@@ -1,5 +1,5 @@
--- Commands on a shared connection that are given up while they are under way, behind a proxy that delays what it
--- passes on: the reply of one must never be that of another.
+-- Commands in flight on a shared connection whose callers give up, behind a proxy that delays replies: no command may
+-- get the reply of another.
 local fake = require "spec.support.fake"
 local faults = require "spec.support.faults.rounds"
 local redis = require "dbrun.redis"
@@ -23,7 +23,7 @@ describe("Commands that are cancelled on a shared connection", function()
         server:stop()
     end)
 
-    --- Each sends something with a nonce of its own, and says what came that is not its own.
+    --- Each sends a unique nonce, and returns replies that do not have it.
     local kinds <const> = {
         function(nonce) return r:echo(nonce), nonce end,
         function(nonce) return r:eval("return ARGV[1]", 0, nonce), nonce end,
@@ -73,7 +73,7 @@ describe("Commands that are cancelled on a shared connection", function()
             end
         end
 
-        --- Given up after a random time: by a limit, or by the cancellation of its task.
+        --- Gives up after a random time: by a time limit, or by cancelling its task.
         local function given_up()
             local seconds <const> = math.random() * 0.004
             local ok, e

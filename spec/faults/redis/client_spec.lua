@@ -1,4 +1,4 @@
--- What happens to commands when the connection, the server or the task goes away.
+-- What happens to commands when the connection or the server is lost, or the task ends early.
 local bad_server = require "spec.support.bad_server"
 local errors = require "dbrun.error"
 local fails = require "spec.support.fails"
@@ -44,7 +44,7 @@ describe("a Redis client whose", function()
             end
         end)
 
-        --- A server that counts the commands it got, and hangs up instead of answering the first one.
+        --- A server that counts the commands it receives, and closes the connection instead of answering the first one.
         local function forgetful()
             return bad_server.start [[
                 my $file = "$path.count";
@@ -56,7 +56,7 @@ describe("a Redis client whose", function()
                 }]]
         end
 
-        it("with a command under way does not run it again, and says that its outcome is unknown", function()
+        it("with a command in flight does not run it again, and reports an unknown outcome", function()
             local bad <close> = forgetful()
             local c <const> = redis.client { url = bad.url }
             local e <const> = fails("connect", c.incr, c, "runs")
@@ -73,7 +73,7 @@ describe("a Redis client whose", function()
             c:close()
         end)
 
-        it("after a new one was opened runs it again there with idempotent=true", function()
+        it("after a reconnect runs it again there with idempotent=true", function()
             -- The first connection answers no GET and ends after 2 s; the others answer.
             local bad <close> = bad_server.start [[
                 my $first = !-e "$path.seen"; open(my $f, ">", "$path.seen"); close $f;
@@ -130,7 +130,7 @@ describe("a Redis client whose", function()
             assert.equal("PONG", r:ping())
         end)
 
-        it("in a transaction does nothing, or all", function()
+        it("in a transaction runs none of it, or all", function()
             local conn <close> = r:acquire()
             conn:raw("WATCH", "k")
             admin:call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -140,7 +140,7 @@ describe("a Redis client whose", function()
     end)
 
     describe("server is restarted", function()
-        it("goes on inside the deadline of its commands", function()
+        it("reconnects within the deadline of its commands", function()
             local got
             task.all {
                 function()
@@ -150,14 +150,14 @@ describe("a Redis client whose", function()
                     server:restart()
                 end,
                 function()
-                    task.sleep(0.15) -- the server is gone now
+                    task.sleep(0.15) -- the server has stopped by now
                     got = r:ping()
                 end,
             }
             assert.equal("PONG", got)
         end)
 
-        it("fails at once when it stays away", function()
+        it("fails at once when it is not started again", function()
             server:kill()
             local fresh <const> = redis.client { url = server.url }
             local e <const> = pace.takes(0, 0.2, function() return fails("connect", fresh.ping, fresh) end)
@@ -199,7 +199,7 @@ describe("a Redis client whose", function()
         end)
     end)
 
-    it("connection is silent leaves it, and not the next one for what was sent before", function()
+    it("connection is silent leaves it, but not the next one because of earlier commands", function()
         local odd <close> = bad_server.start [[
             my $first = mkdir "$path.first";
             for (1, 2) { sysread $c, my $x, 65536; print $c qq{+PONG\r\n} }
@@ -266,7 +266,7 @@ describe("a Redis client whose", function()
         assert.matches("primary", e.hint)
     end)
 
-    describe("server talks nonsense", function()
+    describe("server sends garbage", function()
         local function answering(reply, after)
             return bad_server.start(([[
                 while (sysread $c, my $x, 65536) {
@@ -274,7 +274,7 @@ describe("a Redis client whose", function()
                 }]]):format((reply:gsub("%$", "\\$")), after or ""))
         end
 
-        it("gives protocol errors, and connects anew", function()
+        it("gives protocol errors, and reconnects", function()
             for _, reply in ipairs {
                 "*-2\\r\\n", "*99999999999\\r\\n", "$-9\\r\\n", "$999999999999\\r\\nx", ":12x\\r\\n", "!what\\r\\n",
                 "$2\\r\\nabcd\\r\\n", ("*2\\r\\n:1\\r\\n"):rep(9) .. "*-2\\r\\n", "*2147483647\\r\\n", "?1\\r\\n",
@@ -297,7 +297,7 @@ describe("a Redis client whose", function()
             end
         end)
 
-        it("takes no memory for what is only announced", function()
+        it("takes no memory for elements that are only announced", function()
             local bad <close> = answering "*60000000\\r\\n$536870912\\r\\nx"
             local c <const> = redis.client { url = bad.url, command_timeout = 0.2 }
             local before <const> = resident()
@@ -307,7 +307,7 @@ describe("a Redis client whose", function()
             c:close()
         end)
 
-        it("a reply that nobody asked for breaks the connection, and nobody gets it", function()
+        it("an unexpected reply breaks the connection, and no command gets it", function()
             local chatty <close> = bad_server.start [[
                 my $n = 0;
                 while (sysread $c, my $x, 65536) {

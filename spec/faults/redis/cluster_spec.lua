@@ -24,7 +24,7 @@ describe("a Redis cluster", function()
         r:close()
     end)
 
-    it("whose slots move is followed, and no command is lost or run twice", function()
+    it("whose slots move loses no command and runs none twice", function()
         r:flushall()
         local slot <const> = r:call("CLUSTER", "KEYSLOT", "{m}")
         local owner
@@ -185,7 +185,7 @@ describe("a Redis cluster", function()
         assert.equal("before", next_one().payload)
         cluster:migrate(slot, owner, owner % 3 + 1)
         assert.equal("gap", next_one().kind)
-        -- SETSLOT at a node that has the slot already ends its subscriptions as well: there may be another gap.
+        -- SETSLOT at a node that has the slot already also ends its subscriptions: there can be another gap.
         local stop = false
         local publisher <const> = task.spawn(function()
             while not stop do
@@ -226,7 +226,7 @@ describe("a Redis cluster", function()
                 local n = 0
                 while not stop do
                     n = n + 1
-                    -- A key for each command: run once it gives 1.
+                    -- A key for each command: INCR gives 1 when the command runs once.
                     local ok, reply = pcall(r.incr, r, ("%s:%d:%d"):format(tag, i, n))
                     if ok then
                         done = done + 1

@@ -1,5 +1,5 @@
--- Writes that r:with{wait = ...} has confirmed are still there after the primary has died, whatever the replicas and
--- the primary went through before; writes that are not there were never confirmed.
+-- Writes that r:with{wait = ...} has confirmed still exist after the primary has died, whatever happened to the
+-- replicas and the primary before; lost writes were never confirmed.
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
 local fails = require "spec.support.fails"
@@ -12,7 +12,7 @@ local task = require "dbrun.task"
 
 local TASKS <const> = 20
 
---- What tasks have written, each to a set of its own.
+--- The numbers that the tasks have written, each to its own set.
 local function new_tally(name)
     local tally = { name = name, confirmed = {}, n = 0, few = 0, unknown = 0, not_sent = 0, longest = 0, stop = false }
     for i = 1, TASKS do
@@ -26,7 +26,7 @@ local function failed(tally, e)
         error(e, 0)
     elseif e.code == "WAIT" then
         assert.equal("unknown", e.outcome)
-        assert.equal(1, e.reply) -- the write itself was answered
+        assert.equal(1, e.reply) -- the reply to the write itself
         tally.few = tally.few + 1
     elseif e.outcome == "unknown" then
         tally.unknown = tally.unknown + 1
@@ -36,7 +36,7 @@ local function failed(tally, e)
     end
 end
 
---- Twenty tasks write numbers, each of them once, until `disturb` has returned.
+--- Twenty tasks write numbers, each number once, until `disturb` has returned.
 local function write_while(name, client_of, limit, disturb)
     local tally <const> = new_tally(name)
     local g <close> = task.group()
@@ -70,7 +70,7 @@ local function write_while(name, client_of, limit, disturb)
     return tally
 end
 
---- The number of confirmed writes that are not there.
+--- The number of lost confirmed writes.
 local function lost(tally, members_of)
     local n = 0
     for i, list in ipairs(tally.confirmed) do
@@ -86,7 +86,7 @@ local function lost(tally, members_of)
 end
 
 describe("confirmed writes to Redis", function()
-    it("are at all replicas when the primary dies while replicas freeze and wake", function()
+    it("are on all replicas when the primary dies while replicas freeze and resume", function()
         local quick <const> = { "--repl-diskless-sync-delay", "0" }
         for _ = 1, rounds(4) do
             local primary <const> = redis_server.start { tcp = true, args = quick }
@@ -137,7 +137,7 @@ describe("confirmed writes to Redis", function()
         end
     end)
 
-    it("are unknown when the server was a replica before it was asked who has them", function()
+    it("have an unknown outcome when the server became a replica before WAIT", function()
         local quick <const> = { "--repl-diskless-sync-delay", "0" }
         local primary <const> = redis_server.start { tcp = true, args = quick }
         local other <const> = redis_server.start { tcp = true, args = quick }
@@ -156,7 +156,7 @@ describe("confirmed writes to Redis", function()
         local r <close> = redis.client { url = "unix://" .. proxy.path, command_timeout = 60 }
         local w <const> = r:with { wait = { replicas = 1, timeout = 30 } }
         assert.equal("OK", w:set("there", 1))
-        proxy:delay("up", 5) -- also what asks the server after the write
+        proxy:delay("up", 5) -- also delays the WAIT after the write
         local t <const> = task.spawn(function() return fails("redis", w.set, w, "gone", 1) end)
         assert.is_true(redis_server.wait_until(20, function() return primary:cli("get", "gone"):find "1" end))
         primary:cli("replicaof", "127.0.0.1", tostring(other.port))
@@ -173,7 +173,7 @@ describe("confirmed writes to Redis", function()
         assert.equal("OK", w:set("there", 2))
     end)
 
-    it("are there after failovers that sentinels make", function()
+    it("survive failovers by sentinels", function()
         local set <const> = redis_sentinels.start()
         finally(function() set:stop() end)
         local function port() return set:master_port() end
@@ -202,12 +202,12 @@ describe("confirmed writes to Redis", function()
                 end
                 local moved <const> = redis_server.wait_until(60, function()
                     if port() ~= old then return true end
-                    if how == "asked" then set:failover() end -- refused while one is under way, or no replica is fit
+                    if how == "asked" then set:failover() end -- can be refused
                 end)
                 assert.is_true(moved, "no failover")
                 task.sleep(0.5)
                 if how == "freeze" then
-                    server:thaw() -- it runs what is in its socket's buffer
+                    server:thaw() -- it runs the commands in its socket's buffer
                 elseif how == "kill" then
                     server:restart()
                 end
@@ -219,7 +219,7 @@ describe("confirmed writes to Redis", function()
         end
     end)
 
-    it("are there after a cluster has lost a primary", function()
+    it("survive the loss of a primary of a cluster", function()
         local cluster <const> = redis_cluster.start()
         finally(function() cluster:stop() end)
         local r <close> = redis.client { url = cluster.url, command_timeout = 2 }

@@ -1,5 +1,5 @@
 -- Workers for streams while connections are cut, workers are killed and servers are replaced: every message is handled,
--- and none again that has been acknowledged.
+-- and no acknowledged message is handled again.
 local fake = require "spec.support.fake"
 local redis = require "dbrun.redis"
 local redis_cluster = require "spec.support.redis_cluster"
@@ -9,7 +9,7 @@ local task = require "dbrun.task"
 
 local wait_until <const> = redis_server.wait_until
 
---- What the bodies saw, beside what the server knows.
+--- The messages that the bodies handled, independent of the server.
 local function ledger(admin, key)
     local self = { handled = {}, acknowledged = {}, again = {}, count = 0 }
 
@@ -23,7 +23,7 @@ local function ledger(admin, key)
         end
     end
 
-    --- Notes what has been handled and is not pending any more.
+    --- Notes the messages that are handled and no longer pending.
     function self.look()
         local before, open = {}, {}
         for id in pairs(self.handled) do
@@ -46,7 +46,7 @@ describe("workers for a stream", function()
         math.randomseed(seed)
     end)
 
-    it("handle each message, though connections are cut and workers are killed at any moment", function()
+    it("handle each message, although connections are cut and workers are killed at any moment", function()
         local server <const> = redis_server.start()
         local _ <close> = setmetatable({}, { __close = function() server:stop() end })
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
@@ -58,10 +58,10 @@ describe("workers for a stream", function()
         local g <close> = task.group()
         local workers = {}
         local function start(i)
-            -- Some come back under their name and find what is pending, others never do.
+            -- Some restart under their name and find their pending messages, others never do.
             local name <const> = math.random() < 0.5 and "w" .. i or ("w%d-%d"):format(i, math.random(1 << 40))
             workers[i] = g:spawn(function()
-                while true do -- a cut at the very beginning ends it
+                while true do -- a cut at the start ends it
                     local ok, e = pcall(r.consume, r, {
                         stream = "s", group = "g", consumer = name, claim_idle = 0.3, count = math.random(1, 20),
                         handle = book.handle,
@@ -101,7 +101,7 @@ describe("workers for a stream", function()
             end
             book.look()
         end
-        proxy:cut() -- what `cut` was to do later has been done by now
+        proxy:cut() -- a pending `cut` happens here
         local all <const> = wait_until(30, function()
             book.look()
             local groups <const> = admin:xinfo("groups", "s")[1]
@@ -116,7 +116,7 @@ describe("workers for a stream", function()
         assert.same({}, book.again, label)
     end)
 
-    it("go on when the server comes back without anything, and lose nothing that is written then", function()
+    it("go on when the server restarts empty, and lose no message that is written then", function()
         local server <const> = redis_server.start()
         local _ <close> = setmetatable({}, { __close = function() server:stop() end })
         local r <close> = redis.client { url = server.url, command_timeout = 5 }
@@ -136,7 +136,7 @@ describe("workers for a stream", function()
         assert.same({ "1", "2", "3", "4" }, got)
     end)
 
-    it("notice a server that is frozen, and go on when it wakes", function()
+    it("notice a frozen server, and go on when it resumes", function()
         local server <const> = redis_server.start()
         local _ <close> = setmetatable({}, { __close = function() server:stop() end })
         local r <close> = redis.client { url = server.url, command_timeout = 1 }

@@ -1,4 +1,4 @@
--- No call takes longer than its own time limit: each kind of call, with a server in each kind of trouble.
+-- No call takes longer than its own time limit: each kind of call, with each kind of server failure.
 local bad_server = require "spec.support.bad_server"
 local core = require "dbrun.core"
 local deadlines = require "spec.support.deadlines"
@@ -12,10 +12,10 @@ local support = require "spec.support.pg"
 local task = require "dbrun.task"
 
 local TRIES <const> = 4
-local LATE <const> = 0.1 -- seconds over its limit; on a machine that does nothing else it is 0.002
-local FAR <const> = 5 -- no try may see that
+local LATE <const> = 0.1 -- seconds over its limit; on an idle machine it is 0.002
+local FAR <const> = 5 -- no try may take this long
 
---- A limit that is kept is kept whenever the machine lets it: once is enough, and far from it is never right.
+--- A busy machine can delay a call: keeping the limit once is enough, but exceeding it by far is always wrong.
 local function all_in_time(opts)
     local late
     for try = 1, TRIES do
@@ -37,7 +37,7 @@ local function all_in_time(opts)
     error(table.concat(late, "\n"), 2)
 end
 
---- All calls failed with nothing sent.
+--- Checks that all calls failed before anything was sent.
 local function check_not_sent(seen)
     for _, call in ipairs(seen) do
         local e <const> = call.error
@@ -58,13 +58,13 @@ local function client_of(url, more)
 end
 
 describe("the time limit of a call", function()
-    it("holds where nobody listens", function()
+    it("holds when no server listens", function()
         check_not_sent(all_in_time { make = client_of "redis://127.0.0.1:1" })
         check_not_sent(all_in_time { make = client_of "redis+cluster://127.0.0.1:1,127.0.0.1:2" })
         check_not_sent(all_in_time { make = client_of "redis+sentinel://127.0.0.1:1,127.0.0.1:2/main" })
     end)
 
-    it("holds where somebody listens and says nothing", function()
+    it("holds when a server accepts and sends nothing", function()
         local mutes <const>, at <const> = {}, {}
         for i = 1, 3 do
             mutes[i] = fake.mute { tcp = true }
@@ -76,7 +76,7 @@ describe("the time limit of a call", function()
         for _, mute in ipairs(mutes) do mute:close() end
     end)
 
-    it("holds where the server is loading, or a replica without its primary", function()
+    it("holds when the server is loading, or is a replica without its primary", function()
         for _, text in ipairs { "LOADING Redis is loading the dataset", "MASTERDOWN Link with MASTER is down" } do
             local server <close> = bad_server.start(([[
                 while (sysread($c, my $b, 65536)) {
@@ -104,7 +104,7 @@ describe("the time limit of a call to one server", function()
         end
     end
 
-    it("holds when it is frozen, and before there is a connection", function()
+    it("holds when it is frozen, and before a connection is open", function()
         for _, healthy in ipairs { true, false } do
             all_in_time {
                 make = client_of(server.url), healthy = healthy, before = empty,
@@ -117,7 +117,7 @@ describe("the time limit of a call to one server", function()
         end
     end)
 
-    -- Each step of a call is in time, and all of them together would not be.
+    -- Each step of a call is in time, but all of them together are not.
     for _, delay in ipairs { 0.1, 0.17, 0.25 } do
         it(("holds when each answer takes %g s"):format(delay), function()
             for _, healthy in ipairs { true, false } do
@@ -169,8 +169,8 @@ describe("the time limit of a call to one server", function()
 
 end)
 
-describe("the time limit of a command that the server is asked about", function()
-    it("holds for the question and the command together", function()
+describe("the time limit of a command that needs COMMAND INFO first", function()
+    it("holds for COMMAND INFO and the command together", function()
         local server <const> = redis_server.start { args = { "--rename-command", "GET", "MYGET" } }
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
         local code <const> = ([[
@@ -192,7 +192,7 @@ describe("the time limit of a call to a cluster", function()
     local cluster, slot, at, other
     setup(function()
         cluster = redis_cluster.start()
-        for i = 1, 6 do -- no failover: what is frozen stays the primary
+        for i = 1, 6 do -- no failover: a frozen primary stays the primary
             cluster.nodes[i]:cli("config", "set", "cluster-node-timeout", "60000")
         end
         slot = core.redis.slot "{d}k"
@@ -229,7 +229,7 @@ describe("the time limit of a call to a cluster", function()
         frozen(false, { at })
     end)
 
-    it("holds when nobody can tell the map", function()
+    it("holds when no node can send the map", function()
         check_not_sent(frozen(false, { 1, 2, 3, 4, 5, 6 }))
     end)
 
@@ -237,11 +237,11 @@ describe("the time limit of a call to a cluster", function()
         frozen(true, { 1, 2, 3, 4, 5, 6 })
     end)
 
-    it("holds when a slot migrates, also to a node that is frozen", function()
+    it("holds when a slot migrates, also to a frozen node", function()
         cluster.nodes[other]:cli("cluster", "setslot", tostring(slot), "importing", cluster.ids[at])
         cluster.nodes[at]:cli("cluster", "setslot", tostring(slot), "migrating", cluster.ids[other])
         all_in_time { make = client_of(cluster.url), healthy = true }
-        -- At the new node a command blocks for as long as it says.
+        -- At the new node a command blocks for the time that it names.
         local r <close> = redis.client { url = cluster.url, command_timeout = 0.3 }
         local began <const> = task.now()
         assert.is_nil(r:blpop("{d}nothing", 0.6))
@@ -269,7 +269,7 @@ describe("the time limit of a call to a cluster", function()
                 for i = 1, 3 do cluster.nodes[i]:cli("cluster", "delslots", free) end
                 task.sleep(0.3)
             end,
-            after = function() -- else each call of the next try waits until it gives up
+            after = function() -- otherwise each call of the next try waits for its time limit
                 cluster.nodes[at]:cli("cluster", "addslots", free)
                 support.eventually(10, function() return cluster:is_whole() end, "the slot has no node")
             end,

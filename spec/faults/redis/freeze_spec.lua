@@ -1,5 +1,5 @@
--- A server that freezes again and again, with short time limits, bounded queues, locks, clients that are closed and
--- connections that are cut, at random moments. DBRUN_TEST_SECONDS makes it longer.
+-- A server that freezes repeatedly, with short time limits, bounded queues, locks, clients that are closed and
+-- connections that are cut, at random moments. DBRUN_TEST_SECONDS sets the duration.
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
 local redis = require "dbrun.redis"
@@ -10,7 +10,7 @@ local SECONDS <const> = tonumber(os.getenv "DBRUN_TEST_SECONDS") or 2
 local TASKS <const> = 40
 local KIB <const> = 1024
 
---- What the tasks were told: by value, "OK", an outcome, or "maybe".
+--- The results that the tasks got: for each value "OK", an outcome, or "maybe".
 local function new_log()
     return { told = {}, values = 0, crossed = 0 }
 end
@@ -34,7 +34,7 @@ local function note(log, values, ok, e)
     end
 end
 
---- What a task does, with a client and the log.
+--- The work of a task, with a client and the log.
 local KINDS <const> = {
     function(c, log)
         local value <const> = new_value(log, math.random(3) == 1 and 60 * KIB or 10)
@@ -125,7 +125,7 @@ describe("a server that freezes at any moment", function()
         end
     end
 
-    --- What is on the server and was not told so, or the other way round.
+    --- Finds differences between the server's data and the reported outcomes.
     local function lies(log, closes)
         local times, list = {}, {}
         for _, value in ipairs(admin:lrange("list", 0, -1)) do
@@ -144,7 +144,7 @@ describe("a server that freezes at any moment", function()
         return table.concat(list, "\n")
     end
 
-    --- With `closes` a client is closed now and then: what was locked may stay until its ttl.
+    --- With `closes` clients are closed sometimes: their locks can remain until the ttl.
     local function check(how, closes)
         local number <const> = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time() * 1000 + math.random(999)
         math.randomseed(number)
@@ -160,7 +160,7 @@ describe("a server that freezes at any moment", function()
             g:spawn(disturb, how, world, stop)
             g:wait()
         end
-        -- What was given up may still be on its way.
+        -- Abandoned commands can still be in flight.
         local r <const> = world.client
         assert.is_true(redis_server.wait_until(10, function()
             return r:stats().in_flight == 0 and r:stats().queued_bytes == 0
@@ -173,8 +173,8 @@ describe("a server that freezes at any moment", function()
     end
 
     for how in pairs(OPTIONS) do
-        it("tells the truth about each command: " .. how, function() check(how, false) end)
+        it("reports the true outcome of each command: " .. how, function() check(how, false) end)
 
-        it("tells the truth about each command, also when clients are closed: " .. how, function() check(how, true) end)
+        it("reports true outcomes, also when clients are closed: " .. how, function() check(how, true) end)
     end
 end)

@@ -1,5 +1,5 @@
--- A primary that is frozen, and others that say who is the primary now: nothing that it says when it wakes is told as
--- done, and what was in flight is unknown long before.
+-- A frozen primary that the other servers have replaced: a reply that it sends when it resumes is never a success, and
+-- commands in flight have an unknown outcome long before.
 local errors = require "dbrun.error"
 local failover = require "spec.support.failover"
 local fails = require "spec.support.fails"
@@ -9,7 +9,7 @@ local redis_sentinels = require "spec.support.redis_sentinels"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
 
---- What tasks see that wait for something else at the primary.
+--- The results of tasks that wait for other commands at the primary.
 local function wait_there(g, r, key)
     local seen = {}
     g:spawn(function()
@@ -81,7 +81,7 @@ describe("a master that the sentinels replace while it runs", function()
             end,
         }
         local said <const> = failover.text(result)
-        -- A machine that is busy hears the sentinel late; without it about half of all writes were lost.
+        -- A busy machine hears the sentinel late; without the sentinel about half of all writes were lost.
         assert.is_true(result.lost <= result.acknowledged / 20, said)
         assert.equal(0, result.foreign + result.not_sent + result.failed, said)
         assert.is_true(result.unknown <= 20, said)
@@ -89,11 +89,11 @@ describe("a master that the sentinels replace while it runs", function()
     end)
 end)
 
-describe("a frozen server about which nobody can be asked", function()
+describe("a frozen server without sentinels or a cluster", function()
     local server, r
     redis_server.around(_ENV, function(...) server, r = ... end)
 
-    it("is given up when it does not answer a PING either, and what it says later is not told", function()
+    it("is given up when it does not answer a PING either, and its later replies are ignored", function()
         local c <close> = redis.client { url = server.url, alive_timeout = 0.3, connect_timeout = 1 }
         c:set("k", "before")
         server:freeze()
@@ -118,7 +118,7 @@ describe("a frozen server about which nobody can be asked", function()
         assert.is_true(task.now() - begun > 1.5)
     end)
 
-    it("may be silent for as long as alive_timeout=0 says: without a limit", function()
+    it("can be silent without a limit with alive_timeout=0", function()
         local c <close> = redis.client { url = server.url .. "?alive_timeout=0", connect_timeout = 0.5 }
         c:ping()
         server:freeze()
@@ -128,7 +128,7 @@ describe("a frozen server about which nobody can be asked", function()
         assert.equal(1, t:join())
     end)
 
-    it("does not count commands that may block", function()
+    it("is not suspected while commands that can block wait", function()
         local c <close> = redis.client { url = server.url, alive_timeout = 0.2 }
         assert.is_nil(c:blpop("queue", 1.6))
         assert.equal(0, c:stats().losses)

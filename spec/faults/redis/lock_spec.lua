@@ -1,4 +1,4 @@
--- Locks whose task, connection, client, program or server goes away: nothing stays locked, and no two hold one.
+-- Locks whose task, connection, client, program or server is lost: no lock remains, and no two tasks hold one.
 local command = require "spec.support.command"
 local errors = require "dbrun.error"
 local fails = require "spec.support.fails"
@@ -21,7 +21,7 @@ describe("a lock", function()
     local server, admin
     redis_server.around(_ENV, function(...) server, admin = ... end)
 
-    --- The locks at the server.
+    --- The locks on the server.
     local function held()
         local list = {}
         for key in admin:scan { match = "lock:*" } do
@@ -34,10 +34,10 @@ describe("a lock", function()
         return #held() == 0
     end
 
-    --- Tries to take a lock, and is cancelled (or its time is over) at some moment.
+    --- Tries to take a lock, and is cancelled or times out at some moment.
     local function give_up(r, i)
         local opts <const> = { ttl = 600, wait = math.random(0, 1), fence = math.random(2) == 1 }
-        local name <const> = "lock:" .. (math.random(3) == 1 and i - 1 or i) -- sometimes it is taken
+        local name <const> = "lock:" .. (math.random(3) == 1 and i - 1 or i) -- sometimes it is held already
         local function hold()
             local l <close> = r:lock(name, opts)
             task.sleep(math.random() * 0.002)
@@ -56,10 +56,10 @@ describe("a lock", function()
             task.sleep(moment)
         end
         t:cancel()
-        pcall(t.join, t) -- it may have been cancelled before it began
+        pcall(t.join, t) -- it can be cancelled before it begins
     end
 
-    it("that is cancelled at any moment is gone at once", function()
+    it("that is cancelled at any moment is released at once", function()
         local seed <const> = seeded()
         local r <close> = redis.client { url = server.url }
         local n <const> = rounds(800)
@@ -70,7 +70,7 @@ describe("a lock", function()
         assert.equal(0, r:stats().in_flight)
     end)
 
-    it("that is cancelled behind a slow connection is gone at once", function()
+    it("that is cancelled on a slow connection is released at once", function()
         local seed <const> = seeded()
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
         local r <close> = redis.client { url = "unix://" .. proxy.path }
@@ -84,7 +84,7 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(5, is_free), seed .. ": " .. table.concat(held(), " "))
     end)
 
-    it("whose connection is cut at any byte is gone at once, too", function()
+    it("whose connection is cut at any byte is released at once, too", function()
         local seed <const> = seeded()
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
         local r <close> = redis.client { url = "unix://" .. proxy.path }
@@ -97,7 +97,7 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(10, is_free), seed .. ": " .. table.concat(held(), " "))
     end)
 
-    it("whose reply was lost is found to be taken already", function()
+    it("whose reply was lost is found to be taken", function()
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
         local r <close> = redis.client { url = "unix://" .. proxy.path }
         for round = 1, 20 do
@@ -147,7 +147,7 @@ describe("a lock", function()
         proxy:hold "down"
         assert.equal("unknown", fails("timeout", m.release, m).outcome)
         assert.matches("^%x+$", m.token)
-        assert.is_false(m:valid()) -- it may be another client's by now
+        assert.is_false(m:valid()) -- another client can hold it by now
         assert.is_false(m:extend())
         proxy:pass "down"
         assert.is_true(m:release())
@@ -165,7 +165,7 @@ describe("a lock", function()
         assert.is_true(n:release())
     end)
 
-    it("whose block ends by an error keeps that error, also when it cannot be released", function()
+    it("whose block raises an error keeps that error, also when it cannot be released", function()
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
         local r <close> = redis.client { url = "unix://" .. proxy.path, command_timeout = 0.2 }
         local ok, e = pcall(function()
@@ -179,7 +179,7 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(5, is_free))
     end)
 
-    it("whose function has ended tries to release it once, and tells of it once", function()
+    it("whose function has ended tries to release it once, and reports the failure once", function()
         local r <close> = redis.client { url = server.url, command_timeout = 2 }
         local began
         local e <const> = fails("timeout", r.lock, r, "lock:a", { ttl = 600 }, function()
@@ -193,7 +193,7 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(5, is_free))
     end)
 
-    it("is released where nothing can wait", function()
+    it("is released where tasks cannot wait", function()
         local r <close> = redis.client { url = server.url }
         local co <const> = coroutine.create(function()
             local _ <close> = r:lock("lock:a", { ttl = 20 })
@@ -205,7 +205,7 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(5, is_free))
     end)
 
-    it("is gone when its client is closed, or the program ends", function()
+    it("is released when its client is closed, or the program ends", function()
         for i = 1, rounds(200) do
             local r <const> = redis.client { url = server.url }
             local cancelled <const> = i % 3 == 0
@@ -234,7 +234,7 @@ describe("a lock", function()
         end
     end)
 
-    --- Another program, which waits for a lock of a frozen server.
+    --- Another program, which waits for a lock on a frozen server.
     local function waits_for_frozen(ttl)
         local script <const> = ([[
             local r = require "dbrun.redis".client{url = %q}
@@ -252,7 +252,7 @@ describe("a lock", function()
         return child
     end
 
-    it("that a frozen server is to take is not taken when it wakes late", function()
+    it("that waits for a frozen server is not taken when the server resumes late", function()
         -- The program is killed: nothing can follow its SET.
         local child <const> = waits_for_frozen(0.5)
         child:kill "KILL"
@@ -265,7 +265,7 @@ describe("a lock", function()
         assert.is_true(is_free())
     end)
 
-    it("that a frozen server is to take is released when it wakes, if its task has given up", function()
+    it("that waits for a frozen server is released when it resumes, if its task has given up", function()
         local r <const> = redis.client { url = server.url, command_timeout = 1 }
         for _, fence in ipairs { false, true } do
             r:lock("lock:clock", { fence = fence }):release()
@@ -277,7 +277,7 @@ describe("a lock", function()
             assert.equal("PONG", admin:ping())
             assert.is_true(redis_server.wait_until(5, is_free), table.concat(held(), " "))
         end
-        -- Also when the client was closed meanwhile: what was sent lies in the server's socket.
+        -- Also when the client was closed meanwhile: the commands are in the server's socket.
         r:lock("lock:clock"):release()
         server:freeze()
         pcall(task.timeout, 0.1, r.lock, r, "lock:c", { ttl = 600 })
@@ -287,8 +287,8 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(5, is_free), table.concat(held(), " "))
     end)
 
-    it("that a frozen server is to take is released when it wakes, behind what fills its socket", function()
-        -- The release finds the socket full. Sent on another connection it would come before the lock, which is
+    it("that waits for a frozen server is released when it resumes, after the commands that fill its socket", function()
+        -- The release finds the socket full. On another connection it would overtake the lock, which is
         -- behind commands that the server reads, and runs, in many turns.
         local SLOW <const> = "local n = 0 for i = 1, 1e6 do n = n + i end return #ARGV[1]"
         local r <close> = redis.client { url = server.url, command_timeout = 0.2 }
@@ -312,7 +312,7 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(5, is_free), table.concat(held(), " "))
     end)
 
-    it("waits no longer than it was told for a frozen server", function()
+    it("waits no longer than its time limit for a frozen server", function()
         local r <close> = redis.client { url = server.url }
         r:lock("lock:clock"):release()
         server:freeze()
@@ -325,7 +325,7 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(5, is_free))
     end)
 
-    it("waits no longer when its connection is given up and no other can be opened", function()
+    it("waits no longer than that when its connection is given up and no other can be opened", function()
         local r <close> = redis.client { url = server.url, alive_timeout = 0.5 }
         r:lock("lock:clock"):release()
         server:freeze()
@@ -338,7 +338,7 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(10, is_free))
     end)
 
-    it("of a server that is away for a moment is waited for", function()
+    it("waits for a server that is down for a moment", function()
         local r <close> = redis.client { url = server.url }
         r:lock("lock:clock"):release()
         server:kill()
@@ -351,7 +351,7 @@ describe("a lock", function()
         assert.is_true(l:valid())
     end)
 
-    it("is extended past lost connections, and lost when the server is away for longer than it is valid", function()
+    it("is extended despite lost connections, and lost when the server is down for longer than its ttl", function()
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
         local r <close> = redis.client { url = "unix://" .. proxy.path }
         r:lock("lock:a", { ttl = 1.5, auto_extend = true }, function(l)
@@ -390,7 +390,7 @@ describe("a lock", function()
                     assert(l.fence > last_fence, "the fence does not grow")
                     holder, last_fence, taken = l, l.fence, taken + 1
                     for _ = 1, math.random(3) do
-                        task.sleep(math.random() * 0.1) -- sometimes longer than it is valid
+                        task.sleep(math.random() * 0.1) -- sometimes longer than its ttl
                         if math.random(3) == 1 then l:extend() end
                         if l:valid() and holder ~= l and holder:valid() then overlaps = overlaps + 1 end
                     end
@@ -431,7 +431,7 @@ describe("a lock", function()
 end)
 
 describe("a lock behind sentinels", function()
-    it("is held across a failover, or known to be lost; a cancelled one is gone", function()
+    it("is held across a failover, or known to be lost; a cancelled one is released", function()
         local set <const> = redis_sentinels.start()
         local r <const> = redis.client { url = set.url }
         local ok, failure = pcall(function()
@@ -456,12 +456,12 @@ describe("a lock behind sentinels", function()
         r:close()
         set:stop()
         if not ok and errors.is(failure, "redis") and failure.code == "LOCKLOST" then
-            return -- the replica had not heard of it
+            return -- the replica had not received it
         end
         assert.is_true(ok, tostring(failure))
     end)
 
-    it("is gone when it was cancelled while its master was frozen", function()
+    it("is released when it was cancelled while its master was frozen", function()
         local set <const> = redis_sentinels.start()
         local r <const> = redis.client { url = set.url }
         local ok, failure = pcall(function()
@@ -476,7 +476,7 @@ describe("a lock behind sentinels", function()
                     end)
                 end)
                 g:spawn(function()
-                    task.sleep(i * 0.3) -- before and after it is known that the master is silent
+                    task.sleep(i * 0.3) -- before and after the master counts as silent
                     t:cancel()
                 end)
             end

@@ -1,11 +1,11 @@
--- Commands of servers that are newer than the one of this machine, played by a script: the shapes of their replies.
+-- Commands of servers newer than the installed one, simulated by a script: the shapes of their replies.
 local bad_server = require "spec.support.bad_server"
 local core = require "dbrun.core"
 local fails = require "spec.support.fails"
 local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 
---- A server that answers a command with what stands for its name, as perl text, and everything else with OK.
+--- A server that answers each command with the perl text for its name, and all others with OK.
 local function start(replies)
     local list = {}
     for name, reply in pairs(replies) do
@@ -47,10 +47,10 @@ describe("VSIM WITHSCORES WITHATTRIBS of a newer Redis", function()
     end
 end)
 
-describe("a proxy that answers to EXEC", function()
+describe("a proxy that answers EXEC", function()
     for _, reply in ipairs { [[+OK\r\n]], [[:2\r\n]], [[*1\r\n+OK\r\n]], [[*3\r\n+OK\r\n+OK\r\n+OK\r\n]],
         [[*0\r\n]] } do
-        it(reply .. " is not believed to know transactions", function()
+        it(reply .. " is not assumed to support transactions", function()
             local server <close> = start { EXEC = reply, PING = [[+PONG\r\n]] }
             local r <close> = redis.client { url = server.url }
             local e <const> = fails("protocol", r.multi, r, function(tx)
@@ -83,7 +83,7 @@ describe("a command that only the server knows, in a program that only reads,", 
         return result.stdout
     end
 
-    it("is sent when the server says that it reads", function()
+    it("is sent when the server reports it as read-only", function()
         assert.equal("{}\tv\n{}\n{}\tv\n", run(info [[*2\r\n+readonly\r\n+module\r\n]], [[
             print(r:call("JSON.GET", "k"), r:get "k")
             local c <close> = r:acquire()
@@ -92,7 +92,7 @@ describe("a command that only the server knows, in a program that only reads,", 
             print(p[1], p[2])]]))
     end)
 
-    it("is refused when it writes, when the server does not know it, and when it does not tell", function()
+    it("is refused when it writes, when the server does not know it, and when the server does not say", function()
         for _, told in ipairs { info [[*2\r\n+write\r\n+module\r\n]], [[*1\r\n*-1\r\n]], [[*0\r\n]],
             [[-NOPERM no\r\n]], [[+OK\r\n]] } do
             local out <const> = run(told, [[
@@ -106,7 +106,7 @@ describe("a command that only the server knows, in a program that only reads,", 
         end
     end)
 
-    it("has the right of its subcommand", function()
+    it("is judged by its subcommand", function()
         local out <const> = run(info([[*0\r\n]], [[*2\r\n]]
             .. [[*6\r\n+json.get|one\r\n:-2\r\n*1\r\n+readonly\r\n:2\r\n:2\r\n:1\r\n]]
             .. [[*6\r\n+json.get|two\r\n:-2\r\n*1\r\n+write\r\n:2\r\n:2\r\n:1\r\n]]), [[

@@ -1,12 +1,12 @@
--- Replies that break the protocol, or announce what cannot come: the command fails at once, and the connection is
--- replaced.
+-- Replies that break the protocol, or announce elements that cannot come: the command fails at once, and the
+-- connection is replaced.
 local bad_server = require "spec.support.bad_server"
 local errors = require "dbrun.error"
 local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local task = require "dbrun.task"
 
---- A server whose answer to GET is `reply`, and stays open; ECHO and PING are answered as they should be. `before` is
+--- A server whose answer to GET is `reply`, and stays open; it answers ECHO and PING correctly. `before` is
 --- perl that runs for each connection first.
 local function start(reply, before)
     return bad_server.start((before or "") .. [[
@@ -34,7 +34,7 @@ local REPLIES <const> = {
     [ [[\$-2\r\n]] ] = "length out of range",
     [ [[\$536870913\r\n]] ] = "more than 512 MiB",
     [ [[\$9223372036854775807\r\nabc]] ] = "more than 512 MiB",
-    [ [[*3\r\n\$536870912\r\nabc\r\n]] ] = false, -- may still come
+    [ [[*3\r\n\$536870912\r\nabc\r\n]] ] = false, -- can still be completed
     [ [[\$3\r\nabcdef\r\n]] ] = "longer than announced",
     [ [[:12x\r\n]] ] = "integer",
     [ [[^1\r\n]] ] = "reply type",
@@ -118,7 +118,7 @@ describe("a Redis server that answers", function()
         return right, failed
     end
 
-    it("so a hundred times at random moments crosses no reply, and loses no command silently", function()
+    it("like this a hundred times at random moments mixes up no reply, and loses no command silently", function()
         local seed <const> = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time() * 1000 + math.random(999)
         math.randomseed(seed)
         local list <const> = {}
@@ -138,7 +138,7 @@ describe("a Redis server that answers", function()
         end
     end)
 
-    it("with more elements than fit gets told how to ask for less", function()
+    it("with too many elements gives an error with a hint how to request fewer", function()
         local bad <close> = start [[*2147483647\r\n]]
         local r <const> = redis.client { url = bad.url, command_timeout = 20 }
         local e <const> = fails("protocol", r.get, r, "k")

@@ -1,4 +1,4 @@
--- The bound on what is queued for a server that does not read, and the writers that wait for room.
+-- The limit of the send queue for a server that does not read, and the writers that wait for room.
 local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
@@ -7,11 +7,11 @@ local task = require "dbrun.task"
 
 local MIB <const> = 1024 * 1024
 local BOUND <const> = 4 * MIB
---- The address sanitizer keeps what is freed for a while.
+--- The address sanitizer keeps freed memory for a while.
 local SLACK <const> = (os.getenv "ASAN_OPTIONS" and 256 or 16) * MIB
 local wait_until <const> = redis_server.wait_until
 
-describe("what is queued for a server that does not read", function()
+describe("the send queue for a server that does not read", function()
     local server, r
     redis_server.around(_ENV, function(s) server = s end)
     before_each(function()
@@ -23,7 +23,7 @@ describe("what is queued for a server that does not read", function()
         r:close()
     end)
 
-    --- Freezes the server and queues so many commands of 1 MiB in tasks of the group, in this order.
+    --- Freezes the server and queues `n` commands of 1 MiB in tasks of the group, in this order.
     local function pile_up(g, n, value)
         server:freeze()
         for i = 1, n do
@@ -42,7 +42,7 @@ describe("what is queued for a server that does not read", function()
         return numbers
     end
 
-    it("is bounded: 20 writers keep writing, and the memory stays as it is", function()
+    it("is bounded: 20 writers keep writing, and the memory does not grow", function()
         local value <const> = ("x"):rep(MIB)
         local g <close> = task.group()
         server:freeze()
@@ -66,7 +66,7 @@ describe("what is queued for a server that does not read", function()
         assert.equal(20, r:dbsize())
     end)
 
-    it("is bounded while tasks time out and try again", function()
+    it("is bounded while tasks time out and retry", function()
         local value <const> = ("x"):rep(MIB)
         local short <const> = r:with { timeout = 0.05 }
         server:freeze()
@@ -85,11 +85,11 @@ describe("what is queued for a server that does not read", function()
         assert.is_true(resident() - before < SLACK, ("%d MiB more"):format((resident() - before) // MIB))
     end)
 
-    it("is written in the order in which it came, when the server reads again", function()
+    it("is sent in order when the server reads again", function()
         local g <close> = task.group()
         pile_up(g, 24, ("x"):rep(MIB))
         assert.is_true(r:stats().queued_bytes <= BOUND)
-        g:spawn(function() r:rpush("list", "25:small") end) -- does not overtake those that wait
+        g:spawn(function() r:rpush("list", "25:small") end) -- does not overtake waiting ones
         task.sleep(0.05)
         server:thaw()
         g:wait()
@@ -100,7 +100,7 @@ describe("what is queued for a server that does not read", function()
         assert.same(expected, order_of_list())
     end)
 
-    it("fails a writer that finds no room until its deadline: not sent", function()
+    it("fails a writer that finds no room before its deadline: not sent", function()
         local g <close> = task.group()
         pile_up(g, 8, ("x"):rep(MIB))
         local quick <const> = r:with { timeout = 0.1 }
@@ -122,7 +122,7 @@ describe("what is queued for a server that does not read", function()
         assert.equal(8, r:llen "list")
     end)
 
-    it("does not keep a cancelled writer, and lets the next ones go", function()
+    it("drops a cancelled writer, and lets the next ones write", function()
         local g <close> = task.group()
         local cancelled <close> = task.group()
         pile_up(g, 8, ("x"):rep(MIB))
@@ -143,7 +143,7 @@ describe("what is queued for a server that does not read", function()
         assert.equal(0, r:exists "cancelled")
     end)
 
-    it("lets small writers go when cancelled ones make room, though the server still sleeps", function()
+    it("lets small writers write when cancelled ones make room, although the server is still frozen", function()
         local g <close> = task.group()
         local others <close> = task.group()
         pile_up(others, 8, ("x"):rep(MIB))
@@ -184,7 +184,7 @@ describe("what is queued for a server that does not read", function()
         assert.same({ not_sent = 8 }, outcomes)
     end)
 
-    it("keeps what waits when the connection is lost, and sends it on the next one", function()
+    it("keeps waiting commands when the connection is lost, and sends them on the next one", function()
         local g <close> = task.group()
         local done, unknown = 0, 0
         server:freeze()
@@ -203,7 +203,7 @@ describe("what is queued for a server that does not read", function()
         assert.equal(done, r:dbsize())
     end)
 
-    it("lets the waiting ones go when what they waited for is lost, or given up", function()
+    it("lets waiting writers write when earlier commands are lost, or given up", function()
         local function much(client, kind)
             local p <const> = client:pipeline()
             for i = 1, 3 do
@@ -237,7 +237,7 @@ describe("what is queued for a server that does not read", function()
             g:spawn(c.set, c, "k" .. i, ("x"):rep(MIB))
         end
         task.sleep(0.2)
-        -- 40 MiB are the strings, of which each task holds one.
+        -- 40 MiB are the tasks' strings, one for each.
         assert.is_true(resident() - before < 44 * MIB + SLACK)
         server:thaw()
         g:wait()

@@ -26,8 +26,8 @@ describe("a Redis client of sentinels", function()
         return set:master_port() == set.servers[1].port and 1 or 2
     end
 
-    --- Waits until master and replica have found together again, and the sentinel that is told to fail over has
-    --- heard of it: it asks a replica every ten seconds, and takes none that was without its master then.
+    --- Waits until master and replica are connected again, and the sentinel that runs the next failover knows it: it
+    --- asks a replica every ten seconds, and promotes none that had no master then.
     local function settle()
         assert.is_true(redis_server.wait_until(60, function()
             local m <const> = index_of_master()
@@ -36,7 +36,7 @@ describe("a Redis client of sentinels", function()
                 and set:cli(3 - m, "info", "replication"):find "master_link_status:up"
                 and set:sentinel_cli(1, "sentinel", "master", "main"):find "flags\nmaster\n"
                 and replica:find "flags\nslave\n" and replica:find "master%-link%-status\nok\n"
-        end), "master and replica do not find together")
+        end), "the replica has not reconnected to its master")
     end
 
     it("finds the master", function()
@@ -46,8 +46,8 @@ describe("a Redis client of sentinels", function()
         assert.matches("main", tostring(r))
     end)
 
-    ---A master that answers PING with BUSY, or that ends their connections, which they open again after a second, is
-    ---down for the sentinels.
+    ---Sentinels count a master as down when it answers PING with BUSY, or closes their connections, which they reopen
+    ---only after a second.
     local function take_for_down_after(milliseconds)
         for i = 1, 3 do
             assert.matches("OK", set:sentinel_cli(i, "sentinel", "set", "main", "down-after-milliseconds",
@@ -55,7 +55,7 @@ describe("a Redis client of sentinels", function()
         end
     end
 
-    it("kills a script of its own in another database", function()
+    it("kills its own script in another database", function()
         take_for_down_after "60000"
         finally(function() take_for_down_after "400" end)
         local c <close> = redis.client { url = (set.url:gsub("/main/0", "/main/3")), client_name = "me" }
@@ -79,7 +79,7 @@ describe("a Redis client of sentinels", function()
         c:close()
     end)
 
-    it("does not stay where a sentinel sends it that the others contradict", function()
+    it("does not stay at a master that only one sentinel names", function()
         local other <const> = redis_server.start { tcp = true, args = { "--requirepass", "s3cret" } }
         local liar <const> = set:start_liar(other.port)
         take_for_down_after "60000"
@@ -94,7 +94,7 @@ describe("a Redis client of sentinels", function()
             return ok and at == set:master_port()
         end
         assert.is_true(redis_server.wait_until(5, is_right))
-        -- Nor does it go back there, though the sentinel is asked again.
+        -- Nor does it go back there, although it asks the sentinel again.
         local m <const> = index_of_master()
         for _ = 1, 8 do
             set:cli(m, "client", "kill", "type", "normal")
@@ -105,7 +105,7 @@ describe("a Redis client of sentinels", function()
         assert.is_true(is_right())
     end)
 
-    it("says which master nobody knows, and whom it could not ask, without passwords", function()
+    it("names the unknown master, and the unreachable sentinels, without passwords", function()
         local c = redis.client { url = (set.url:gsub("/main", "/other")) }
         local e = fails("config", c.ping, c)
         assert.matches('"other"', e.message)
@@ -129,11 +129,11 @@ describe("a Redis client of sentinels", function()
         assert.equal("x", s:messages()().payload)
     end)
 
-    it("leaves the old master as soon as the sentinels have another one, though it still takes writes", function()
+    it("leaves the old master as soon as the sentinels have another one, although it still accepts writes", function()
         settle()
         local old <const> = index_of_master()
         assert.equal("OK", r:set("k", "before"))
-        local conn <close> = r:acquire() -- and what is in the pool
+        local conn <close> = r:acquire() -- and the connections in the pool
         conn:close()
         assert.matches("OK", set:failover())
         assert.is_true(redis_server.wait_until(30, function()
@@ -160,7 +160,7 @@ describe("a Redis client of sentinels", function()
         assert.is_true(redis_server.wait_until(30, function() return index_of_master() ~= old end))
         set:cli(old, "replicaof", "127.0.0.1", tostring(set.servers[3 - old].port))
         local ok, e = pcall(r.set, r, "k", "v")
-        if not ok then -- else its connection was closed, and it has found the new one already
+        if not ok then -- otherwise its connection was closed, and it has found the new master already
             assert.is_true(errors.is(e))
             assert.is_true(e.code == "READONLY" and e.retryable and e.outcome == "failed" or e.outcome == "unknown",
                 tostring(e))
@@ -169,11 +169,11 @@ describe("a Redis client of sentinels", function()
         assert.equal("v\n", set:cli(3 - old, "get", "k"))
     end)
 
-    it("leaves a master once, however often it says READONLY", function()
+    it("leaves a master once, however often it replies READONLY", function()
         r:ping()
         local before <const> = r:stats().connects
         local g <close> = task.group()
-        for _ = 1, 2 do -- the second answer comes when the connection is left
+        for _ = 1, 2 do -- the second reply comes on an abandoned connection
             g:spawn(fails, "redis", r.eval, r,
                 "for i = 1, 5e6 do local _ = i end return redis.error_reply('READONLY so it says')", 0)
             task.sleep(0.01)

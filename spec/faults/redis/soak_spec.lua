@@ -1,5 +1,5 @@
 -- Many commands of all kinds from many tasks, cancelled at random, their connections killed at random.
--- DBRUN_SOAK_COMMANDS and DBRUN_SOAK_TASKS make it long: 1,000,000 and 1,000 is the whole.
+-- DBRUN_SOAK_COMMANDS and DBRUN_SOAK_TASKS set its size: a full run has 1,000,000 and 1,000.
 local errors = require "dbrun.error"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
@@ -25,7 +25,7 @@ local function resident_kib()
     return resident() // 1024
 end
 
-describe("a Redis client under everything at once", function()
+describe("a Redis client under all faults at once", function()
     local server, admin, r, seed
 
     setup(function()
@@ -43,7 +43,7 @@ describe("a Redis client under everything at once", function()
 
     local wrong, texts
 
-    --- Each kind issues some commands with a nonce, checks what comes, and returns how many they were.
+    --- Each kind runs some commands with a nonce, checks the replies, and returns the number of commands.
     local kinds <const> = {
         function(nonce)
             wrong = wrong + (r:echo(nonce) == nonce and 0 or 1)
@@ -89,7 +89,7 @@ describe("a Redis client under everything at once", function()
             return 3
         end,
         function(nonce)
-            -- For an unknown command the client looks for one of nearly that name, which takes longer than all else.
+            -- For an unknown command the client looks for a similar name, which takes longer than all else.
             local ok, e = pcall(r.eval, r, "return redis.error_reply('ERR ' .. ARGV[1])", 0, nonce)
             if not ok and math.random(10) == 1 then ok, e = pcall(r.call, r, "NOSUCH", nonce) end
             wrong = wrong + (not ok and (e.kind ~= "redis" or tostring(e):find(nonce, 1, true)) and 0 or 1)
@@ -157,7 +157,7 @@ describe("a Redis client under everything at once", function()
         return done, cancelled, lost
     end
 
-    it("crosses no reply, hangs nowhere, and leaves nothing behind", function()
+    it("mixes up no reply, never hangs, and leaks nothing", function()
         wrong, texts = 0, { "", ("x"):rep(100), ("y"):rep(5000), ("z"):rep(70000) }
         local started <const> = task.now()
         local done, cancelled, lost = 0, 0, 0
@@ -190,9 +190,9 @@ describe("a Redis client under everything at once", function()
         end
         assert.equal(0, wrong, "DBRUN_TEST_SEED=" .. seed)
         assert.is_true(done >= COMMANDS and cancelled > 0)
-        assert.is_true(lost > 0 or seconds < 5, "no connection was lost") -- a quick run may be over between two kills
-        assert.is_true(more_files <= 50, more_files .. " descriptors") -- the pool may hold that many
-        if not os.getenv "ASAN_OPTIONS" then -- what it keeps of freed memory counts as resident
+        assert.is_true(lost > 0 or seconds < 5, "no connection was lost") -- a quick run can end between two kills
+        assert.is_true(more_files <= 50, more_files .. " descriptors") -- the pool can hold that many
+        if not os.getenv "ASAN_OPTIONS" then -- the sanitizer's quarantine counts as resident
             assert.is_true(more_memory < 16 * 1024, more_memory .. " KiB")
         end
         assert.is_true(more_lua < 2 * 1024, more_lua .. " KiB in Lua")

@@ -1,5 +1,5 @@
--- Many tasks and a cluster in trouble: it is asked seldom, one node is not believed alone, commands for all nodes and
--- transactions find their way.
+-- Many tasks and a failing cluster: it is asked for its map seldom, a single node is not trusted, commands for all
+-- nodes and transactions reach the right nodes.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local failover = require "spec.support.failover"
@@ -10,7 +10,7 @@ local redis_server = require "spec.support.redis_server"
 local stalls = require "spec.support.faults.stalls"
 local task = require "dbrun.task"
 
-describe("a Redis cluster in trouble", function()
+describe("a failing Redis cluster", function()
     local cluster, r
 
     setup(function()
@@ -27,7 +27,7 @@ describe("a Redis cluster in trouble", function()
         r:close()
     end)
 
-    --- How often the living nodes were asked for the map.
+    --- How often the running nodes were asked for the map.
     local function times_asked()
         local n = 0
         for _, node in ipairs(cluster.nodes) do
@@ -42,8 +42,8 @@ describe("a Redis cluster in trouble", function()
         return tonumber(cluster.nodes[i]:cli("cluster", "info"):match "cluster_my_epoch:(%d+)")
     end
 
-    it("whose one node tells an old map: it is not believed", function()
-        -- 1 is told, and nobody else, that a slot of the primary with the highest epoch is another one's.
+    it("with one node that sends an old map: the map is not used", function()
+        -- Only node 1 is told that a slot of the primary with the highest epoch belongs to another node.
         local owner, other = 2, 3
         if epoch_of(3) > epoch_of(2) then owner, other = 3, 2 end
         local slot <const> = owner == 2 and 5461 or 10923
@@ -81,7 +81,7 @@ describe("a Redis cluster in trouble", function()
         assert.same({ 2, 3, { "2", "3" } }, replies)
         assert.same({ 1 }, r:multi(function(tx) tx:incr(tag .. "new") end))
         assert.is_true(task.now() - begun < 5)
-        -- A key on each side: the server says TRYAGAIN, and the client waits.
+        -- A key on each side: the server replies TRYAGAIN, and the client waits.
         from:cli("cluster", "setslot", slot, "stable")
         to:cli("cluster", "setslot", slot, "stable")
         to:cli("cluster", "setslot", slot, "importing", cluster.ids[1])
@@ -90,7 +90,7 @@ describe("a Redis cluster in trouble", function()
         local t <const> = task.spawn(function()
             return r:multi(function(tx) tx:mget(tag .. "old", tag .. "a") end)
         end)
-        -- One that has waited in vain has not run: the last attempt leaves time for its answer.
+        -- One that has waited in vain has not run: the last attempt leaves time for its reply.
         do
             local quick <const> = r:with { timeout = 1 }
             local machine <close> = stalls.start()
@@ -107,7 +107,7 @@ describe("a Redis cluster in trouble", function()
                     if e.outcome == "failed" then
                         assert.matches("TRYAGAIN", e.detail)
                         told = told + 1
-                    elseif e.outcome ~= "not_sent" then -- a machine that is very busy lets no answer come in time
+                    elseif e.outcome ~= "not_sent" then -- on a very busy machine no reply arrives in time
                         local stood <const> = machine:between(began, task.now()) + stalls.waited() - waited
                         assert.is_true(stood > 0.02, ("%s, the machine stood still for %g s"):format(e, stood))
                     end
@@ -126,7 +126,7 @@ describe("a Redis cluster in trouble", function()
         cluster:migrate(math.tointeger(slot), 2, 1)
     end)
 
-    it("whose replica loads its data: what it would read is read from the primary", function()
+    it("whose replica loads its data: its reads go to the primary", function()
         local tag <const> = failover.tag()
         r:pipeline(function(p)
             for i = 1, 1000 do p:set(tag .. i, i) end
@@ -161,7 +161,7 @@ describe("a Redis cluster in trouble", function()
                 while not stop do
                     n = n + 1
                     local ok, e
-                    if i % 4 == 0 then -- on a connection of its own
+                    if i % 4 == 0 then -- on a dedicated connection
                         ok, e = pcall(r.blpop, r, key .. "queue" .. i, 0.01)
                     else
                         ok, e = pcall(r.set, r, key .. i, n)
@@ -196,7 +196,7 @@ describe("a Redis cluster in trouble", function()
         stop = true
         g:wait()
         assert.is_true(asked <= 10 * after + 3, ("%d in %.1f s"):format(asked, after))
-        -- Four to each node; the keys have two, the primary that is lost and the new one.
+        -- Four to each node; the keys use two nodes, the lost primary and the new one.
         assert.is_true(opening <= 8, opening .. " connects under way")
         assert.is_true(sum > done)
         assert.equal(0, r:stats().timeouts)
@@ -215,7 +215,7 @@ describe("a Redis cluster in trouble", function()
             for _, node in ipairs(reader:nodes()) do n = n + (node.role == "replica" and 1 or 0) end
             return n == 3
         end
-        -- A replica is in the map when it has told the others that it has got something.
+        -- A replica is in the map when it has told the others that it has received data.
         for i = 1, 60 do r:set("spread" .. i, i, "EX", 60) end
         assert.is_true(redis_server.wait_until(20, lists_replicas))
         local reader <close> = redis.client { url = cluster.url, read_from = "replica", command_timeout = 2 }

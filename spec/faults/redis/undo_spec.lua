@@ -1,4 +1,4 @@
--- What is sent behind a command that was given up, when the connection is in the middle of others.
+-- The commands that undo the effects of an abandoned command, on a connection that is in the middle of other commands.
 local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
@@ -14,11 +14,11 @@ describe("a lock that is being taken when its client is closed", function()
 
     local function client()
         local r <const> = redis.client { url = server.url, command_timeout = 30 }
-        r:lock("warm"):release() -- asks for the clock
+        r:lock("warm"):release() -- reads the clock
         return r
     end
 
-    --- Sends what takes the lock to the frozen server.
+    --- Sends the commands that take the lock to the frozen server.
     local function begin(g, r)
         server:freeze()
         local t <const> = g:spawn(function()
@@ -35,12 +35,12 @@ describe("a lock that is being taken when its client is closed", function()
         end) and wait_until(5, function() return admin:exists "lock:a" == 0 end)
     end
 
-    it("is gone, also on a connection that gets no more commands", function()
+    it("is released, also on a connection that gets no more commands", function()
         local r <const> = client()
         local g <close> = task.group()
         local t <const> = begin(g, r)
         local quick <const> = r:with { timeout = 0.1 }
-        for _ = 1, 2 do -- each leaves its connection
+        for _ = 1, 2 do -- each abandons its connection
             fails("timeout", quick.get, quick, "k")
         end
         r:close()
@@ -48,7 +48,7 @@ describe("a lock that is being taken when its client is closed", function()
         assert.is_true(is_gone_when_it_reads())
     end)
 
-    it("is gone, also when it was given up, with other commands before its release", function()
+    it("is released, also when it was abandoned, with other commands before its release", function()
         local r <const> = client()
         local g <close> = task.group()
         local t <const> = begin(g, r)
@@ -65,7 +65,7 @@ describe("a lock that is being taken when its client is closed", function()
         assert.is_true(is_gone_when_it_reads())
     end)
 
-    it("is gone, also behind a large command of which a part has left", function()
+    it("is released, also after a large command that was partly sent", function()
         for _, given_up in ipairs { false, true } do
             local r <const> = client()
             local g <close> = task.group()
@@ -86,13 +86,13 @@ describe("a lock that is being taken when its client is closed", function()
         end
     end)
 
-    it("is gone, also on a connection that was left in the middle of a large command", function()
+    it("is released, also on a connection that was abandoned in the middle of a large command", function()
         for _, given_up in ipairs { false, true } do
             local r <const> = client()
             local g <close> = task.group()
             local t <const> = begin(g, r)
             local quick <const> = r:with { timeout = 0.3 }
-            local left <const> = g:spawn(fails, "timeout", quick.get, quick, "k") -- it leaves the connection
+            local left <const> = g:spawn(fails, "timeout", quick.get, quick, "k") -- it abandons the connection
             task.sleep(0.02)
             local large <const> = g:spawn(function() return fails("pool", r.set, r, "large", ("x"):rep(8 * MIB)) end)
             local small <const> = g:spawn(function() return fails("pool", r.set, r, "small", "1") end)
@@ -112,7 +112,7 @@ describe("a lock that is being taken when its client is closed", function()
     end)
 end)
 
-describe("over TLS, behind a record of which a part has left,", function()
+describe("over TLS, after a record that was partly sent,", function()
     local server, options
     setup(function()
         server = redis_server.start { tcp = true, tls = true }
@@ -124,7 +124,7 @@ describe("over TLS, behind a record of which a part has left,", function()
 
     local function client()
         local r <const> = redis.client(options)
-        r:lock("warm"):release() -- asks for the clock
+        r:lock("warm"):release() -- reads the clock
         return r
     end
 
@@ -184,7 +184,7 @@ describe("over TLS, behind a record of which a part has left,", function()
         assert.equal("v", other:join())
         assert.equal("PONG", r:ping())
         check_list()
-        -- The release goes behind what its own connection still sends; the client has taken another.
+        -- The release follows the commands that its own connection still sends; the client uses another one.
         assert.is_true(wait_until(5, function() return r:exists "lock:a" == 0 end))
     end)
 end)

@@ -1,4 +1,4 @@
--- A transaction whose connection is lost: before EXEC nothing of it was done, and it may run again.
+-- A transaction whose connection is lost: before EXEC nothing of it has run, and it can run again.
 local errors = require "dbrun.error"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
@@ -72,13 +72,13 @@ describe("a transaction with watched keys", function()
         assert.equal(3, runs())
     end)
 
-    it("waits for the server to come back", function()
+    it("waits for the server to restart", function()
         local fn <const>, runs <const> = body(1, function() server:restart() end)
         assert.same({ 1 }, r:multi({ watch = "n", retry = 1 }, fn))
         assert.equal(2, runs())
     end)
 
-    it("leaves the outcome open when EXEC was under way, and does not run again", function()
+    it("has an unknown outcome when EXEC was in flight, and does not run again", function()
         local fn <const>, runs <const> = body(1, function(_, tx)
             tx:call("DEBUG", "SLEEP", 30) -- the server is killed before
             task.spawn(function()
@@ -93,7 +93,7 @@ describe("a transaction with watched keys", function()
         assert.equal(1, runs())
     end)
 
-    it("does not run again after a command of its own that may have written", function()
+    it("does not run again after one of its own commands that may have written", function()
         local fn <const>, runs <const> = body(1, function(connection)
             task.spawn(function()
                 task.sleep(0.1)
@@ -108,7 +108,7 @@ describe("a transaction with watched keys", function()
         assert.equal(1, runs())
     end)
 
-    it("passes on what its body raises, once", function()
+    it("raises its body's error once", function()
         local runs = 0
         local ok, e = pcall(r.multi, r, { watch = "n", retry = 5 }, function()
             runs = runs + 1
@@ -119,7 +119,7 @@ describe("a transaction with watched keys", function()
         assert.equal(1, runs)
     end)
 
-    it("sends a pipeline of a lost connection nowhere", function()
+    it("does not send a lost connection's pipeline elsewhere", function()
         local connection <close> = r:acquire()
         local p <const> = connection:batch(false)
         p:incr "n"
