@@ -1,4 +1,4 @@
--- A job in its time: chunks that take as long as they should, workers that end together, and runs that end when told.
+-- The timing of a job: chunks that take the target time, workers that end together, and runs that end when asked.
 local batch = require "dbrun.batch"
 local jobs = require "dbrun.batch.state.jobs"
 local pg = require "spec.support.pg"
@@ -21,7 +21,7 @@ end
 
 local function all_done(rows) assert.equal("1: " .. rows, process.counted(engine, "t")) end
 
---- The times of chunks of a run with these options; each row takes what cost(id) says.
+--- The durations of a run's chunks with these options; cost(id) is the duration of a row.
 local function times(options, cost)
     local list <const> = {}
     options.name, options.table, options.engine = "j", "t", engine
@@ -39,7 +39,7 @@ local function times(options, cost)
     return list
 end
 
---- Runs fn until it is satisfied, a few times at most: the machine may have other things to do.
+--- Runs fn until it succeeds, at most a few times: the machine can be busy with other programs.
 local function tries(fn)
     local told
     for _ = 1, 4 do
@@ -50,7 +50,7 @@ local function tries(fn)
     error(told, 2)
 end
 
-it("chunks take about the target, where rows take ten times as long from the middle on", function()
+it("chunks take about the target time, even when rows take ten times as long from the middle on", function()
     local rows <const>, target <const> = 2480, 0.04
     tries(function()
         fresh(rows)
@@ -130,7 +130,7 @@ it("Ctrl-C ends a run within 2 s, in the middle of a chunk; the job goes on late
     all_done(20)
 end)
 
-it("a pause from another process lets no chunk begin, and ends within the time of one", function()
+it("a pause from another process starts no new chunk, and holds within the time of one chunk", function()
     fresh(240)
     -- A chunk needs the gate, so that the job is not done before the pause.
     engine:exec [[create or replace function gated() returns trigger language plpgsql as

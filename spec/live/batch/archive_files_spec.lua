@@ -1,4 +1,4 @@
---- batch.archive into files: each row stands once in them, whatever crashes.
+--- batch.archive into files: each row is in them once, despite crashes.
 local batch = require "dbrun.batch"
 local crashes = require "spec.support.batch_crash"
 local csv = require "dbrun.csv"
@@ -32,7 +32,7 @@ describe("a batch that archives into files", function()
         }
     end
 
-    ---The ids in all files of CSV, sorted; no file has a row that is none.
+    ---The ids in all files of CSV, sorted; no file has an incomplete row.
     local function ids_of(texts)
         local ids = {}
         for _, text in ipairs(texts) do
@@ -90,7 +90,7 @@ describe("a batch that archives into files", function()
         assert.equal(600, n)
     end)
 
-    it("has each row once after crashes, and cuts off what they left", function()
+    it("has each row once after crashes, and cuts off incomplete rows", function()
         local crash <close> = crashes.new(url, ([[return require("dbrun.batch").archive {
             name = "a", table = "orders", where = "id <= 600", size = 100, lock_timeout = 0.9,
             to = { file = %q } }]]):format(dir .. "/rows-%w.csv"))

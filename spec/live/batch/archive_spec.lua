@@ -1,4 +1,4 @@
---- batch.purge and batch.archive into a table: each row once, whatever crashes; and what is refused by name.
+--- batch.purge and batch.archive into a table: each row once, despite crashes; and refusals that name the cause.
 local batch = require "dbrun.batch"
 local crashes = require "spec.support.batch_crash"
 local db = require "dbrun.db"
@@ -21,7 +21,7 @@ describe("a batch that deletes", function()
 
     local function count(relation) return engine:value("select count(*) from " .. relation) end
 
-    it("purges what fits, and nothing else", function()
+    it("purges the rows that match, and no others", function()
         local ended = batch.purge {
             name = "p", engine = engine, table = "orders", as = "o", where = "o.id % 2 = 0", size = 100,
         }:run()
@@ -29,7 +29,7 @@ describe("a batch that deletes", function()
         assert.same({ 500, 0 }, { count "orders", count "orders where id % 2 = 0" })
     end)
 
-    it("asks for where", function()
+    it("requires where", function()
         for _, kind in ipairs { "purge", "archive" } do
             local e = raised(batch[kind], { name = "p", table = "orders", to = "x" })
             assert.equal(("batch.%s: where is missing: it says which rows are deleted"):format(kind), e.message)
@@ -52,7 +52,7 @@ describe("a batch that deletes", function()
             return batch.archive(options)
         end
 
-        it("moves columns by their names, identity and generated ones too", function()
+        it("moves columns by name, including identity and generated ones", function()
             local ended = archive():run { workers = 2 }
             assert.same({ "done", 700 }, { ended.state, ended.rows })
             assert.equal(300, count "orders")
@@ -73,7 +73,7 @@ describe("a batch that deletes", function()
                 { count "orders", count "old.orders", engine:value "select count(distinct id) from old.orders" })
         end)
 
-        it("refuses what would lose a column, and what a row must have", function()
+        it("refuses to lose a column, or to leave out a required one", function()
             engine:exec "alter table old.orders drop column note, drop column price"
             local e = raised(function() archive():run() end)
             assert.equal("batch.archive: old.orders lacks the columns 'note', 'price'", e.message)

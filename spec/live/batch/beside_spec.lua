@@ -1,4 +1,4 @@
--- What a job does to a server, and what others do to its table meanwhile.
+-- A job's effect on the server, and concurrent changes of its table.
 local batch = require "dbrun.batch"
 local fake = require "spec.support.fake"
 local pg = require "spec.support.pg"
@@ -17,7 +17,7 @@ local function fresh(n)
     engine:exec "analyze t"
 end
 
-it("no plan of a chunk is compiled, whatever the server believes that it costs", function()
+it("no plan of a chunk is JIT-compiled, whatever its estimated cost", function()
     fresh(3000)
     local jit
     batch.job({
@@ -30,7 +30,7 @@ it("no plan of a chunk is compiled, whatever the server believes that it costs",
     assert.equal("off", jit)
 end)
 
-it("rows that come into a chunk while it is done do not look as if run had left them", function()
+it("rows that are inserted into a chunk while it runs do not count as rows that `run` left out", function()
     fresh(1000)
     local inserted, first = false, nil
     local ended <const> = batch.job({

@@ -63,7 +63,7 @@ describe("a batch on a table of Citus", function()
             from (select n, count(*) as rows from %s group by n) x]]):format(name or "t"))
     end
 
-    it("does each row once, whatever its key begins with", function()
+    it("processes each row once, for any key", function()
         assert.equal(1000, run(nil, { workers = 3 }).rows)
         assert.equal("1: 1000", counted())
         local ended <const> = run({ name = "k", key = { "id", "tenant" }, where = "n < 2" }, { workers = 3 })
@@ -85,7 +85,7 @@ describe("a batch on a table of Citus", function()
         assert.equal("500", engine:value "select error->'key'->>1 from dbrun_batch_ranges where state = 'failed'")
     end)
 
-    it("reads rows without a lock, which Citus has for one shard alone", function()
+    it("reads rows without locks, which Citus supports for a single shard only", function()
         local function read(tx, chunk)
             local rows <const> = chunk:rows { "tenant", "id" }
             for _, row in ipairs(rows) do
@@ -103,7 +103,7 @@ describe("a batch on a table of Citus", function()
         assert.equal(100, run({ name = "one", table = "one", run = function(_, chunk) return #chunk:rows() end }).rows)
     end)
 
-    it("gives way at a lock on a worker as soon as anywhere", function()
+    it("gives way at a lock on a worker as soon as at any lock", function()
         local other <close> = engine:acquire()
         other:exec "begin; update t set n = n where tenant = 7"
         local waits, longest = 0, 0
@@ -127,7 +127,7 @@ describe("a batch on a table of Citus", function()
         assert.matches("connect to the coordinator", e.hint, 1, true)
     end)
 
-    it("is looked at before it runs", function()
+    it("is checked before it runs", function()
         for _, key in ipairs { { "tenant", "id" }, { "id", "tenant" } } do
             local found <const> = look.dry_run(batch.job { name = "j", table = "t", key = key, where = "n = 0",
                 run = "update t set n = 1 where :chunk", engine = engine })
@@ -141,7 +141,7 @@ describe("a batch on a table of Citus", function()
         assert.equal("0: 1000", counted())
     end)
 
-    ---Ends a node while a transaction is prepared on a worker, until one is left there.
+    ---Stops a node while a transaction is prepared on a worker, until a prepared one is left there.
     local function kill_in_two_phases(job, node, seen)
         for _ = 1, 10 do
             local watching <close> = pg.engine { url = nodes[3]:address {}, size = 1 } -- quicker than psql
@@ -162,8 +162,8 @@ describe("a batch on a table of Citus", function()
         return seen
     end
 
-    it("does each row once when a server ends between the two phases of a COMMIT", function()
-        -- A COMMIT lasts: there is time to end a server in it.
+    it("processes each row once when a server stops between the two phases of a COMMIT", function()
+        -- A COMMIT takes long enough to stop a server during it.
         nodes[1]:psql "alter system set commit_delay = 100000"
         nodes[1]:psql "select pg_reload_conf()"
         local job <close> = batches.start(batches.job { name = "j", table = "t", size = 10, max = 10, target = 2,

@@ -1,4 +1,4 @@
--- `dbrun batch` on a real server: what it shows of jobs, and how it steers them, without their files.
+-- `dbrun batch` on a real server: status and control of jobs, without their files.
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
@@ -56,7 +56,7 @@ describe("dbrun batch", function()
     teardown(function() engine:close() end)
     before_each(function() sql "drop table if exists dbrun_batch_jobs, dbrun_batch_ranges" end)
 
-    it("says where no job was ever started, and fails for a name only", function()
+    it("says when no job was ever started, and fails only for a name", function()
         assert.equal("no batch job was ever started in this database\n", out "list")
         assert.equal("no batch job was ever started in this database\n", out "status")
         assert.equal("[]\n", out("list", "--format", "json"))
@@ -108,7 +108,7 @@ describe("dbrun batch", function()
             assert.equal("orders-cents purge_logs", list[1].name .. " " .. list[2].name)
         end)
 
-        it("shows one by its name, with - and _ alike: from the database alone, without control characters", function()
+        it("shows one by its name (- and _ are equal) from the database alone, without control characters", function()
             local text = out("status", "orders_cents")
             assert.matches("^orders%-cents  running  started ", text)
             assert.matches("where     cents is null", text, 1, true)
@@ -125,7 +125,7 @@ describe("dbrun batch", function()
             assert.equal(50, one.totals.rows)
         end)
 
-        it("shows all that have not ended where no name is given", function()
+        it("shows all that have not ended when no name is given", function()
             local text = out "status"
             assert.matches("orders-cents  running", text, 1, true)
             assert.is_nil(text:find("purge_logs", 1, true))
@@ -133,7 +133,7 @@ describe("dbrun batch", function()
             assert.equal("no job is under way; dbrun batch list shows all\n", out "status")
         end)
 
-        it("watches until the end, in plain lines where there is no terminal", function()
+        it("watches until the end, in plain lines without a terminal", function()
             sql "update dbrun_batch_jobs set state = 'stopped', reason = 'disk full' where name = 'orders-cents'"
             local result = batch { "status", "orders-cents", "--watch" }
             assert.equal(1, result.code, result.text)
@@ -144,7 +144,7 @@ describe("dbrun batch", function()
             assert.equal(ended.stdout == "[]\n" and 0 or 1, ended.code, ended.text) -- a range has failed
         end)
 
-        it("shows what failed, with its key and SQLSTATE", function()
+        it("shows failed ranges, with their key and SQLSTATE", function()
             local text = out("errors", "orders-cents")
             assert.matches("key 453  SQLSTATE 22003, tried once\n  too \\x1b[31mlarge\n", text, 1, true)
             assert.matches("dbrun batch retry orders-cents opens it again", text, 1, true)
@@ -178,7 +178,7 @@ describe("dbrun batch", function()
             assert.equal(2, batch({ "pause", "third", "--all" }).code)
         end)
 
-        it("refuses a wrong value, and sets none then", function()
+        it("refuses a wrong value, and then sets none of the values", function()
             for _, words in ipairs { { "siz=3" }, { "size=500", "target=soon" }, { "size" } } do
                 local result = batch { "set", "orders-cents", table.unpack(words) }
                 assert.equal(2, result.code, result.text)
@@ -209,7 +209,7 @@ describe("dbrun batch", function()
             assert.equal("0", sql "select count(*) from dbrun_batch_ranges")
         end)
 
-        it("knows a job by the name of its file, and names one that is near", function()
+        it("finds a job by the name of its file, and suggests a similar name", function()
             local folder = scripts.folder { ["batches/cents.lua"] = job_file "orders-cents" }
             local env = { DBRUN_BATCHES_DIR = folder .. "/batches" }
             local result = batch({ "log", "cents" }, env)
@@ -222,7 +222,7 @@ describe("dbrun batch", function()
         end)
     end)
 
-    it("finds the file of a job by its name, or says what there is", function()
+    it("finds the file of a job by its name, or lists the existing ones", function()
         local folder = scripts.folder {
             ["batches/orders_cents.lua"] = job_file "x", ["batches/b.lua"] = job_file "logs-2024",
             ["batches/broken.lua"] = "return {", ["batches/number.lua"] = "return 7", ["none/a.txt"] = "",

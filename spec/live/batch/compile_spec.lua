@@ -47,12 +47,12 @@ describe("the work of a chunk", function()
         assert.equal("12 14", changed())
     end)
 
-    it("is a statement on the rows of :range, which knows no where", function()
+    it("is a statement on the rows of :range, which ignores where", function()
         assert.equal(3, run({ run = "update o set n = 1 where :range and id > 0", where = "id % 2 = 0" }, nil, "3"))
         assert.equal("1 2 3", changed())
     end)
 
-    it("has parameters, and what looks like them stays", function()
+    it("has parameters, and leaves text that looks like them", function()
         assert.equal(2, run({
             as = "a", where = "a.t < :started - interval '1 hour' and a.id <> :not_this", params = { n = 7,
                 not_this = db.typed(12, "int4") },
@@ -62,7 +62,7 @@ describe("the work of a chunk", function()
         assert.equal("11 13", changed())
     end)
 
-    it("is a list of statements, whose last one counts", function()
+    it("is a list of statements, whose last one counts the rows", function()
         assert.equal(2, run({ run = {
             "create temp table m on commit drop as select id from o where :chunk", "insert into gone select * from m",
             "delete from o using m where m.id = o.id and m.id > :low",
@@ -123,7 +123,7 @@ describe("the work of a chunk", function()
         compiled { run = "insert into o (id) select id from o where :chunk on conflict (id) do update set n = 4" }
     end)
 
-    it("is that of a kind, with the chunk's rows", function()
+    it("can be that of a kind (purge and so on), with the chunk's rows", function()
         local d <const> = define.of("copy", { name = "job", table = "o" }, { work = function(walk, env)
             return function(_, chunk) return #chunk:rows "id", { index = walk.index, env = env.x } end
         end })
@@ -133,7 +133,7 @@ describe("the work of a chunk", function()
         end) })
     end)
 
-    it("compares by the key's own operators, whatever the search_path has", function()
+    it("compares by the key's own operators, with any search_path", function()
         conn:exec [[create schema ext; create extension citext schema ext;
             create table c (k ext.citext primary key, n int default 0);
             insert into c values ('a'), ('B'), ('c'), ('D'); create table c2 (a int, k ext.citext, primary key (a, k))]]
@@ -145,7 +145,7 @@ describe("the work of a chunk", function()
         conn:exec "reset search_path"
     end)
 
-    it("knows its hours by the server's clock", function()
+    it("takes its hours from the server's clock", function()
         local hours <const> = define.hours
         assert.is_nil(hours.open("00:00-24:00 Asia/Tokyo", conn))
         local now <const> = conn:one [[select extract(isodow from t)::int as day, extract(hour from t)::int as hour

@@ -41,7 +41,7 @@ describe("a batch into another database", function()
         return batch.copy(options)
     end
 
-    it("copies rows as they are, and updates those that are there", function()
+    it("copies rows as they are, and updates existing ones", function()
         source:exec(("alter database %s set datestyle to 'SQL, DMY'"):format(source:value "select current_database()"))
         source:invalidate()
         target:exec "insert into orders (id, region, note) values (1, 'r1', 'old'), (1000, 'r1', 'stays')"
@@ -53,12 +53,12 @@ describe("a batch into another database", function()
             tx:exec "set local datestyle to 'ISO, MDY'"
             return tx:value(SUM)
         end), target:value(SUM))
-        -- The state stands where rows are written.
+        -- The job's state is in the database that is written.
         assert.is_nil(source:value "select to_regclass('dbrun_batch_jobs')")
         assert.equal("done", target:value "select state from dbrun_batch_jobs")
     end)
 
-    it("copies those that fit where, once", function()
+    it("copies the rows that match where, once", function()
         local job = copy { where = "id <= 50 and note is not null" }
         local ended = job:run()
         assert.same({ "done", 49 }, { ended.state, ended.rows })
@@ -70,7 +70,7 @@ describe("a batch into another database", function()
         assert.same({ 1, 1 }, { found.status, found.data.compared.differ })
     end)
 
-    it("compares columns by name and type, and needs a unique index there", function()
+    it("compares columns by name and type, and needs a unique index on the target", function()
         target:exec "alter table orders alter price type numeric(12, 2), alter f type real"
         local e = pg.raised(function() copy():run() end)
         assert.match("^batch.copy: columns of the table in .* have other types: 'price' is numeric%(10,2%) here and "
@@ -102,7 +102,7 @@ describe("a batch into another database", function()
         assert.equal(hash "postgres://u:x@localhost/a", hash "postgres://u:y@localhost/a")
     end)
 
-    it("archives at least once: a crash between the commits loses nothing, and repeats the same rows", function()
+    it("archives at least once: a crash between the commits loses no row, and repeats the same rows", function()
         local crash <close> = crashes.new(url, ([[return require("dbrun.batch").archive {
             name = "a", table = "orders", where = "id <= 400", size = 100, lock_timeout = 0.9, to = %q }]])
             :format(target_url))
@@ -117,7 +117,7 @@ describe("a batch into another database", function()
         assert.equal(0, count(target, "doc::text <> '{\"b\": 1.10, \"a\": 12345678901234567890, \"b\": 2}'"))
     end)
 
-    it("stops where a trigger leaves rows out there", function()
+    it("stops when a trigger on the target leaves rows out", function()
         target:exec [[create function few() returns trigger language plpgsql as $$
             begin return case when new.id % 10 <> 0 then new end; end $$;
             create trigger few before insert on orders for each row execute function few()]]

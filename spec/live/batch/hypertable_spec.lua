@@ -67,14 +67,14 @@ describe("a batch on a hypertable", function()
             from (select n, count(*) as rows from m group by n) x]]
     end
 
-    it("does each row once, by time or another key", function()
+    it("processes each row once, by time or another key", function()
         assert.equal(1000, run(nil, { workers = 3 }).rows)
         assert.equal("1: 1000", counted())
         assert.equal(1000, run({ name = "k", key = { "id", "time" }, where = "n < 2" }, { workers = 2 }).rows)
         assert.equal("2: 1000", counted())
     end)
 
-    it("concerns the chunks of its range alone, and is cut at their last keys", function()
+    it("touches only the chunks of its range, and is cut at their last keys", function()
         local conn <close> = engine:acquire()
         conn:exec "set plan_cache_mode = force_custom_plan"
         local d <const> = define.of("run", { name = "j", table = "m", key = { "time", "id" },
@@ -107,14 +107,14 @@ describe("a batch on a hypertable", function()
             .. "_timescaledb_internal._hyper_%d+_%d+_chunk was dropped, ", seen.message[#seen.message].text)
     end)
 
-    it("walks one chunk as a table", function()
+    it("can walk one chunk as a table", function()
         local chunk <const> = engine:value "select show_chunks::text from show_chunks('m') order by 1 limit 1"
         local sql <const> = ("update %s as c set n = 1 where :chunk"):format(chunk)
         assert.equal(100, run({ table = chunk, as = "c", run = sql }).rows)
         assert.equal("0: 900, 1: 100", counted())
     end)
 
-    it("leaves compressed chunks alone unless it is told", function()
+    it("skips compressed chunks unless the job includes them", function()
         engine:exec(COMPRESS)
         local ok <const>, e <const> = pcall(run)
         assert.is_false(ok)
@@ -140,7 +140,7 @@ describe("a batch on a hypertable", function()
         assert.matches("A single key is over the limit", e.hint, 1, true)
     end)
 
-    it("is looked at before it runs", function()
+    it("is checked before it runs", function()
         local found <const> = look.dry_run(batch.purge { name = "p", table = "m", key = { "time", "id" },
             where = "time < '2024-01-03Z'", engine = engine })
         local text <const> = table.concat(found.lines, "\n")

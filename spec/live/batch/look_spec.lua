@@ -1,4 +1,4 @@
--- Looks at jobs on a real server: the dry run, the trial, the check, and what is refused before the first chunk.
+-- Checks of jobs on a real server: the dry run, the trial, the check, and refusals before the first chunk.
 local batch = require "dbrun.batch"
 local db = require "dbrun.db"
 local define = require "dbrun.batch.define"
@@ -53,17 +53,17 @@ local function engine_as(role)
     return db.engine { url = address, size = 2 }
 end
 
----The walk of a definition, and what its run is refused for.
+---The walk of a definition, and the reasons for which its run is refused.
 local function dangers(d) return look.dangers(conn, d, walks.open(conn, d)) end
 
----All that a database has, so that a change is seen.
+---The contents of the database, to find changes.
 local function state_of_all()
     return conn:value [[select count(*) || ' ' || coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)
         from pg_stat_user_tables]] .. conn:value "select sum(cents) || ' ' || count(*) from orders"
 end
 
 describe("a dry run", function()
-    it("says the first chunks, the plan and what to expect, and changes nothing", function()
+    it("shows the first chunks, the plan and what to expect, and changes nothing", function()
         local before <const> = state_of_all()
         local found <const> = look.dry_run(backfill {})
         assert.equal(0, found.status)
@@ -82,7 +82,7 @@ describe("a dry run", function()
         assert.is_nil(conn:value "select to_regclass('dbrun_batch_jobs')::text")
     end)
 
-    it("works for a role that may not make the tables of the state", function()
+    it("works for a role that may not create the tables of the state", function()
         conn:exec [[create role reader; grant select, update on orders to reader;
             revoke create on schema public from public]]
         local reader <close> = engine_as "reader"
@@ -136,7 +136,7 @@ describe("a dry run", function()
         has(found, "row security applies to tenant (own)")
     end)
 
-    it("says what is not seen, and which rows are left out", function()
+    it("says what it cannot see, and which rows are left out", function()
         conn:exec [[create table loose (id uuid primary key default gen_random_uuid(), k int unique);
             insert into loose (k) select case when i % 5 > 0 then i end from generate_series(1, 50) i]]
         local run <const> = "update loose set k = k where :chunk"
@@ -163,7 +163,7 @@ describe("a dry run", function()
         assert.same({ "parts_2020", "parts_2021", "parts_2022" }, whole "at < :started - interval '1 year'")
     end)
 
-    it("says when nothing fits, and when the table is empty", function()
+    it("says when no row matches, and when the table is empty", function()
         local found = look.dry_run(backfill { where = "cents = -1" })
         assert.same({ 0, 0, 0 }, { found.status, #found.data.plans, found.data.rows.fits })
         has(found, "none: no row fits")
@@ -172,8 +172,8 @@ describe("a dry run", function()
     end)
 end)
 
-describe("a job that would hurt", function()
-    it("is refused for foreign keys without an index, by name and with what helps", function()
+describe("a job that would do harm", function()
+    it("is refused for foreign keys without an index, by name and with the remedy", function()
         conn:exec [[
             create table parent (id int primary key, n int);
             create table child (id int primary key, parent_id int references parent on delete cascade);
@@ -189,7 +189,7 @@ describe("a job that would hurt", function()
         assert.equal(1, look.dry_run(d).status)
         assert.equal(0, look.dry_run(d, { force = true }).status)
         has(look.dry_run(d), "--force does it all the same")
-        -- What does not look for the rows that refer to it.
+        -- An update of another column does not check the referencing rows.
         assert.same({}, dangers(definition { table = "parent", run = "update parent set n = 1 where :chunk" }))
         conn:exec 'create index on child (parent_id, id); create index on "Grand child" ("child id") where id > 3'
         list = dangers(purge("parent", "id < 10"))
@@ -229,9 +229,9 @@ describe("a job that would hurt", function()
             { "5" }, { "99" })
         assert.matches("^the statement does not reach orders through the index orders_pkey", text)
         assert.matches("Seq Scan on orders", text, 1, true)
-        -- Few rows fit: the chunk is the whole table, which is read with good reason.
+        -- Few rows match: the chunk is the whole table, and reading all of it is right.
         assert.is_nil(problem({ where = "amount = 3" }, nil, { "24000" }))
-        -- What only the statement before it makes is not known yet.
+        -- An object that only the statement before it creates is not known yet.
         assert.is_nil(problem({ run = {
             "create temporary table picked on commit drop as select id from orders where :chunk",
             "update orders set cents = 1 where :chunk and id in (select id from picked)",
@@ -240,7 +240,7 @@ describe("a job that would hurt", function()
 end)
 
 describe("a trial", function()
-    it("does the first chunk and rolls it back", function()
+    it("runs the first chunk and rolls it back", function()
         local before <const> = conn:value "select sum(cents) || ' ' || count(*) from orders"
         local found <const> = look.try(backfill {})
         local d <const> = found.data
@@ -253,7 +253,7 @@ describe("a trial", function()
         assert.is_true(look.try(backfill { run = "update orders set amount = 1 where :chunk" }).data.keeps)
     end)
 
-    it("of a function says before what is done for real", function()
+    it("of a function says beforehand which effects are real", function()
         local said <const> = {}
         local found <const> = look.try(backfill { run = function(tx, chunk)
             assert.equal(1000, #chunk:rows "id")
@@ -266,7 +266,7 @@ describe("a trial", function()
         has(found, "orders: ShareLock, which blocks others on the whole table")
     end)
 
-    it("tells what the server refuses, also what it would refuse at COMMIT, and what takes too long", function()
+    it("reports what the server refuses, also at COMMIT, and what takes too long", function()
         conn:exec "create table later (id int primary key, o int references orders deferrable initially deferred)"
         conn:exec "insert into later values (1, 1), (2, 2)"
         local d = look.try(definition { table = "later", run = "update later set o = -1 where :chunk" })
@@ -287,7 +287,7 @@ describe("a trial", function()
 end)
 
 describe("a check", function()
-    it("counts what where still finds, in steps, and names failed ranges and newer rows apart", function()
+    it("counts the rows that where still finds, in steps, and failed ranges and newer rows separately", function()
         conn:exec [[create table work (id int primary key, n int);
             insert into work select i, 0 from generate_series(1, 3000) i]]
         local options <const> = {
@@ -309,7 +309,7 @@ describe("a check", function()
         has(look.check(batch.job(options)), "work: no row is left")
     end)
 
-    it("waits while what the job yields to is over its limit", function()
+    it("waits while a signal of the job is over its limit", function()
         local calls, said = 0, {}
         local d <const> = backfill { look = 8000, throttle = { mine = function()
             calls = calls + 1
@@ -337,14 +337,14 @@ describe("a check", function()
         has(found, "the start to 1000: 1,000 rows here, 999 rows in the copy")
     end)
 
-    it("tries what a list of keys does, whose table is not kept", function()
+    it("tries a list of keys, whose table is not kept", function()
         local job <const> = batch.job { name = "listed", source = batch.list { 4, 8 }, engine = engine,
             run = "update orders set note = 'y' where :chunk" }
         assert.equal(2, look.try(job).data.rows)
         assert.equal(0, conn:value "select count(*) from pg_class where relname like 'dbrun_batch_keys%'")
     end)
 
-    it("refuses a job of which nothing tells what is done", function()
+    it("refuses a job without where, because nothing shows which rows are done", function()
         local ok <const>, e <const> = pcall(look.check, definition { run = "update orders set cents = 1 where :chunk" })
         assert.is_false(ok)
         assert.matches("has no where", e.message)

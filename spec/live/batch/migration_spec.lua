@@ -1,4 +1,4 @@
--- Batch jobs from Lua migrations: run to their end, started for others, required to be done.
+-- Batch jobs from Lua migrations: run to their end, started for other processes, required to be done.
 local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
 

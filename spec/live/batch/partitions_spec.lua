@@ -1,4 +1,5 @@
--- Jobs on partitioned tables: which leaves a statement concerns, each row once, and leaves that go under way.
+-- Jobs on partitioned tables: the partitions that a statement touches, each row once, and partitions that are dropped
+-- meanwhile.
 local batch = require "dbrun.batch"
 local db = require "dbrun.db"
 local define = require "dbrun.batch.define"
@@ -13,7 +14,7 @@ describe("a batch on a partitioned table", function()
     setup(function() engine = pg.engine { url = servers.database(), size = 6 } end)
     teardown(function() engine:close() end)
 
-    --- Table t: 12 leaves of a month, each with 50 rows; n counts how often a row was changed.
+    --- Table t: 12 leaves of a month, each with 50 rows; n counts the changes of a row.
     before_each(function()
         engine:exec [[drop table if exists dbrun_batch_jobs, dbrun_batch_ranges, t, apart;
             create table t (id int not null, at timestamptz not null, region text not null default 'eu',
@@ -56,7 +57,7 @@ describe("a batch on a partitioned table", function()
         return e
     end
 
-    it("does each row once, by any key", function()
+    it("processes each row once, by any key", function()
         for _, key in ipairs { { "id", "at" }, { "at", "id" } } do
             engine:exec "update t set n = 0"
             local ended <const> = run({ key = key, name = key[1] }, { workers = 3 })
@@ -66,14 +67,14 @@ describe("a batch on a partitioned table", function()
         end
     end)
 
-    it("concerns the leaves of a chunk alone where the key begins with the partition key", function()
+    it("touches only the partitions of a chunk when the key begins with the partition key", function()
         local conn <close> = engine:acquire()
         conn:exec "set plan_cache_mode = force_custom_plan; set TimeZone = 'Asia/Kolkata'; set DateStyle = 'SQL, DMY'"
         local d <const> = define.of("run", { name = "j", table = "t", key = { "at", "id" }, as = "o", where = "n = 0",
             run = "update t as o set n = 1 where :chunk" })
         local walk <const> = walks.open(conn, d)
 
-        ---The leaves that the plan of a statement has, and how often.
+        ---The partitions in the plan of a statement, and the number of times.
         local function leaves(sql, named)
             local seen <const>, times = {}, 0
             for _, row in ipairs(conn:query({ positional = true }, "explain (costs off) " .. sql, named)) do
@@ -118,17 +119,17 @@ describe("a batch on a partitioned table", function()
         assert.equal("1: 551", counted())
     end)
 
-    it("leaves as few rows of its state behind as on another table", function()
+    it("leaves as few rows of its state as on an ordinary table", function()
         run({ key = { "at", "id" } }, { workers = 2 })
         assert.is_true(engine:value "select count(*) from dbrun_batch_ranges" <= 12)
     end)
 
-    it("takes a row that moves to a leaf behind as any whose key moves", function()
+    it("treats a row that moves to an earlier partition like any row whose key changes", function()
         local ok <const>, e <const> = pcall(run, { name = "k", key = { "at", "id" },
             run = "update t set at = at where :chunk" })
         assert.is_false(ok)
         assert.matches("at", e.message, 1, true)
-        assert.equal(0, engine:value "select count(*) from dbrun_batch_jobs") -- nothing was begun
+        assert.equal(0, engine:value "select count(*) from dbrun_batch_jobs") -- no job was started
         local moved = false
         local ended <const> = run { key = { "at", "id" }, where = "n = 0", after = function()
             if moved then return end
@@ -140,7 +141,7 @@ describe("a batch on a partitioned table", function()
         assert.equal("1: 600", counted())
     end)
 
-    it("goes on when leaves are detached or dropped under way, and says so", function()
+    it("goes on when partitions are detached or dropped meanwhile, and says so", function()
         local gone = false
         local ended <const>, seen <const> = run { key = { "at", "id" }, after = function()
             if gone then return end
@@ -159,7 +160,7 @@ describe("a batch on a partitioned table", function()
             if event.what == "partitions" and event.text == text then logged = logged + 1 end
         end
         assert.equal(1, logged)
-        run { key = { "at", "id" } } -- done already: nothing is added
+        run { key = { "at", "id" } } -- done already: no row is added
         assert.equal(#events, #engine:value "select events from dbrun_batch_jobs")
     end)
 

@@ -43,7 +43,7 @@ describe("through a pooler", function()
         assert.same({ "done", 6000 }, { ended.state, ended.rows })
         assert.same({ least = 1, most = 1, sum = 6000 },
             engine:one "select min(n) as least, max(n) as most, sum(n)::int8 as sum from t")
-        -- What a chunk sets is gone with it: the sessions go to other clients.
+        -- A chunk's settings end with it: the sessions go to other clients.
         local through <close> = pg.engine { url = pooler.url, size = 1, statement_cache = 0 }
         assert.same({ work_mem = "4MB", plan_cache_mode = "auto", timezone = "default" }, through:one [[
             select current_setting('work_mem') as work_mem, current_setting('plan_cache_mode') as plan_cache_mode,

@@ -1,6 +1,6 @@
--- The ranges of a job under a random course of events, with several workers that are no more than their names: at each
--- moment every key is either done, or in exactly one range. DBRUN_TEST_ROUNDS=50 takes more courses,
--- DBRUN_TEST_SEED=n another one.
+-- The ranges of a job during random events, with several simulated workers (only their names): at each moment every key
+-- is either done, or in exactly one range. DBRUN_TEST_ROUNDS=50 runs more random courses, DBRUN_TEST_SEED=n another
+-- one.
 local bounds = require "dbrun.batch.state.bounds"
 local chunks = require "dbrun.batch.state.chunk"
 local define = require "dbrun.batch.define"
@@ -31,8 +31,8 @@ teardown(function()
     engine:close()
 end)
 
---- `wrong`: keys in two ranges, in none and not done in this pass, or done too often (what failed before this pass is
---- not tried in it). `astray`: ranges whose chunk is not in them.
+--- `wrong`: keys in two ranges, in none and not done in this pass, or done too often (a pass does not retry keys that
+--- failed before it). `astray`: ranges whose chunk lies outside of them.
 local LOOK <const> = [[
 with r as materialized (
     select id, state, pass, rows, chunks, coalesce(first[1]::int, 0) as first,
@@ -56,7 +56,7 @@ select (select string_agg(format('%s: %s times, in %s ranges', x, n, ranges), ';
 local Course <const> = {}
 Course.__index = Course
 
---- In one look at what is committed. Where an event still waits for a lock, what it has done is not counted yet.
+--- In one snapshot of the committed data. An event that still waits for a lock does not count yet.
 function Course:check(what)
     local seen <const> = self.watch:one(LOOK, 3 * KEYS)
     local said <const> = ("seed %d, step %d (%s): "):format(self.seed, self.steps, what)
@@ -75,13 +75,13 @@ function Course:worker(i)
     }
 end
 
---- Ends a server process. pg_terminate_backend can wait for that, too, but looks every 0.1 s only.
+--- Ends a server process. pg_terminate_backend can also wait for that, but polls only every 0.1 s.
 local function kill(pid)
     engine:query("select pg_terminate_backend($1::int)", pid)
     while engine:one("select 1 from pg_stat_activity where pid = $1::int", pid) do task.sleep(0.001) end
 end
 
---- The worker's machine is gone.
+--- The worker's machine fails.
 local function vanish(course, w)
     w.gone = true
     kill(w.pid)
@@ -196,7 +196,7 @@ local BETWEEN <const> = {
 }
 local SELDOM <const> = { "release", "forget", "vanish", "stay_long" }
 
---- What happens next with a worker that waits for nothing: a name, and a function.
+--- Picks the next event for a worker that waits for nothing: a name, and a function.
 local function next_of(course, w)
     local random <const> = course.random
     if w.busy then
@@ -214,7 +214,7 @@ local function next_of(course, w)
     return "begin", begin
 end
 
---- One event; its name. It may wait for a chunk of another worker: then others go on meanwhile.
+--- Runs one event, and returns its name. It can wait for a chunk of another worker: others go on meanwhile.
 local function event(course)
     local w <const> = course.workers[course.random(#course.workers)]
     if w.task then
@@ -296,7 +296,7 @@ describe("the ranges of a job", function()
 end)
 
 describe("a range", function()
-    it("is its owner's when a pooler gives it another server process", function()
+    it("stays with its owner when a pooler gives it another server process", function()
         local course <const> = course_of(seed, 1)
         local one <const>, two <const> = course.workers[1], course.workers[2]
         get_range(course, one)
@@ -311,7 +311,7 @@ describe("a range", function()
 end)
 
 describe("a split", function()
-    it("looks for its place without a lock, and takes nothing where the owner has come meanwhile", function()
+    it("searches its place without a lock, and takes nothing when the owner has come first", function()
         local course <const> = course_of(seed, 1)
         local one <const>, two <const> = course.workers[1], course.workers[2]
         get_range(course, one)
@@ -336,7 +336,7 @@ describe("a split", function()
 end)
 
 describe("a chunk", function()
-    it("that is set aside because it ended its workers is told, with the number of those that failed", function()
+    it("that is set aside because its workers died is reported, with the number of failed ranges", function()
         local course <const> = course_of(seed, 1)
         local one <const> = course.workers[1]
         get_range(course, one)
@@ -351,7 +351,7 @@ describe("a chunk", function()
         course.watch:release()
     end)
 
-    it("whose COMMIT had no answer is known to be done when it was the range's last, too", function()
+    it("whose COMMIT had no reply is known to be done, even when it was the last of its range", function()
         local course <const> = course_of(seed, 1)
         local one <const> = course.workers[1]
         engine:query("update dbrun_batch_ranges set next = last")
@@ -365,8 +365,8 @@ describe("a chunk", function()
     end)
 end)
 
-describe("what is done between chunks", function()
-    it("has its own time, whatever the role's statement_timeout is", function()
+describe("the work between chunks", function()
+    it("has its own time limit, whatever the role's statement_timeout is", function()
         local course <const> = course_of(seed, 1)
         local one <const> = course.workers[1]
         engine:exec "delete from dbrun_batch_ranges"
@@ -382,7 +382,7 @@ describe("what is done between chunks", function()
 end)
 
 describe("failed ranges", function()
-    it("are opened again in the pass that begins in this moment", function()
+    it("are opened again in the pass that begins at that moment", function()
         local course <const> = course_of(seed, 2)
         local one <const> = course.workers[1]
         get_range(course, one)
@@ -391,7 +391,7 @@ describe("failed ranges", function()
         ENDS.fail(course, one)
         engine:exec "update dbrun_batch_ranges set state = 'done' where state = 'open'"
         one.conn:exec "begin"
-        one.conn:exec "select 1 from dbrun_batch_jobs for no key update" -- as while a pass is made
+        one.conn:exec "select 1 from dbrun_batch_jobs for no key update" -- as during the start of a pass
         local retrying <const> = task.spawn(function()
             local conn <close> = engine:acquire()
             jobs.retry(conn, "m")
@@ -408,8 +408,8 @@ describe("failed ranges", function()
     end)
 end)
 
-describe("a job that is forgotten", function()
-    it("leaves no range, whatever a chunk or a split leaves behind in this moment", function()
+describe("a job that `forget` removes", function()
+    it("leaves no range, even if a chunk or a split adds one at that moment", function()
         local course <const> = course_of(seed, 1)
         local one <const>, two <const> = course.workers[1], course.workers[2]
         get_range(course, one)

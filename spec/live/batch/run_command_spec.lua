@@ -1,4 +1,4 @@
--- `dbrun batch run` on a real server: its lines, its exit statuses, and how it is steered while it runs.
+-- `dbrun batch run` on a real server: its output, its exit statuses, and its control while it runs.
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
@@ -20,7 +20,7 @@ local FILES <const> = {
         run = "update t set m = 1 where :chunk" }]],
 }
 
---- What a job's own function does wrong, and what is told of it.
+--- Errors in a job's own function, and the expected messages.
 local FUNCTIONS <const> = {
     { 'tx:query "selct 1"', "at or near \"selct\" %(SQLSTATE 42601%)\n  at: FILE:2\n  context: a chunk of the job" },
     { 'return tx:query "selct 1"', "at or near \"selct\" %(SQLSTATE 42601%)\n  at: FILE:2\n" },
@@ -51,7 +51,7 @@ describe("dbrun batch run", function()
 
     local function batch(...) return scripts.run("batch", { ... }, env()) end
 
-    it("tells the line of the job's file that failed", function()
+    it("names the line of the job's file that failed", function()
         local path <const> = folder .. "/mine.lua"
         for _, case in ipairs(FUNCTIONS) do
             fs.write(path, ('return require("dbrun.batch").job { name = "mine", table = "t", run = function(tx)\n%s\n'
@@ -87,13 +87,13 @@ describe("dbrun batch run", function()
         assert.matches("done: a run does nothing; dbrun batch forget fill lets", result.stdout, 1, true)
     end)
 
-    it("is done with an empty table, which it has not been before", function()
+    it("is done with an empty table; only the second run says that it was done already", function()
         engine:exec "create table nothing (id int primary key)"
         assert.matches("\nnone is done: 0 rows in 0 chunks, [^\n]*\n$", batch("run", "none").stdout)
         assert.matches("\nnone was done already; ", batch("run", "none").stdout)
     end)
 
-    it("is refused where its state is in another schema", function()
+    it("is refused when its state is in another schema", function()
         engine:exec "create schema other"
         local result = scripts.run("batch", { "run", "none" }, env { DBRUN_BATCH_SCHEMA = "other" })
         assert.equal(2, result.code, result.text)
@@ -112,7 +112,7 @@ describe("dbrun batch run", function()
         assert.matches("ranges of the job 'none' were removed [^\n]*\n  hint: dbrun batch forget none", result.stderr)
     end)
 
-    it("ends with 1 when ranges have failed, and does them when they are opened again", function()
+    it("ends with 1 when ranges have failed, and processes them after they are reopened", function()
         local result = batch("run", "odd")
         assert.equal(1, result.code, result.text)
         assert.matches("odd is done: 499 rows in", result.stdout, 1, true)
@@ -171,7 +171,7 @@ describe("dbrun batch run", function()
         assert.matches("is protected", result.stderr)
     end)
 
-    it("waits while it is paused, says who paused it, and ends with 130 or 143 when it is interrupted", function()
+    it("waits while it is paused, says who paused it, and ends with 130 or 143 after a signal", function()
         local function start(name)
             local path = folder .. "/" .. name
             local child = process.start(scripts.command("batch", { "run", "slow" }, env(),

@@ -1,4 +1,4 @@
--- A job on a real server: once for each row, resumed, split between workers, with errors, conflicts and passes.
+-- A job on a real server: each row once, resuming, several workers, errors, conflicts and passes.
 local batch = require "dbrun.batch"
 local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
@@ -11,7 +11,7 @@ local engine
 setup(function() engine = pg.engine { url = servers.database(), size = 8 } end)
 teardown(function() engine:close() end)
 
---- A table t of n rows: id, v (0 where id is a multiple of 700), n (how often it was changed).
+--- A table t of n rows: id, v (0 where id is a multiple of 700), n (its number of changes).
 local function fresh(n)
     engine:exec("drop table if exists dbrun_batch_jobs, dbrun_batch_ranges, t")
     engine:exec("create table t (id int primary key, v int, n int not null default 0)")
@@ -27,7 +27,7 @@ local function job(options)
     return batch.job(all)
 end
 
---- Runs a job and collects what happens, by kind.
+--- Runs a job and collects its events, by kind.
 local function run(options, opts)
     local seen <const> = {}
     opts = opts or {}
@@ -72,7 +72,7 @@ describe("a job", function()
         assert.equal(6, #seen.chunk)
         assert.equal(500, seen.chunk[2].first)
         assert.equal(1000, seen.chunk[2].last)
-        assert.same({ 0, "done" }, { run().rows, run().state }) -- again: nothing is left
+        assert.same({ 0, "done" }, { run().rows, run().state }) -- again: no rows remain
         assert.same({ rows = 3000, least = 1, most = 1, sum = 3000 }, counts())
     end)
 
@@ -81,7 +81,7 @@ describe("a job", function()
         assert.same({ "done", 0 }, { run().state, run().rows })
     end)
 
-    it("ends behind a number of rows, and goes on from there", function()
+    it("ends after a number of rows, and goes on from there", function()
         fresh(3000)
         local ended <const> = run(nil, { limit = 1200 })
         assert.same({ "limit", 1200 }, { ended.state, ended.rows })
@@ -103,20 +103,20 @@ describe("a job", function()
         assert.equal(6000, engine:value "select sum(rows)::int8 from dbrun_batch_ranges")
     end)
 
-    it("ends behind a number of rows with several workers, too", function()
+    it("ends after a number of rows with several workers, too", function()
         fresh(3000)
         local ended <const> = run({ size = 100 }, { limit = 1030, workers = 4 })
         assert.same({ "limit", 1030 }, { ended.state, ended.rows })
         assert.same({ rows = 3000, least = 0, most = 1, sum = 1030 }, counts())
     end)
 
-    it("takes with a rate no more rows at once than it may in ten seconds", function()
+    it("with a rate takes at most the rows of ten seconds at once", function()
         fresh(3000)
         local _, e <const> = pcall(run, { rate = 5, after = function(_, rows) error("after rows: " .. rows, 0) end })
         assert.equal("after rows: 50", tostring(e))
     end)
 
-    it("is refused when it has changed, and adopted when that is said", function()
+    it("is refused when its definition has changed, and adopted on request", function()
         fresh(1000)
         run(nil, { limit = 500 })
         local other <const> = { run = "update t set n = n + 1, v = 0 where :chunk" }
@@ -134,7 +134,7 @@ describe("a job", function()
 end)
 
 describe("where", function()
-    it("takes rows that come behind in a second pass, and reports what is still found", function()
+    it("takes rows below the position in a second pass, and reports rows that it still finds", function()
         fresh(3000)
         local behind = 0
         local ended <const> = run({
@@ -156,7 +156,7 @@ describe("where", function()
         assert.same({ 0, 3001 }, { ended.found, ended.rows })
     end)
 
-    it("is done by a role whose transactions are read-only by default", function()
+    it("works for a role whose transactions are read-only by default", function()
         fresh(1000)
         run({ where = "n = 0" }, { limit = 100 }) -- makes the tables
         local url <const> = servers.shared_postgres():address {
@@ -208,8 +208,8 @@ describe("where", function()
     end)
 end)
 
-describe("where few rows fit", function()
-    it("a row that fits only when its chunk is known is done by the second pass", function()
+describe("when few rows match where", function()
+    it("a row that matches only after its chunk is chosen is done in the second pass", function()
         fresh(14000)
         local chunks <const> = {}
         local fill <const> = "update t set n = n + 1, v = 1 where :chunk"
@@ -226,7 +226,7 @@ describe("where few rows fit", function()
         assert.equal(1, counts().most)
     end)
 
-    it("chunk:rows has those rows", function()
+    it("chunk:rows has the matching rows", function()
         fresh(14000)
         local keys <const> = {}
         job({ where = "v = 0", size = 5, run = function(tx, chunk)
@@ -239,10 +239,10 @@ describe("where few rows fit", function()
     end)
 end)
 
-describe("a row's fault", function()
+describe("an error of a row", function()
     local BAD <const> = "update t set n = n + 1 + (0 / v) where :chunk"
 
-    it("stops the job; mended, it goes on", function()
+    it("stops the job, which goes on after the row is corrected", function()
         fresh(3000)
         local e <const> = fails("division by zero", function() run { run = BAD } end)
         assert.match("a chunk of the job 'j': the keys behind 500 up to 1000", e.context)
@@ -259,7 +259,7 @@ describe("a row's fault", function()
         assert.equal("1000 22012 nil, 1500 22012 nil, 2500 22012 nil, 3000 22012 nil", failed())
     end)
 
-    it("is found by halving, and all other rows are done", function()
+    it("is isolated by halving, and all other rows are done", function()
         fresh(1500)
         local ended <const> = run { run = BAD, on_error = "split" }
         assert.same({ "done", 2, 1498 }, { ended.state, ended.failed, ended.rows })
@@ -283,7 +283,7 @@ describe("a row's fault", function()
         end
     end)
 
-    it("at COMMIT is a row's fault, too", function()
+    it("at COMMIT counts as an error of a row, too", function()
         fresh(1500)
         engine:exec "update t set v = id; alter table t add unique (v) deferrable initially deferred"
         local ended <const> = run { run = "update t set v = case when id in (700, 1400) then 1 else v end where :chunk",
@@ -300,8 +300,8 @@ describe("a row's fault", function()
     end)
 end)
 
-describe("others", function()
-    it("are waited for: the chunk is halved, and who holds a lock is named", function()
+describe("other sessions", function()
+    it("make the job wait for their locks: the chunk is halved, and the holder is named", function()
         fresh(1000)
         local conn <close> = engine:acquire()
         conn:exec "set application_name = 'crm'"
@@ -320,7 +320,7 @@ describe("others", function()
         assert.equal("done", ended.state)
     end)
 
-    it("that wait too long for a chunk end it; it is halved and done", function()
+    it("that wait too long for a chunk end it; it is halved and retried", function()
         fresh(400)
         local waited, text
         local other <const> = task.spawn(function()
@@ -374,7 +374,7 @@ describe("others", function()
         assert.same({ rows = 5000, least = 1, most = 1, sum = 5000 }, counts())
     end)
 
-    it("forget it and start another of its name: that one is left alone", function()
+    it("can forget it and start another by its name, which is not affected", function()
         fresh(5000)
         local other <close> = engine:acquire()
         fails("the job 'j' was forgotten while it ran", function()
@@ -437,7 +437,7 @@ describe("a function", function()
     end)
 end)
 
-describe("a COMMIT without an answer", function()
+describe("a COMMIT without a reply", function()
     it("is resolved by the position", function()
         fresh(2000)
         local killed = 0

@@ -1,5 +1,5 @@
--- What a batch yields to, on real servers: a standby that is idle, whose replay is paused, that is silent and gone;
--- roles with and without rights; sessions that are blocked; slots, the archive, transactions, dead rows.
+-- The signals of a batch on real servers: a standby that is idle, paused, silent or gone; roles with and without
+-- rights; blocked sessions; slots, the archive, transactions, dead rows.
 local db = require "dbrun.db"
 local fails = require "spec.support.fails"
 local pg = require "spec.support.pg"
@@ -8,7 +8,7 @@ local servers = require "spec.support.servers"
 local signals = require "dbrun.batch.signals"
 local task = require "dbrun.task"
 
-local LOOK <const> = 0.05 -- seconds between two looks here
+local LOOK <const> = 0.05 -- seconds between two samples here
 
 local primary, standby, root, conn, oid, usual
 
@@ -32,7 +32,7 @@ teardown(function()
     primary:close()
 end)
 
---- Signals with only what is named, on a connection, and what they say once.
+--- Signals with only the named ones, and the list of their messages.
 local function health(throttle, opts)
     local said <const> = {}
     local all <const> = { replication_lag = false, blocked = false, latency = false }
@@ -53,7 +53,7 @@ local function engine_of(role) return pg.engine { url = primary:address { user =
 
 local function write() root:exec "update t set n = n + 1 where id = 1" end
 
---- Looks until it waits (or does not), while something is written all the time.
+--- Samples until it waits (or does not), while a table is written continuously.
 local function look_until(h, waits, seconds, through)
     local began <const> = task.now()
     repeat
@@ -72,17 +72,17 @@ local function signal_all(server, name)
 end
 
 describe("replication_lag", function()
-    it("stops for a standby that is paused, silent or gone, and goes on; an idle one is no reason", function()
+    it("stops for a standby that is paused, silent or gone, and goes on; does not stop for an idle one", function()
         standby:catch_up(primary)
         local now = 0
         local h <const>, said <const> = health({ replication_lag = 0.6 }, { now = function() return now end })
         h:start(conn)
         assert.is_nil(h:verdict())
         standby:psql "select pg_wal_replay_pause()"
-        usual = health { active = "2x" } -- its start takes a second; nothing is written meanwhile
+        usual = health { active = "2x" } -- its start takes a second, without writes
         local second <close> = root:acquire()
         local starting <const> = task.spawn(usual.start, usual, second)
-        repeat -- the standby has everything that there is
+        repeat -- until the standby has caught up
             h:sample(conn)
             assert.is_nil(h:verdict())
             task.sleep(LOOK)
@@ -124,12 +124,12 @@ describe("replication_lag", function()
         pg.eventually(5, function() return standbys() == 1 end)
     end)
 
-    it("refuses a replica that is no standby", function()
+    it("refuses a replica that is not a standby", function()
         local none <const> = health({ replication_lag = 5 }, { replicas = { root } })
         assert.matches("replica 1: it is no standby", fails("usage", none.start, none, conn).message, 1, true)
     end)
 
-    it("is refused for a role that may not see standbys, or left out where nobody asked for it", function()
+    it("is refused for a role that may not see standbys, or left out when it was not requested", function()
         local e <close> = engine_of "app"
         local c <close> = e:acquire()
         local asked <const> = health { replication_lag = 5 }
@@ -153,7 +153,7 @@ describe("replication_lag", function()
         health({ replication_lag = 5 }):start(seeing)
     end)
 
-    it("is satisfied on a server without standbys, whatever the role may see", function()
+    it("never waits on a server without standbys, for any role", function()
         local e <close> = pg.engine { url = standby:address { user = "app" }, size = 1 }
         local c <close> = e:acquire()
         local h <const> = health { replication_lag = 0, wal_archive = "1MiB" } -- archiving is off there
@@ -164,7 +164,7 @@ describe("replication_lag", function()
 end)
 
 describe("blocked", function()
-    it("names who waits for us, for a role without rights, and nobody between chunks", function()
+    it("names the sessions that wait for us, for a role without rights too, and none between chunks", function()
         local e <close> = engine_of "app"
         local crm <close> = engine_of "crm"
         local control <close> = e:acquire()
@@ -203,7 +203,7 @@ describe("blocked", function()
         waiting:join()
     end)
 
-    it("does not count who waits for somebody else, nor our own workers for each other", function()
+    it("does not count sessions that wait for others, nor our own workers", function()
         local e <close> = engine_of "app"
         local ours <close> = e:acquire()
         local second <close> = root:acquire()
@@ -264,7 +264,7 @@ describe("the other signals", function()
         assert.matches("^1 checkpoint was asked for in 5 min, limit 0$", h:verdict())
     end)
 
-    it("find a slot critical whose WAL goes, when it lasts for five seconds", function()
+    it("find a slot critical when it loses WAL for five seconds", function()
         conn:exec "alter system set max_slot_wal_keep_size = '1MB'"
         conn:query "select pg_reload_conf(), pg_create_physical_replication_slot('left', true)"
         pg.eventually(10, function() return conn:value "show max_slot_wal_keep_size" == "1MB" end, "the reload")
@@ -279,7 +279,7 @@ describe("the other signals", function()
         assert.is_nil(h:critical())
         now = 5
         h:sample(conn)
-        assert.is_nil(h:critical()) -- it waits already, and no chunk is under way
+        assert.is_nil(h:critical()) -- it waits already, and no chunk is running
         local working <const> = health({}, { critical = { slots = "9GiB" }, now = function() return now end,
             pids = function() return { 1 } end })
         working.by_name.slots.signal.started = true
@@ -351,7 +351,7 @@ describe("the other signals", function()
         end)
     end)
 
-    it("compare with what was usual before the start", function()
+    it("compare with the usual values before the start", function()
         local h <const> = assert(usual)
         local busy <const> = {}
         root:transaction(function(gate)
@@ -370,7 +370,7 @@ describe("the other signals", function()
         assert.is_nil(h:verdict())
     end)
 
-    it("need a right, or are refused; and say once what they lack where blind = true", function()
+    it("need a right, or are refused; and say once what they lack with blind = true", function()
         local e <close> = engine_of "app"
         local c <close> = e:acquire()
         for name, limit in pairs { active = 5, oldest_transaction = 5, autovacuum = 5, wal_archive = 5 } do
@@ -399,7 +399,7 @@ describe("the other signals", function()
         health({ active = 50, oldest_transaction = 500, autovacuum = 5, wal_archive = "9GiB" }):start(seeing)
     end)
 
-    it("of a job say why to wait; what they do wrong is a reason too", function()
+    it("of a job say why to wait; their own errors are a reason, too", function()
         local answer, critical
         local now = 0
         local h <const> = health({ queue = function(ctx)
@@ -430,7 +430,7 @@ describe("the other signals", function()
 end)
 
 describe("after a failover", function()
-    it("the standbys are those of the new primary, and nothing is behind", function()
+    it("the standbys are those of the new primary, and none lags", function()
         local h <const>, said <const> = health { replication_lag = 0.6 }
         h:start(conn)
         write()

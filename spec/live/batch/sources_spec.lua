@@ -1,4 +1,4 @@
---- What a job walks instead of a table: a list, what a query finds, a CSV file.
+--- A job's source in place of a table: a list, the result of a query, a CSV file.
 local batch = require "dbrun.batch"
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
@@ -28,20 +28,20 @@ describe("the source of a batch", function()
         return batch.job(options)
     end
 
-    ---The ids that were seen once, unless one was seen more often.
+    ---The ids that were seen; fails when one was seen twice.
     local function seen()
         assert.equal(0, engine:value "select count(*) from orders where seen > 1")
         return engine:value "select string_agg(id::text, ' ' order by id) from orders where seen = 1"
     end
 
     describe("as a list", function()
-        it("is walked once, in chunks, and is gone when the job is done", function()
+        it("is walked once, in chunks, and its table is dropped when the job is done", function()
             local given = job { source = batch.list { 7, 3, 100, 3, 999 }, size = 2, min = 1 }
             local ended = given:run()
             assert.same({ "done", 3, 2 }, { ended.state, ended.rows, ended.chunks })
             assert.equal("3 7 100", seen())
             assert.equal(0, engine:value(KEYS))
-            assert.equal("done", given:run().state) -- and is not begun anew
+            assert.equal("done", given:run().state) -- and does not start again
             assert.equal("3 7 100", seen())
         end)
 
@@ -65,7 +65,7 @@ describe("the source of a batch", function()
             assert.equal("1 3", seen())
         end)
 
-        it("may have keys of any type", function()
+        it("can have keys of any type", function()
             engine:exec "create table if not exists things (key uuid primary key, seen int)"
             engine:exec "insert into things values ('00000000-0000-0000-0000-000000000001', 0)"
             local ended = job {
@@ -107,7 +107,7 @@ describe("the source of a batch", function()
     end)
 
     describe("as a query", function()
-        it("is asked once: a run that goes on has the same keys", function()
+        it("runs once: a resumed job has the same keys", function()
             local given = job {
                 source = batch.query([[select region, id from orders where id <= :last and seen = 0
                     union all select null, 1]], { "region", "id" }, { last = 40 }),
@@ -122,7 +122,7 @@ describe("the source of a batch", function()
             assert.equal(0, engine:value(KEYS))
         end)
 
-        it("raises what the server says of it, and leaves nothing", function()
+        it("raises the server's error, and leaves no job", function()
             local e = pg.raised(function()
                 job { source = batch.query("select nothing from orders", "nothing") }:run()
             end)
@@ -145,7 +145,7 @@ describe("the source of a batch", function()
 
         local SET <const> = "update orders set note = :note, seen = seen + 1 where id = :id"
 
-        it("runs a statement for each record, and goes on where it was", function()
+        it("runs a statement for each record, and resumes at its position", function()
             local given = job { source = batch.csv(path, { types = { id = "integer" } }), run = SET }
             assert.equal(20, given:run { limit = 20 }.rows)
             local ended = given:run { workers = 3 }
@@ -166,7 +166,7 @@ describe("the source of a batch", function()
             assert.same({ 100, 100, "100" }, { ended.rows, #lines, lines[100] })
         end)
 
-        it("sets a record aside that is no row, and does the rest", function()
+        it("sets a malformed record aside, and processes the rest", function()
             fs.write(path, "id,note\n1,a\n2,b\n3\n4,d\n5,e\n")
             local ended = job { source = batch.csv(path), run = "update orders set seen = 1 where id = :id::int",
                 on_error = "split" }:run()
@@ -179,7 +179,7 @@ describe("the source of a batch", function()
             assert.equal("notes.csv line 4: it has 1 field, expected 2", e.message)
         end)
 
-        it("sets a record aside that has a field which is no text", function()
+        it("sets a record aside that has a field with invalid text", function()
             fs.write(path, "id,note\n1,a\n\n2,\xff\n3,a\0b\n")
             local ended = job { source = batch.csv(path, { types = { id = "integer" } }), run = SET,
                 on_error = "split" }:run()
@@ -197,7 +197,7 @@ describe("the source of a batch", function()
             assert.equal(0, engine:value("select count(*) from dbrun_batch_jobs where name = $1", given.name))
         end)
 
-        it("is refused when it has changed, and when it is not there", function()
+        it("is refused when it has changed or is missing", function()
             local given = job { source = batch.csv(path, { types = { id = "integer" } }), run = SET }
             given:run { limit = 20 }
             fs.write(path, fs.read(path) .. "\r\n101,x")

@@ -1,4 +1,4 @@
--- A job that waits: for transactions, a lost server, what it yields to, a slow where, its last look.
+-- A job that waits: for transactions, a lost server, load signals, a slow where, its final check.
 local batch = require "dbrun.batch"
 local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
@@ -14,7 +14,7 @@ setup(function()
 end)
 teardown(function() engine:close() end)
 
---- A table t of n rows: id, v (0 where id is a multiple of 700), n (how often it was changed).
+--- A table t of n rows: id, v (0 where id is a multiple of 700), n (its number of changes).
 local function fresh(n)
     engine:exec("drop table if exists dbrun_batch_jobs, dbrun_batch_ranges, t")
     engine:exec("create table t (id int primary key, v int, n int not null default 0)")
@@ -30,7 +30,7 @@ local function job(options)
     return batch.job(all)
 end
 
---- Runs a job and collects what happens, by kind.
+--- Runs a job and collects its events, by kind.
 local function run(options, opts)
     local seen <const> = {}
     opts = opts or {}
@@ -55,8 +55,8 @@ local function fails(text, fn)
     return e
 end
 
-describe("the last look", function()
-    it("ends with the time of the run, and says so", function()
+describe("the final check", function()
+    it("ends at the run's time limit, and says so", function()
         fresh(600)
         local ended <const>, seen <const> = run({
             where = "case when n = 1 then pg_sleep(0.01) is null else true end", passes = 1, size = 20, look = 20,
@@ -94,7 +94,7 @@ describe("follow", function()
 end)
 
 describe("a server that is lost", function()
-    it("again, after an answer, has its whole time to come back", function()
+    it("again, after a reply, has its whole grace period to restart", function()
         fresh(10)
         local other <close> = engine:acquire()
         local lost = 0
@@ -118,7 +118,7 @@ describe("a server that is lost", function()
         assert.is_true(lost >= 2)
     end)
 
-    it("by each search for a chunk stops the job", function()
+    it("at each search for a chunk stops the job", function()
         fresh(10)
         local e <const> = fails("terminating connection", function()
             run({ where = "pg_terminate_backend(pg_backend_pid()) and id > 0", on_error = "skip", force = true },
@@ -128,7 +128,7 @@ describe("a server that is lost", function()
     end)
 end)
 
-describe("what a job waits for", function()
+describe("the reason for which a job waits", function()
     it("is written without waiting for a chunk, and no lock_timeout of the role ends the job", function()
         fresh(1000)
         local busy, written = false, nil
@@ -153,7 +153,7 @@ describe("what a job waits for", function()
 end)
 
 describe("a slow where", function()
-    it("is looked for in smaller steps when one took too long", function()
+    it("is searched in smaller steps when one took too long", function()
         fresh(60)
         local ended <const>, seen <const> = run({
             where = "pg_sleep(0.005) is not null and id % 30 = 0", passes = 1, target = 0.05, timeout = 0.15,
@@ -164,11 +164,11 @@ describe("a slow where", function()
     end)
 end)
 
-describe("a worker that was away for long", function()
+describe("a worker that was stopped for long", function()
     it("ends when its range was done and merged by others", function()
         fresh(3000)
         local ended <const> = run({ size = 100, max = 100, on_error = "stop", run = function(tx, chunk)
-            if chunk.number == 3 then -- others take the rest of it in this moment, as they may after 15 s
+            if chunk.number == 3 then -- others take the rest of the range at this moment, as they may after 15 s
                 task.spawn(function()
                     engine:query "update dbrun_batch_ranges set owner = 'other:1/1', claimed = clock_timestamp()"
                     engine:query [[with gone as (delete from dbrun_batch_ranges returning job, pass, last)

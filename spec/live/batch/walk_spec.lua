@@ -1,4 +1,4 @@
--- Which key a table is walked by, and that a walk reaches each row once.
+-- The key of a walk, and a walk that reaches each row once.
 local db = require "dbrun.db"
 local define = require "dbrun.batch.define"
 local servers = require "spec.support.servers"
@@ -38,7 +38,7 @@ describe("the walk of a table", function()
     end
 
     describe("the key", function()
-        it("is the primary key when none is said", function()
+        it("is the primary key by default", function()
             conn:exec [[create schema "S x";
                 create table "S x"."T.y" ("a b" int, "c{d}" text, primary key ("c{d}", "a b"))]]
             local walk <const> = open { table = '"S x"."T.y"' }
@@ -50,7 +50,7 @@ describe("the walk of a table", function()
             assert.same({ 'q"', 1 }, walk.value(conn:one(walk:last()).bound))
         end)
 
-        it("may be any unique index, of one direction, and non-unique ones with the primary key in them", function()
+        it("can be any unique index of one direction, or a non-unique one that contains the primary key", function()
             conn:exec [[create table k1 (id int primary key, a int not null, b text not null, c int, d int not null,
                 e varchar(20) collate "C" not null, unique (a, b));
                 create index on k1 (d desc, id desc); create unique index on k1 (e nulls first) include (b);
@@ -62,7 +62,7 @@ describe("the walk of a table", function()
             assert.equal("k1_d_id_idx", open { table = "k1", key = "d", ties = true }.index)
         end)
 
-        it("is refused with what helps", function()
+        it("is refused with a remedy", function()
             conn:exec [[create table r1 (id int primary key, a int not null, b text not null, c int, d int not null,
                     e text not null, f int not null, g int not null, h int not null, u int not null);
                 create index r1_a on r1 (a); create unique index r1_c on r1 (c); create index r1_d on r1 (d, e desc);
@@ -95,7 +95,7 @@ describe("the walk of a table", function()
             is("r3 has no primary key", 'it can be walked by: key = "id"', { table = "r3" })
         end)
 
-        it("needs a table that has all its rows itself", function()
+        it("needs a table that contains all its rows itself", function()
             conn:exec [[create view v1 as select 1 as id; create temp table t1 (id int primary key);
                 create table parent (id int primary key); create table child () inherits (parent);
                 create extension if not exists postgres_fdw; create server s1 foreign data wrapper postgres_fdw;
@@ -222,7 +222,7 @@ describe("the walk of a table", function()
             create type pair as (a int, b text, c date); create table odd ()]]
     end
 
-    it("reaches each row once, whatever the type of its key and the settings of the session", function()
+    it("reaches each row once, for any type of key and any session settings", function()
         prepare_types()
         local number = 0
         for name, make in pairs(TYPES) do
@@ -294,7 +294,7 @@ describe("the walk of a table", function()
             return node["Shared Hit Blocks"] + node["Shared Read Blocks"], require "dbrun.json".encode(plan)
         end
 
-        it("ends with the key that fits, or where no more may be looked at", function()
+        it("ends at the last matching key, or at its limit of keys", function()
             local function step(first, by_where, after, upto, size, look)
                 local row <const> = conn:one(walk:step(first, by_where), bounds(after, upto, { size = size,
                     look = look }))
@@ -312,7 +312,7 @@ describe("the walk of a table", function()
             assert.same({ "70000", 0, 0, true }, step(false, true, { "60000" }, { "70000" }, 10, 500))
         end)
 
-        it("tells which keys fit where few do: the chunk reads no others", function()
+        it("returns the matching keys when few match: the chunk reads no others", function()
             local named <const> = { size = 1000, look = 3000 }
             local row <const> = conn:one(walk:step(false, true), bounds({ "30000" }, { "60000" }, named))
             local n <const> = tonumber(row.bound[1])
@@ -327,7 +327,7 @@ describe("the walk of a table", function()
             assert.is_nil(conn:one(walk:step(false, true), bounds({ "60000" }, { "70000" }, named)).keys)
         end)
 
-        it("reads no more keys than it may, and tells about how many", function()
+        it("reads no more keys than its limit, and estimates their number", function()
             local row <const> = conn:one(walk:step(true, true), bounds(nil, { "60000" }, { size = 1000, look = 20000 }))
             local n <const> = tonumber(row.bound[1])
             assert.is_true(n > 10000 and n <= 20000, row.bound[1])
@@ -382,7 +382,7 @@ describe("the walk of a table", function()
         end)
     end)
 
-    it("tells what is another table since", function()
+    it("notices that the table has been replaced", function()
         conn:exec 'create table d1 (id int primary key, t text collate "en-x-icu" unique not null)'
         local was <const> = open { table = "d1" }.identity
         assert.is_nil(walks.differs(was, open { table = "d1" }.identity))
