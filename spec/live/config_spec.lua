@@ -1,4 +1,4 @@
--- Passwords from every place a configuration can stand in, against servers that really ask for them.
+-- Passwords from every place of a configuration, on servers that really check them.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -10,7 +10,7 @@ local PASSWORDS <const> = {
     "%%41%zz", "a'b\\'c\\\\", "=;,[]{}()<>|!~^*",
 }
 
----What psql's text of a password would be.
+---The quoted form of a password in psql.
 local function literal(text)
     return "'" .. text:gsub("'", "''") .. "'"
 end
@@ -18,7 +18,7 @@ end
 local ASK_POSTGRES <const> = [[print(require "dbrun.db".async:value "select current_user")]]
 local ASK_REDIS <const> = [[print(require "dbrun.redis".get():call("ACL", "WHOAMI"))]]
 
----Runs a statement of Lua by dbrun in a folder, with only these variables: what it prints, and its exit status.
+---Runs a Lua statement with dbrun in a folder, with only these variables. Returns its output and exit status.
 local function dbrun(folder, statement, environ)
     local lua_dir = os.getenv "DBRUN_LUA_DIR"
     local command = { "env", "-i", "PATH=" .. os.getenv "PATH" }
@@ -110,7 +110,7 @@ describe("a password", function()
 end)
 
 describe("without any configuration", function()
-    it("libpq's own variables say where the database is", function()
+    it("libpq's own variables name the database", function()
         local pg = servers.shared_postgres()
         local folder = fs.mkdtemp()
         local output = dbrun(folder, [[print(require "dbrun.db".async:value "select current_database()")]],

@@ -1,5 +1,5 @@
---- A script may set any locale (os.setlocale). What goes to a server and comes from one does not depend on it: numbers
---- have a decimal point, and letters are those of ASCII.
+--- A script can set any locale (os.setlocale). Data to and from a server does not depend on it: numbers have a decimal
+--- point, and only ASCII letters are letters.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local pg = require "spec.support.pg"
@@ -100,7 +100,7 @@ describe("the locale of the script", function()
         ["has a decimal sign of two bytes"] = "ps_AF.UTF-8",
         ["has other lower case letters"] = "tr_TR.ISO-8859-9",
     } do
-        it("may be one that " .. what, function()
+        it("can be one that " .. what, function()
             assert.equal(expected or run "C", run(locale))
         end)
     end

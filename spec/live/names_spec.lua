@@ -1,5 +1,5 @@
---- What dbrun asks the server for itself means PostgreSQL's own types, tables, functions and operators, whatever has
---- their names and is found first.
+--- dbrun's own statements mean PostgreSQL's types, tables, functions and operators, even when other objects have their
+--- names and come first in the search path.
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
 local pg = require "spec.support.pg"
@@ -8,7 +8,7 @@ local seed = require "dbrun.seed"
 local servers = require "spec.support.servers"
 local shadows = require "spec.support.shadows"
 
---- A database with types of its own, in `public`.
+--- A database with user-defined types, in `public`.
 local function database()
     local url <const>, name <const> = servers.database()
     local function psql(text) return servers.shared_postgres():psql(text, name) end
@@ -49,7 +49,7 @@ pg.on_both(describe, function(mode)
             return pg.engine { mode = mode, url = url, size = 1, overflow = 0 }
         end
 
-        it("are read and written beside temporary tables with the names of types and catalogs", function()
+        it("are read and written despite temporary tables with the names of types and catalogs", function()
             local engine <close> = open()
             shadows.temporary(engine)
             works(engine)
@@ -68,7 +68,7 @@ pg.on_both(describe, function(mode)
     end)
 end)
 
-describe("a type of the user with the name of one that dbrun knows", function()
+describe("a user-defined type with the name of a type that dbrun knows", function()
     local engine
     setup(function()
         engine = pg.engine { size = 1 }
@@ -77,7 +77,7 @@ describe("a type of the user with the name of one that dbrun knows", function()
     end)
     teardown(function() engine:dispose() end)
 
-    it("is read as what it is", function()
+    it("is read as its own type", function()
         for _ = 1, 3 do
             assert.same({ e = "b", c = { x = 1, y = "z" }, l = { "a", "b" }, d = 4, lc = { { x = 2, y = "t" } } },
                 engine:one [[select 'b'::hstore e, (1, 'z')::vector c, '{a,b}'::hstore[] l, 4::citext d,

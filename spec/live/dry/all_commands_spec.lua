@@ -1,4 +1,4 @@
--- No command of Redis, however it is sent in a dry run, changes anything at the server.
+-- No command of Redis changes anything on the server in a dry run, however it is sent.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -47,7 +47,7 @@ if c then c:close() end
 print(sent)
 ]]
 
---- They have the flag, and write only with an option. (What they were sent with did not.)
+--- They have the write flag, but write only with an option. (The arguments sent here had none.)
 local WITH_AN_OPTION <const> = {
     sort = true, getex = true, bitfield = true, georadius = true, georadiusbymember = true,
 }
@@ -66,7 +66,7 @@ describe("a dry run", function()
         return table.concat(text, "\n")
     end
 
-    it("sends no command that changes anything, whatever it is", function()
+    it("sends no command that changes anything", function()
         r:set("k", "1")
         r:set("k2", "2")
         local bystander <close> = r:acquire()
@@ -83,7 +83,7 @@ describe("a dry run", function()
         assert.equal(0, result.code, result.stderr)
         assert.is_true(tonumber(result.stdout) > 500)
         assert.equal(before, state())
-        assert.equal(id, bystander:client "ID") -- nobody has killed it
+        assert.equal(id, bystander:client "ID") -- it was not killed
         local writes <const> = {}
         local called = 0
         for name in r:info "commandstats":gmatch "cmdstat_(%S-):" do

@@ -1,4 +1,4 @@
--- A dry run with a cluster, with writes that wait for replicas, and with clients that were there before it began.
+-- A dry run with a cluster, with writes that wait for replicas, and with clients that were created before it began.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -52,7 +52,7 @@ describe("a dry run", function()
         assert.match("redis  DEL +a", result.stderr)
     end)
 
-    it("holds for clients and pipelines that were made before it began", function()
+    it("applies to clients and pipelines that were created before it began", function()
         local result <const> = run([[
             local redis = require "dbrun.redis"
             local r = redis.get()
@@ -69,7 +69,7 @@ describe("a dry run", function()
         assert.equal("OK\tOK\tOK\nOK\t1\ttrue\ntrue\t0\n", result.stdout, result.stderr)
     end)
 
-    it("does not begin when Redis has been used", function()
+    it("does not start after Redis has been used", function()
         local result <const> = run([[
             local r = require "dbrun.redis".get()
             r:get "greeting"

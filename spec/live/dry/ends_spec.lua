@@ -32,13 +32,13 @@ describe("the end of a dry run", function()
         ends(0, COUNTED, [[e:transaction(function(tx) tx:exec "delete from items" os.exit(true) end)]])
     end)
 
-    it("by os.exit where nothing can wait: it says that it did not count", function()
+    it("by os.exit where tasks cannot wait: it says that it did not count", function()
         local result = ends(0, "\n", "table.sort({ 2, 1 }, function() os.exit(0) end)")
         assert.matches("dry run: rolled back\n.*  the rows in [%w_]+ are not counted: .*nothing can wait here",
             result.stderr)
     end)
 
-    it("by os.exit while another task has a statement under way", function()
+    it("by os.exit while another task runs a statement", function()
         ends(0, COUNTED .. "  a statement was under way: its transaction is not counted\n", [[
             task.spawn(function() e:query "update orders set note = (pg_sleep(20) is null)::text where id = 7" end)
             task.sleep(0.1)
@@ -49,7 +49,7 @@ describe("the end of a dry run", function()
         end)
     end)
 
-    it("before it has begun: help and a mistyped option are no dry run", function()
+    it("before it has begun: help and a mistyped option start no dry run", function()
         local result = dry.run(at, [[
             local cli = require "dbrun.cli"
             cli.run({ about = "Tidies.", run = print }, { "--help" })
@@ -111,8 +111,8 @@ describe("the end of a dry run", function()
             e:transaction(function(tx) tx:exec "delete from items" tx:query "select pg_sleep(10)" end)]]
     end)
 
-    it("by Ctrl-C, which stops nothing of the end itself", function()
-        -- As slow as a machine may be: the signal is told again and again to what runs in Lua.
+    it("by Ctrl-C, which does not interrupt the rollback and the summary", function()
+        -- Simulates a slow machine: the signal is delivered repeatedly to the running Lua code.
         interrupted [[
             local dry = require "dbrun.dry"
             local finish = dry.finish
@@ -125,7 +125,7 @@ describe("the end of a dry run", function()
             task.sleep(10)]]
     end)
 
-    it("by the end of its connection: it says that nothing was kept, and goes no further", function()
+    it("by a lost connection: it says that nothing was kept, and stops", function()
         local dir = fs.mkdtemp()
         local child = start(([[
             local fs = require "dbrun.fs"

@@ -1,4 +1,4 @@
---- --dry-run on PostgreSQL: scripts see their own work, and nothing of it is there afterwards.
+--- --dry-run on PostgreSQL: scripts see their own changes, and none of them is kept.
 local dry = require "spec.support.dry"
 local process = require "dbrun.process"
 local servers = require "spec.support.servers"
@@ -10,7 +10,7 @@ describe("a dry run", function()
     local at, before
     local lacks = servers.pg_dump_lacks()
 
-    ---All of the database as SQL; pg_dump guards it by a word that is new each time.
+    ---The whole database as SQL, without the random word with which pg_dump guards it.
     local function dump()
         local result = process.run { "pg_dump", at.url, timeout = 60 }
         assert(result.code == 0, result.stderr)
@@ -23,7 +23,7 @@ describe("a dry run", function()
     end)
     teardown(function() at.engine:close() end)
 
-    ---The run prints `out`, its summary is `summary`, and the database is as it was.
+    ---Checks that the run prints `out`, that its summary is `summary`, and that the database is unchanged.
     local function does(out, summary, code, options)
         local result = dry.run(at, code, options)
         assert.equal(out, result.stdout, result.stderr)
@@ -32,7 +32,7 @@ describe("a dry run", function()
         assert.is_true(dry.is_unchanged(at))
     end
 
-    it("ends a job that deletes 1,000 rows until there are none, and counts what cascades", function()
+    it("ends a loop that deletes 1,000 rows at a time until none is left, and counts cascaded rows", function()
         does("2500\t0\t0\n", "dry run: rolled back\n"
             .. "  items   2,500 deleted (by a cascade, a trigger or a function)\n  orders  2,500 deleted\n", [[
             local n, r = 0
@@ -43,7 +43,7 @@ describe("a dry run", function()
             print(n, (e:value "select count(*) from orders"), (e:value "select count(*) from items"))]])
     end)
 
-    it("fails where COMMIT would, for each transaction anew", function()
+    it("fails where COMMIT would, in each transaction", function()
         does("23503\tthe COMMIT of the transaction\n23503\t1\n2\n", "dry run: rolled back\n  nodes  2 inserted\n", [[
             local p = fails(e.query, e, "insert into nodes values (2, 77)")
             print(p.sqlstate, p.context)
@@ -56,7 +56,7 @@ describe("a dry run", function()
             print((e:value "select count(*) from nodes where id in (3, 4)"))]])
     end)
 
-    it("goes on after errors that were caught, and counts only what would have been kept", function()
+    it("goes on after caught errors, and counts only changes that would have been kept", function()
         does("23505\n25P02\nno\n1\n", "dry run: rolled back\n  orders  1 inserted\n", [[
             print(fails(e.exec, e, "insert into orders select 9000 - i, '' from generate_series(1, 9000) i").sqlstate)
             print(fails(e.transaction, e, function(tx)
@@ -102,7 +102,7 @@ describe("a dry run", function()
             print(#task.map({ 1, 2, 3 }, 3, function(n) return e:value("select $1::int", n) end))]])
     end)
 
-    it("lets tasks use a connection, or a transaction, that another one gives them", function()
+    it("lets tasks use a connection, or a transaction, of another task", function()
         does("57014\ttrue\nusage\n2\n", "dry run: rolled back\n  orders  2 inserted\n", [[
             do
                 local c <close> = e:acquire()
@@ -122,7 +122,7 @@ describe("a dry run", function()
             print((e:value "select count(*) from orders where id > 9000"))]])
     end)
 
-    it("says who has the turn when a task waits for one that waits for it", function()
+    it("names the task that has the turn when two tasks wait for each other", function()
         local result = dry.run(at, [[
             e:transaction(function(tx)
                 tx:exec "update orders set note = 'a' where id = 1"
@@ -135,7 +135,7 @@ describe("a dry run", function()
         assert.is_true(dry.is_unchanged(at))
     end)
 
-    it("says that db.sync waits for what db.async has locked, and the other way around", function()
+    it("says that db.sync waits for rows that db.async has locked, and the reverse", function()
         does("55P03\ttrue\n55P03\ttrue\n", SECOND .. "dry run: rolled back\n  orders  2 updated\n", [[
             e:exec "update orders set note = 'a' where id = 1"
             db.sync:exec "update orders set note = 'b' where id = 2"
@@ -186,7 +186,7 @@ describe("a dry run", function()
             print((e:value "select count(*) from orders where id > 2500"))]])
     end)
 
-    it("copies in, from a query of the same engine too, and runs many statements at once", function()
+    it("copies in, also from a query of the same engine, and runs many statements at once", function()
         does("10\t2\t0\t2\t1\n", "dry run: rolled back\n  orders  14 inserted, 1 updated\n", [[
             local row = {}
             print(e:copy_in("orders", { "id", "note" }, e:rows "select id + 9000 as id, note from orders limit 10"),
@@ -221,7 +221,7 @@ describe("a dry run", function()
         assert.equal("5MB 7 9MB\n", result.stdout, result.stderr)
     end)
 
-    it("gives connections, locks, isolation and time limits as far as they go", function()
+    it("supports connections, locks, isolation and time limits as far as possible", function()
         does("false\topen\ttrue\n5\ntimeout\n1\n", "dry run: isolation levels are not set: all runs in one "
             .. "transaction, which is read committed\ndry run: NOTIFY is not sent: it would come with a COMMIT\n"
             .. "dry run: rolled back\n  no row of a table would have changed\n", [[
@@ -239,7 +239,7 @@ describe("a dry run", function()
             print((e:value "select 1"))]])
     end)
 
-    it("tells an engine that sees its transaction fail around it", function()
+    it("says that a statement of the engine fails inside the failed transaction", function()
         does("25P02\ttrue\n", "dry run: nothing would have changed\n", [[
             local p
             pcall(e.transaction, e, function(tx)
@@ -249,7 +249,7 @@ describe("a dry run", function()
             print(p.sqlstate, p.message:find "both are on one connection" ~= nil)]])
     end)
 
-    it("leaves the database byte for byte as it was, whatever ran before this", function()
+    it("leaves the database byte for byte unchanged, after all tests before this", function()
         if lacks then return pending(lacks) end
         assert.is_true(#before > 10000)
         assert.is_true(dump() == before)

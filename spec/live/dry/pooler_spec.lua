@@ -1,4 +1,4 @@
---- A dry run behind PgBouncer, whose sessions outlive it.
+--- A dry run through PgBouncer, whose sessions outlive it.
 local dry = require "spec.support.dry"
 local pgbouncer = require "spec.support.pgbouncer"
 local servers = require "spec.support.servers"

@@ -1,4 +1,4 @@
--- What a dry run does with child processes: they are told, and not run.
+-- Child processes in a dry run: they are reported, and not run.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -24,7 +24,7 @@ describe("a dry run", function()
         return result.stderr
     end
 
-    it("runs no child, which looks as if it had ended well and said nothing", function()
+    it("runs no child; each seems to succeed without output", function()
         local told <const> = run [[
             local done = process.run { "sh", "-c", "touch " .. made .. "; echo hi; exit 3" }
             print(done.ok, done.code, done.signal, #done.stdout) --> true	0	nil	0
@@ -45,7 +45,7 @@ describe("a dry run", function()
         assert.match("process: sh %-c 'touch [^\n]*made; echo hi; exit 3'", told)
     end)
 
-    it("runs a child that says it only reads", function()
+    it("runs a child that is declared as read-only", function()
         local told <const> = run [[
             print(process.run { "echo", "hi", dry_run = "run" }.stdout:match "%a+") --> hi
             local child <close> = process.start { "sleep", "60", dry_run = "run" }
@@ -56,7 +56,7 @@ describe("a dry run", function()
         assert.equal("dry run: nothing would have changed\n", told)
     end)
 
-    it("takes os.execute and io.popen for that, too", function()
+    it("handles os.execute and io.popen in the same way", function()
         local told <const> = run [[
             print(os.execute(), os.execute("touch " .. made)) --> true	true	exit	0
             local f = io.popen("echo hi > " .. made) print(#f:read "a", f:close()) --> 0	true	exit	0
@@ -69,7 +69,7 @@ describe("a dry run", function()
         assert.match("process: touch ", told, 1, true)
     end)
 
-    it("sends no signal but to its own children", function()
+    it("sends signals only to its own children", function()
         local victim <close> = process.start { "sleep", "60" }
         local told <const> = run(([[
             print(process.kill(%d, "TERM"), process.kill(%d, 0)) --> true	true
@@ -79,7 +79,7 @@ describe("a dry run", function()
         assert.match(("process: kill -TERM %d"):format(victim.pid), told, 1, true)
     end)
 
-    it("ends where another program would take its place", function()
+    it("ends where exec would replace the program", function()
         local told <const> = run [[
             process.exec { "touch", made }
             print "not here"
@@ -87,7 +87,7 @@ describe("a dry run", function()
         assert.match("process: exec touch ", told, 1, true)
     end)
 
-    it("tells its end to a script that has kept os.exit, too", function()
+    it("prints its summary when the script has saved os.exit, too", function()
         fs.write(folder .. "/kept.lua", [[
             local exit, execute = os.exit, os.execute
             return require "dbrun.cli".run { about = "x", run = function() execute "true" exit(3) end }]])
@@ -109,7 +109,7 @@ describe("a dry run", function()
         assert.is_false(fs.exists(folder .. "/.dbrun"))
     end)
 
-    it("refuses what could not be started", function()
+    it("refuses a program that could not be started", function()
         run [[
             local function why(...) return (select(2, pcall(process.run, { ... })).message:match "cannot.*") end
             print(why "no-such-program") --> cannot run 'no-such-program': No such file or directory
@@ -147,7 +147,7 @@ describe("a dry run", function()
         assert.match("process: gzip -c > made.part\ndry run: process: rename made.part made\n", told, 1, true)
     end)
 
-    it("says once that there is no output to read, and tells no more than fifty", function()
+    it("says once that there is no output to read, and lists at most fifty", function()
         local told <const> = run [[
             process.run { "true", stdout = "inherit" }
             for i = 1, 70 do process.run { "echo", i } end

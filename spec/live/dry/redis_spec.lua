@@ -1,4 +1,4 @@
--- What a dry run does with Redis: reads are real, writes are told, and nothing changes.
+-- Redis in a dry run: reads are real, writes are reported, and nothing changes.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -23,7 +23,7 @@ describe("a dry run", function()
         r:xadd("s", "1-1", "field", "value")
     end)
 
-    --- Runs the script in a dry run, after which the server must be what it was before.
+    --- Runs the script in a dry run, and checks that the server is unchanged afterwards.
     local function run(script)
         local path <const> = folder .. "/script.lua"
         fs.write(path, PRELUDE .. script)
@@ -36,7 +36,7 @@ describe("a dry run", function()
         return result
     end
 
-    --- Every line has one statement; what it must print stands behind `-->`.
+    --- Every line has one statement; its output follows `-->`.
     local function prints(script)
         local expected <const> = {}
         for line in script:gmatch "%-%->%s*([^\n]*)" do expected[#expected + 1] = line end
@@ -65,7 +65,7 @@ describe("a dry run", function()
         ]]
     end)
 
-    it("sends what only reads, also when its options could make it write", function()
+    it("sends commands that only read, also those that could write with other options", function()
         prints [[
             print(#r:sort("queue", "ALPHA"), r:call("GETEX", "greeting")) --> 2	hello
             print(#r:bitfield("greeting", "GET", "u8", 0)) --> 1
@@ -80,7 +80,7 @@ describe("a dry run", function()
         ]]
     end)
 
-    it("puts the answers of a pipeline's writes among the replies to its reads", function()
+    it("puts the simulated replies to a pipeline's writes between the replies to its reads", function()
         prints [[
             local p = r:pipeline()
             p:set("a", 1) p:get "greeting" p:del("x", "y") p:get "nobody" p:llen "queue"
@@ -148,14 +148,14 @@ describe("a dry run", function()
             ]]
         end)
 
-        it("what would be posted on a connection", function()
+        it("a command that a connection posts without waiting for the reply", function()
             prints [[
                 local c <close> = r:acquire()
                 print(select(2, pcall(c.post, c, "SET", "greeting", 1)).kind, c:get "greeting") --> usage	hello
             ]]
         end)
 
-        it("a write that the server would refuse for its arguments, and a server that is not there", function()
+        it("a write that the server would refuse for its arguments, and an unreachable server", function()
             prints [[
                 print(select(2, pcall(r.set, r, "a")).message) --> ERR wrong number of arguments for 'set' command
                 print(select(2, pcall(r.mset, r, "a", 1, "b")).code) --> ERR
@@ -185,7 +185,7 @@ describe("a dry run", function()
             ]]
         end)
 
-        it("of each database by itself", function()
+        it("of each database separately", function()
             prints [[
                 local other = redis.client { url = os.getenv "REDIS_URL" .. "?db=1" }
                 local l = r:lock "report"
@@ -193,7 +193,7 @@ describe("a dry run", function()
             ]]
         end)
 
-        it("but for one that another client holds", function()
+        it("except those that another client holds", function()
             local held <close> = r:lock("report", { ttl = 30 })
             local result <const> = run 'r:lock "report"'
             assert.match("the lock 'report' is held by another client", result.stderr, 1, true)
@@ -201,7 +201,7 @@ describe("a dry run", function()
         end)
     end)
 
-    it("tells each pattern of keys once, and counts the keys at the end", function()
+    it("lists each pattern of keys once, and counts the keys at the end", function()
         local told <const> = prints [[
             for i = 1, 120 do r:set("cache:user:" .. i, "x") end
             for i = 1, 120 do r:expire("cache:user:" .. i, 60) end

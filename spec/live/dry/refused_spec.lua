@@ -1,4 +1,4 @@
---- What a dry run refuses before it is sent, and what the server refuses in it.
+--- Statements that a dry run refuses before it sends them, and statements that the server refuses in it.
 local dry = require "spec.support.dry"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -10,7 +10,7 @@ describe("a dry run refuses", function()
     setup(function() at = dry.database() end)
     teardown(function() at.engine:close() end)
 
-    it("what would end the transaction, or has an effect that stays", function()
+    it("statements that would end the transaction, or have a permanent effect", function()
         local result = dry.run(at, [=[
             for _, sql in ipairs {
                 "commit", "BEGIN", "start transaction", "end", "abort", "rollback", "/* x */ commit and chain",
@@ -68,7 +68,7 @@ describe("a dry run refuses", function()
         assert.equal("1\n", result.stdout, result.stderr)
     end)
 
-    it("commands of dbrun's own, with what does the same", function()
+    it("dbrun's own commands, and names an alternative", function()
         local function run(...)
             return process.run { core.options.program, "--no-env", "--dry-run", (...), timeout = 60 }
         end
@@ -86,7 +86,7 @@ describe("a dry run refuses", function()
         assert.equal("", result.stderr)
     end)
 
-    describe("behind a script's name", function()
+    describe("after a script's name", function()
         local dir
 
         local function tidy(text, ...)
@@ -98,7 +98,7 @@ describe("a dry run refuses", function()
         end
         after_each(function() fs.rmtree(dir) end)
 
-        it("nothing: cli.run takes it", function()
+        it("nothing: cli.run handles --dry-run", function()
             local result = tidy([[
                 local cli, db = require "dbrun.cli", require "dbrun.db"
                 assert(require "dbrun".dry_run == false)
@@ -121,7 +121,7 @@ describe("a dry run refuses", function()
             assert.is_true(dry.is_unchanged(at))
         end)
 
-        it("nothing that is the script's own", function()
+        it("nothing when --dry-run is the script's own option", function()
             local result = tidy([[
                 return require "dbrun.cli".run { options = { { "dry-run", "flag" } }, run = function(args)
                     print(args.dry_run, require "dbrun".dry_run)

@@ -1,8 +1,8 @@
---- What a script prints is the same in a dry run and without, in the corners of connections, settings and tables. The
+--- A script prints the same in a dry run and in a real one, in special cases of connections, settings and tables. The
 --- scripts leave the database as it was, so that each can run twice: for real, and dry.
 local dry = require "spec.support.dry"
 
-describe("a dry run, as a run that is none,", function()
+describe("a dry run, like a real run,", function()
     local at
 
     setup(function() at = dry.database() end)
@@ -32,7 +32,7 @@ describe("a dry run, as a run that is none,", function()
             c:exec "drop table w"]])
     end)
 
-    it("sets settings back that set_config changed for a transaction", function()
+    it("restores settings that set_config changed for a transaction", function()
         same("u a\ng\n\n", "nothing would have changed\n", [[
             local c <close> = e:acquire()
             c:exec "set application_name = 'g'"
@@ -59,7 +59,7 @@ describe("a dry run, as a run that is none,", function()
             print((e:value "select 1"))]])
     end)
 
-    it("gives each connection to on_connect, and the error of it to who asked", function()
+    it("calls on_connect for each connection, and raises its error in the calling task", function()
         local second = ("two engines have a transaction each in %s: neither sees what the other changes\ndry run: ")
             :format(at.engine:value "select current_database()")
         same("public\t7\nconnect\ton_connect failed: no\nconnect\n", second .. "nothing would have changed\n", [[
@@ -74,7 +74,7 @@ describe("a dry run, as a run that is none,", function()
             print(fails(two.value, two, "select 1").kind)]])
     end)
 
-    it("does one thing at a time on a connection, and more by an engine", function()
+    it("runs one statement at a time on a connection, and several on an engine", function()
         same("usage\tusage\tusage\n1\nusage\n1\nusage\n", "nothing would have changed\n", [[
             local c <close> = e:acquire()
             for row in c:rows "select i from generate_series(1, 3000) i" do
@@ -104,7 +104,7 @@ describe("a dry run, as a run that is none,", function()
         assert.is_true(dry.is_unchanged(at))
     end)
 
-    it("counts what a TRUNCATE takes from the counters", function()
+    it("counts correctly after a TRUNCATE", function()
         local result = dry.run(at, [[
             e:exec "delete from items where id <= 29"
             pcall(e.transaction, e, function(tx)

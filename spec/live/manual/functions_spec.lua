@@ -1,5 +1,5 @@
--- The public functions that `dbrun help` shows are those that there are, and each example of an annotation is run: it
--- prints what stands behind its `-->`. What else an annotation must say is checked by make lint (documented.lua).
+-- `dbrun help` shows exactly the existing public functions, and each example of an annotation runs and prints the text
+-- after its `-->`. make lint checks the rest of an annotation (documented.lua).
 local fs = require "dbrun.fs"
 local library = require "dbrun.manual.library"
 local parts = require "dbrun"
@@ -7,14 +7,14 @@ local process = require "dbrun.process"
 local core = require "dbrun.core"
 local servers = require "spec.support.servers"
 
----Lines that say what is printed, in their order.
+---The lines with expected output, in order.
 local function expected(code)
     local lines = {}
     for line in code:gmatch "%-%->%s?([^\n]*)" do lines[#lines + 1] = line end
     return table.concat(lines, "\n")
 end
 
----The examples as one program: each is a function that gets the modules, and tells what it printed.
+---The examples as one program: each is a function that gets the modules, and returns its output.
 local PROGRAM <const> = [[
 local json, fs, task = require "dbrun.json", require "dbrun.fs", require "dbrun.task"
 local results = {}
@@ -39,7 +39,7 @@ describe("a public function", function()
     local functions <const> = library.functions()
     local entries <const> = functions.entries
 
-    it("is there, and no function of a module is missing", function()
+    it("exists, and no function of a module is missing", function()
         local lost = {}
         for _, entry in ipairs(entries) do
             if entry.module and entry.f then
@@ -58,7 +58,7 @@ describe("a public function", function()
         assert.equal("", table.concat(lost, "\n"))
     end)
 
-    it("has an example that prints what it says", function()
+    it("has an example that prints its expected output", function()
         local codes, ids = {}, {}
         for _, entry in ipairs(entries) do
             local f = entry.f or entry.field

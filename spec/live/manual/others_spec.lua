@@ -1,4 +1,4 @@
--- The examples of the chapters that stand in no other group print what the text says; see spec/support/manual.lua.
+-- The examples of the chapters that are in no other group print the output in the text; see spec/support/manual.lua.
 local fs = require "dbrun.fs"
 local manual = require "spec.support.manual"
 

@@ -1,4 +1,4 @@
--- The examples of these chapters of the manual print what the text says; see spec/support/manual.lua.
+-- The examples of these chapters of the manual print the output in the text; see spec/support/manual.lua.
 local manual = require "spec.support.manual"
 
 describe("the manual: testing", function()
