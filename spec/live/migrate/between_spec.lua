@@ -1,4 +1,4 @@
--- Between migrations: what one leaves in its session is gone in the next, on a session of the run's own and behind a
+-- Between migrations: session state of one file does not reach the next, in the run's own session and through a
 -- transaction pooler; and the connection of the lock.
 local migrations = require "spec.support.migrations"
 local pg = require "spec.support.pg"
@@ -7,7 +7,7 @@ local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
----What a session has that a new one has not.
+---State of a session that a new session does not have.
 local LEFT <const> = [[
 select concat_ws(' ', current_user = session_user, current_setting('work_mem'), current_setting('my.own', true),
     current_setting('search_path'), current_setting('lock_timeout'), current_setting('statement_timeout'),
@@ -22,7 +22,7 @@ listen somewhere; set statement_timeout = '70s'; declare c cursor with hold for 
 select pg_advisory_lock(77), set_config('search_path', 'pg_catalog', false);
 ]]
 
-describe("a migration behind another one", function()
+describe("a migration after another one", function()
     local url, database, sql
     migrations.around(_ENV, function(...) url, database, sql = ... end)
 
@@ -45,14 +45,14 @@ describe("a migration behind another one", function()
     local CHECK <const> = section("create table found as " .. LEFT .. ";")
     local CLEAN <const> = 't 4MB "$user", public 5s 0 0 0 0 0'
 
-    ---`fn` gets the address of the database through a PgBouncer.
+    ---`fn` gets the URL of the database through a PgBouncer.
     local function through(settings, fn)
         if not pgbouncer.is_there() then pending "pgbouncer is not installed" end
         local bouncer <close> = pgbouncer.start(servers.shared_postgres(), settings)
         fn((bouncer.url:gsub("/postgres%?", "/" .. database .. "?")))
     end
 
-    ---The session of the server that a pooler gives next: blanks where a custom setting is empty do not count.
+    ---The state of the session that a pooler gives next; an empty custom setting counts as unset.
     local function found() return (sql("select x from found"):gsub("  +", " ")) end
 
     it("finds a new session", function()
@@ -65,7 +65,7 @@ describe("a migration behind another one", function()
         end
     end)
 
-    it("finds one behind code, too, and behind a migration that failed", function()
+    it("finds one after code, too, and after a failed migration", function()
         local result = up(url, {
             ["1_a.sql"] = section "do $$ begin perform set_config('my.own', '1', false); end $$;",
             ["2_b.lua"] = "return { up = function(c) c.db:exec [[" .. LEAKS .. "]] end }", ["3_c.sql"] = CHECK,
@@ -79,7 +79,7 @@ describe("a migration behind another one", function()
         assert.equal("t t", sql "select concat_ws(' ', (table pid1) <> (table pid2), (table pid2) = (table pid3))")
     end)
 
-    it("is recorded by the session's own role, whatever role the file ends under", function()
+    it("is recorded by the session's own role, even if the file ends under another role", function()
         local result = up(url, {
             ["1_a.sql"] = section "set role spec_between;",
             ["2_b.sql"] = section("set session authorization spec_between;", " transaction:false"),
@@ -90,7 +90,7 @@ describe("a migration behind another one", function()
         assert.equal("0", sql "select count(*) from schema_migrations_dbrun where applied_by = 'spec_between'")
     end)
 
-    it("finds a new session behind a transaction pooler", function()
+    it("finds a new session through a transaction pooler", function()
         through({ default_pool_size = 2 }, function(pooled)
             local result = up(pooled, { ["1_a.sql"] = section(LEAKS), ["2_b.sql"] = CHECK })
             assert.equal(0, result.code, result.text)
@@ -98,7 +98,7 @@ describe("a migration behind another one", function()
         end)
     end)
 
-    it("leaves nothing in the pooler's session when it fails, either", function()
+    it("leaves no state in the pooler's session when it fails, either", function()
         through({ default_pool_size = 2 }, function(pooled)
             local result = up(pooled, { ["1_a.sql"] = section("set transaction isolation level serializable;\n" .. LEAKS
                 .. "select 1 / 0;") })
@@ -111,7 +111,7 @@ describe("a migration behind another one", function()
         end)
     end)
 
-    it("runs its deferred triggers under its own settings behind a pooler", function()
+    it("runs its deferred triggers under its own settings through a pooler", function()
         through({ default_pool_size = 2 }, function(pooled)
             local result = up(pooled, { ["1_a.sql"] = section [[
 create schema app; create table app.seen (path text); create table app.t (i int);
@@ -126,8 +126,8 @@ insert into t values (1);]] })
         end)
     end)
 
-    describe("with transaction:false behind a transaction pooler", function()
-        it("is refused when a statement would leave something in the session, before anything is written", function()
+    describe("with transaction:false through a transaction pooler", function()
+        it("is refused when a statement would leave state in the session, before anything is written", function()
             through({ default_pool_size = 2 }, function(pooled)
                 for what, text in pairs {
                     ["SET search_path"] = "set search_path = nothing;", ["SET role"] = "set role spec_between;",
@@ -148,7 +148,7 @@ insert into t values (1);]] })
             end)
         end)
 
-        it("is refused at a SET that changes something only where it stands", function()
+        it("is refused at a SET that would change a setting at its place in the file", function()
             through({ default_pool_size = 2 }, function(pooled)
                 local result = up(pooled, {
                     ["1_a.sql"] = section("create schema app;\nset search_path = public, app;\ncreate table app.a ();",
@@ -161,7 +161,7 @@ insert into t values (1);]] })
             end)
         end)
 
-        it("runs with SET LOCAL, and with a SET that changes nothing; what a function leaves is undone", function()
+        it("runs with SET LOCAL and with a SET that changes nothing; undoes settings that a function leaves", function()
             sql "create function f() returns text language sql as $$ select set_config('my.own', '1', false) $$"
             through({ default_pool_size = 2 }, function(pooled)
                 local result = up(pooled, { ["1_a.sql"] = section([[
@@ -177,7 +177,7 @@ create table made as select f();]], " transaction:false"), ["2_b.sql"] = CHECK }
         end)
     end)
 
-    it("behind a pooler in session mode has sessions of its own, and leaves them as they were", function()
+    it("through a pooler in session mode has its own sessions, and leaves them unchanged", function()
         through({ pool_mode = "session", default_pool_size = 2, server_reset_query = "" }, function(pooled)
             local session <const> = "set work_mem = '3MB';\ncreate temporary table z (i int);\n"
                 .. "insert into z values (1);\nprepare p as select 1;\nlisten ch;\n"
@@ -204,7 +204,7 @@ create table made as select f();]], " transaction:false"), ["2_b.sql"] = CHECK }
         end)
     end)
 
-    it("behind a pooler in statement mode is an error that says so", function()
+    it("through a pooler in statement mode is an error that says so", function()
         through({ pool_mode = "statement" }, function(pooled)
             local result <const> = up(pooled, { ["1_a.sql"] = section "create table a ();" })
             assert.equal(2, result.code, result.text)
@@ -214,7 +214,7 @@ create table made as select f();]], " transaction:false"), ["2_b.sql"] = CHECK }
     end)
 
     for _, mode in ipairs { "transaction", "session" } do
-        it("that gets one connection of a pooler only is an error within --lock-wait: " .. mode .. " mode", function()
+        it("that gets only one connection of a pooler is an error within --lock-wait: " .. mode .. " mode", function()
             through({ pool_mode = mode, default_pool_size = 1 }, function(pooled)
                 local began = task.now()
                 local result = up(pooled, { ["1_a.sql"] = section "create table a ();" }, "--lock-wait", "2")

@@ -1,4 +1,4 @@
--- Transaction blocks, roles and sessions of migrations: what is recorded is what happened.
+-- Transaction blocks, roles and sessions of migrations: the records are true.
 local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
@@ -25,7 +25,7 @@ describe("a migration", function()
         return dir
     end
 
-    ---Refused with its line before anything is written; lint finds it, too.
+    ---Checks that it is refused with its line before anything is written, and that lint finds it, too.
     local function refuses(line, what, text, options)
         local result, dir = up(text, options)
         assert.equal(1, result.code, text)
@@ -44,7 +44,7 @@ describe("a migration", function()
     end
 
     describe("with blocks of its own", function()
-        it("keeps what ROLLBACK leaves, and runs what follows", function()
+        it("undoes only the block of a ROLLBACK, and runs the statements after it", function()
             applies "create table a ();\nbegin;\ncreate table b ();\nrollback /* to */;\ncreate table c ();"
             assert.equal("a c", tables())
         end)
@@ -65,18 +65,18 @@ describe("a migration", function()
             assert.equal("serializable", sql "select x from i")
         end)
 
-        it("whose session is read-only is recorded all the same", function()
+        it("whose session is read-only is recorded nevertheless", function()
             applies "create table a ();\nset default_transaction_read_only = on;\nselect 1;\nbegin;\nselect 2;\ncommit;"
         end)
 
-        it("may set its transaction", function()
+        it("can use SET TRANSACTION", function()
             applies("set transaction read only;\nselect 1;", "")
             assert.equal("1", sql "select version from schema_migrations_dbrun")
         end)
     end)
 
     describe("is refused before anything is written", function()
-        it("with a block that has no end", function()
+        it("with a block without an end", function()
             refuses(3, "is never committed", "create table a ();\nbegin;\ncreate table b ();")
         end)
 
@@ -86,7 +86,7 @@ describe("a migration", function()
             refuses(2, "PREPARE TRANSACTION", "prepare transaction 'x';", "")
         end)
 
-        it("with what works only in a block, outside of one", function()
+        it("with a statement outside of a block that works only in a block", function()
             for _, statement in ipairs { "savepoint a", "release a", "rollback to a", "rollback work to savepoint a",
                 "lock table pg_class", "declare c cursor for select 1" } do
                 refuses(2, "only inside a transaction block", statement .. ";")
@@ -132,7 +132,7 @@ describe("a migration", function()
             assert.equal("1", sql "select last_value from drawn")
         end)
 
-        it("a procedure that failed behind a commit", function()
+        it("a procedure that failed after a commit", function()
             sql [[create procedure p() language plpgsql as
                 'begin perform nextval(''drawn''); commit; perform 1 / 0; end']]
             local result, dir = up "create table a ();\ncall p();"
@@ -175,12 +175,12 @@ describe("a migration", function()
         assert.equal("29.02.2024", sql "select x from a")
     end)
 
-    it("may switch standard_conforming_strings", function()
+    it("can switch standard_conforming_strings", function()
         applies "set standard_conforming_strings = off;\ncreate table a as select 'x\\';y'::text as x;\nselect 1;"
         assert.equal("x';y", sql "select x from a")
     end)
 
-    it("that switches it unseen is stopped, before a statement could be cut in the wrong place", function()
+    it("that switches it unnoticed is stopped before a statement could be split in the wrong place", function()
         local result = up("select set_config('standard_' || 'conforming_strings', 'off', false);\n"
             .. "select 'a\\'';select 1;--'")
         assert.equal(1, result.code)
@@ -188,7 +188,7 @@ describe("a migration", function()
     end)
 
     describe("that is continued", function()
-        ---Runs up to a failing statement in line `line`, then again with that mended.
+        ---Runs up to a failing statement in line `line`, then again with that statement corrected.
         local function again(text)
             local result, dir = up((text:gsub("STOP", "select 1 / (select count(*) from go)")))
             assert.equal(1, result.code, result.text)
@@ -199,7 +199,7 @@ describe("a migration", function()
 
         before_each(function() sql "create table go (x int); create schema other" end)
 
-        it("has the settings of the statements before, however they were set", function()
+        it("has the settings of the earlier statements, however they were set", function()
             local result = again [[select set_config('search_path', 'other', false);
                 set work_mem = '3MB'; set app.name = 'x;y'; set datestyle = 'German'; reset lock_timeout;
                 begin; set local work_mem = '5MB'; commit;
@@ -212,7 +212,7 @@ describe("a migration", function()
             assert.equal("3MBx;yGerman, DMY0", sql "select x from other.made")
         end)
 
-        it("has the role of the statements before", function()
+        it("has the role of the earlier statements", function()
             sql "create role somebody; grant create on schema public to somebody; grant all on go to somebody"
             local result = again "set role somebody;\nSTOP;\ncreate table made ();"
             assert.equal(0, result.code, result.text)
@@ -220,7 +220,7 @@ describe("a migration", function()
             sql "drop owned by somebody; drop role somebody"
         end)
 
-        it("without what only its session had is refused, with the line and the way on", function()
+        it("that depends on lost session state is refused, with the line and the remedy", function()
             for statement, what in pairs {
                 ["create temp table tt (id int)"] = "the temporary table tt", ["prepare p as select 1"] = "statement p",
                 ["listen ch"] = "LISTEN ch", ["select pg_advisory_lock(7)"] = "the advisory lock",
@@ -238,7 +238,7 @@ describe("a migration", function()
         end)
     end)
 
-    it("is not up to date while one is half taken back", function()
+    it("is not up to date while another is partly reverted", function()
         local text = "-- migrate:up transaction:false\ncreate table a ();\ncreate table b ();\n"
             .. "-- migrate:down transaction:false\ndrop table b;\n%s;\n"
         local dir = folder { ["1_x.sql"] = text:format "select 1 / 0" }
@@ -255,7 +255,7 @@ describe("a migration", function()
         assert.equal("3", sql "select count(*) from pg_class where relname in ('a', 'b', 'c')")
     end)
 
-    it("takes the records of an older version", function()
+    it("accepts the records of an older version", function()
         local dir = folder { ["1_x.sql"] = "-- migrate:up transaction:false\ncreate table a ();\n-- migrate:down\n" }
         assert.equal(0, migrate("up", "--dir", dir).code)
         sql "alter table schema_migrations_dbrun drop column session"

@@ -30,7 +30,7 @@ describe("dbrun migrate", function()
         assert.equal("0", sql "select count(*) from pg_locks where locktype = 'advisory'")
     end
 
-    it("up applies what is pending, in the order of the names, after it said where", function()
+    it("up names the database, and applies pending files in the order of their names", function()
         local dir = folder { ["1_a.sql"] = A, ["2_b.sql"] = B }
         local result = migrate("up", "--dir", dir)
         assert.equal(0, result.code, result.text)
@@ -55,7 +55,7 @@ describe("dbrun migrate", function()
         assert.not_matches("Target", result.stdout)
     end)
 
-    it("up --to and --steps stop where they are told", function()
+    it("up --to and --steps stop where requested", function()
         local dir = folder { ["1_a.sql"] = A, ["2_b.sql"] = B, ["3_c.sql"] = C }
         assert.equal(0, migrate("up", "--dir", dir, "--to", "1").code)
         assert.equal("1", versions())
@@ -79,7 +79,7 @@ describe("dbrun migrate", function()
         assert.equal("1 2", versions())
     end)
 
-    it("takes several folders as one", function()
+    it("treats several folders as one", function()
         local one, two = folder { ["1_a.sql"] = A, ["3_c.sql"] = C }, folder { ["2_b.sql"] = B }
         local result = migrate("up", "--dir", two, "--dir", one)
         assert.equal(0, result.code, result.text)
@@ -95,7 +95,7 @@ describe("dbrun migrate", function()
             return result.stderr, dir
         end
 
-        it("keeps nothing of it, leaves the ones before it, and runs none after it", function()
+        it("rolls it back, keeps the earlier ones, and runs no later one", function()
             failing "-- migrate:up\ncreate table b ();\ninsert into nowhere values (1);\n-- migrate:down\n"
             assert.equal("a schema_migrations", tables())
             assert.equal("1", versions())
@@ -109,7 +109,7 @@ describe("dbrun migrate", function()
             assert.matches("     5 |   ä, nope\n       |   ^\n", said, 1, true)
         end)
 
-        it("names the statement's line where the server has no position", function()
+        it("names the statement's line when the server gives no position", function()
             local said = failing [[
 -- migrate:up
 create table b (id int unique);
@@ -123,13 +123,13 @@ insert into b values
             assert.matches("Key (id)=(1) already exists", said, 1, true)
         end)
 
-        it("finds it in a text that does not parse, too", function()
+        it("names it in a text that does not parse, too", function()
             local said = failing "-- migrate:up\ncreate table b ();\ncraete table c ();\n-- migrate:down\n"
             assert.matches("2_bad.sql:3: syntax error", said, 1, true)
             assert.matches("     3 | craete table c ()\n       | ^\n", said, 1, true)
         end)
 
-        it("tells a failure at COMMIT", function()
+        it("reports a failure at COMMIT", function()
             local said = failing [[
 -- migrate:up
 create table b (id int unique deferrable initially deferred);
@@ -139,7 +139,7 @@ insert into b values (1), (1);
             assert.matches("SQLSTATE 23505", said, 1, true)
         end)
 
-        it("refuses a COMMIT inside before anything is run", function()
+        it("refuses a COMMIT in the file before anything runs", function()
             local dir = folder {
                 ["1_a.sql"] = A, ["2_bad.sql"] = "-- migrate:up\nselect 1;\ncommit;\n-- migrate:down\n",
             }
@@ -149,7 +149,7 @@ insert into b values (1), (1);
             assert.equal("", tables())
         end)
 
-        it("is told with its line when it is no migration at all", function()
+        it("names the line when the file is not a migration at all", function()
             local dir = folder { ["1_a.sql"] = "create table a ();\n-- migrate:up\n-- migrate:down\n" }
             local result = migrate("up", "--dir", dir)
             assert.equal(1, result.code)
@@ -191,7 +191,7 @@ create table c (id int);
         assert.equal("", versions())
     end)
 
-    it("gives every migration the same session, whatever the one before has SET", function()
+    it("gives every migration the same session settings, whatever the one before has SET", function()
         local dir = folder {
             ["1_a.sql"] = "-- migrate:up\nselect set_config('search_path', '', false);\n-- migrate:down\n",
             ["2_b.sql"] = B,
@@ -202,7 +202,7 @@ create table c (id int);
     end)
 
     describe("down", function()
-        it("takes back the last one, or as many as it is told", function()
+        it("reverts the last one, or the given number", function()
             local dir = folder { ["1_a.sql"] = A, ["2_b.sql"] = B, ["3_c.sql"] = C }
             migrate("up", "--dir", dir)
             local result = migrate("down", "--dir", dir)
@@ -257,7 +257,7 @@ create table c (id int);
         end
     end)
 
-    it("new makes a file that up takes", function()
+    it("new makes a file that up accepts", function()
         local dir = folder {} .. "/sub"
         local result = migrate("new", "add some things", "--dir", dir)
         assert.equal(0, result.code, result.text)
@@ -266,7 +266,7 @@ create table c (id int);
     end)
 
     describe("the table of versions", function()
-        it("may be the one that dbmate made", function()
+        it("can be dbmate's", function()
             sql [[create table schema_migrations (version varchar(128) primary key);
                   insert into schema_migrations values ('1')]]
             local dir = folder { ["1_a.sql"] = A, ["2_b.sql"] = B }
@@ -275,7 +275,7 @@ create table c (id int);
             assert.equal("1 2", versions())
         end)
 
-        it("may be named with a schema, which is made", function()
+        it("can be named with a schema, which is created", function()
             local dir = folder { ["1_a.sql"] = A }
             local result = migrate("up", "--dir", dir, "--table", "Ops.Versions")
             assert.equal(0, result.code, result.text)
@@ -283,7 +283,7 @@ create table c (id int);
             assert.matches("Pending: 0", migrate("status", "--dir", dir, "--table", "Ops.Versions").stdout)
         end)
 
-        it("lies in the first schema of the URL's search_path", function()
+        it("is in the first schema of the URL's search_path", function()
             local dir = folder { ["1_a.sql"] = A }
             local base = url
             url = url .. "&options=-c%20search_path%3Dapp,public"
@@ -293,7 +293,7 @@ create table c (id int);
             assert.equal("1", sql "select version from app.schema_migrations")
         end)
 
-        it("is not begun anew in a schema that was made since, with the name of the role", function()
+        it("is not created again in a schema with the role's name that was created since", function()
             local dir = folder { ["1_a.sql"] = A }
             assert.equal(0, migrate("up", "--dir", dir).code)
             local role = sql "select current_user"
@@ -311,7 +311,7 @@ create table c (id int);
         end)
     end)
 
-    it("uses MIGRATION_DATABASE_URL where it is set", function()
+    it("uses MIGRATION_DATABASE_URL when it is set", function()
         local other_url, other = servers.database()
         local dir = folder { ["1_a.sql"] = A }
         local result = scripts.run("migrate", { "up", "--dir", dir },
@@ -352,7 +352,7 @@ create table c (id int);
             no_locks_left()
         end)
 
-        it("waits for longer than the server lets a session be idle", function()
+        it("waits for longer than the server's limit for idle sessions", function()
             if tonumber(sql "show server_version_num") < 140000 then pending "idle_session_timeout is of 14" end
             local keeper <close> = shut()
             local dir = folder { ["1_a.sql"] = GATED }
@@ -416,7 +416,7 @@ create table c (id int);
             return result
         end
 
-        it("by Ctrl-C ends with 130, keeps nothing and holds no lock", function()
+        it("by Ctrl-C ends with 130, rolls back and holds no lock", function()
             local result <const> = interrupted "INT"
             assert.equal(130, result.code)
             assert.matches("migrate: interrupted in [^\n]*: 'dbrun migrate status' shows what is applied, and 'up' "
@@ -430,7 +430,7 @@ create table c (id int);
             assert.equal(143, interrupted("TERM").code)
         end)
 
-        it("by kill -9 keeps nothing, and the next run applies it", function()
+        it("by kill -9 is rolled back, and the next run applies it", function()
             interrupted "KILL"
             assert.equal("", versions())
             sql "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'dbrun migrate'"
@@ -441,7 +441,7 @@ create table c (id int);
         end)
     end)
 
-    it("takes back the sample schema without a trace, and applies it again", function()
+    it("reverts the sample schema completely, and applies it again", function()
         local lacking = servers.pg_dump_lacks()
         if lacking then return pending(lacking) end
         local function dump()
@@ -460,7 +460,7 @@ create table c (id int);
         assert.equal(full, dump())
     end)
 
-    it("works for a role that may do nothing but use its own database", function()
+    it("works for a role that may only use its own database", function()
         local pg = servers.shared_postgres()
         local role = "owner_of_" .. database
         pg:psql(("create role %s login; alter database %s owner to %s"):format(role, database, role))
@@ -483,7 +483,7 @@ create table c (id int);
         end
     end)
 
-    it("explains itself with --help", function()
+    it("shows its help with --help", function()
         for _, command in ipairs { "", "up ", "down ", "status ", "new " } do
             local args = {}
             for word in (command .. "--help"):gmatch "%S+" do args[#args + 1] = word end

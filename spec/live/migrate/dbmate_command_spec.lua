@@ -1,4 +1,4 @@
--- dbmate's command line: the same options, output and exit statuses. Expected is what dbmate 2.35.0 prints.
+-- dbmate's command line: the same options, output and exit statuses. dbmate 2.35.0 printed the expected output.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
@@ -50,7 +50,7 @@ describe("dbrun dbmate", function()
 
     local lacking <const> = servers.pg_dump_lacks()
 
-    it("migrates, lists and takes back with dbmate's words, and writes the schema file", function()
+    it("migrates, lists and rolls back with dbmate's messages, and writes the schema file", function()
         if lacking then return pending(lacking) end
         write { ["db/migrations/1_a.sql"] = A, ["db/migrations/2_b.sql"] = B }
         expect(1, "[ ] 1_a.sql\n[ ] 2_b.sql\n\nApplied: 0\nPending: 2\n", { "status", "--exit-code" })
@@ -73,7 +73,7 @@ describe("dbrun dbmate", function()
         assert.matches("^Error: can't rollback: no migrations have been applied\n", result.stderr)
     end)
 
-    it("says Applied only of what was applied", function()
+    it("says Applied only of applied files", function()
         write { ["db/migrations/1_a.sql"] = A, ["db/migrations/2_bad.sql"] = BAD }
         local result = expect(2, "Applying: 1_a.sql\nApplied: 1_a.sql in T\nApplying: 2_bad.sql\n", { "up" })
         assert.matches("^Error: db/migrations/2_bad.sql:3: division by zero", result.stderr)
@@ -81,7 +81,7 @@ describe("dbrun dbmate", function()
         assert.equal("1", sql "select version from schema_migrations")
     end)
 
-    it("creates the database with up, not with migrate; create and drop tell what is there", function()
+    it("creates the database with up, not with migrate; create and drop say whether it exists", function()
         local other = database .. "_new"
         finally(function() servers.shared_postgres():psql("drop database if exists " .. other) end)
         local env = { DATABASE_URL = (url:gsub("/" .. database, "/" .. other)) }
@@ -118,14 +118,14 @@ describe("dbrun dbmate", function()
         assert.matches("Error: stat nosuch.sql", expect(2, "", { "-s", "nosuch.sql", "load" }).stderr)
     end)
 
-    it("writes the schema to where a link leads, and to standard output", function()
+    it("writes the schema to the target of a link, and to standard output", function()
         if lacking then return pending(lacking) end
         write { ["db/migrations/1_a.sql"] = A, ["shared/s.sql"] = "old" }
         fs.symlink("../shared/s.sql", folder .. "/db/schema.sql")
         assert.equal(0, run({ "up" }).code)
         assert.equal("link", fs.stat(folder .. "/db/schema.sql", true).kind)
         assert.matches("CREATE TABLE public.a", fs.read(folder .. "/shared/s.sql"))
-        -- A link of its own: a fault must not replace the machine's.
+        -- A separate link: an error must not replace the machine's.
         fs.symlink("/proc/self/fd/1", folder .. "/out")
         local result = run { "-s", "out", "dump" }
         assert.matches("^Writing: out\n.*CREATE TABLE public.a", result.stdout, result.stderr)
@@ -135,7 +135,7 @@ describe("dbrun dbmate", function()
             expect(2, "Reading: x.sql\n", { "-s", "x.sql", "load" }).stderr)
     end)
 
-    it("loads the rows behind COPY", function()
+    it("loads the rows after COPY", function()
         write { ["db/schema.sql"] = "create table t (a text, b int);\nCOPY public.t (a, b) FROM stdin;\n"
             .. "x;y\t1\n\\restrict\t2\n\\.\n\ncopy t from stdin;\n\\.\nselect 1/0;\n" }
         assert.matches("schema.sql:9: division by zero", run({ "load" }).stderr)
@@ -146,7 +146,7 @@ describe("dbrun dbmate", function()
         assert.matches("schema.sql:1: the data of this COPY do not end", run({ "load" }).stderr)
     end)
 
-    it("takes scripts/migrations where only that is there, and refuses to choose between both", function()
+    it("uses scripts/migrations when only that exists, and refuses to choose between both", function()
         write { ["scripts/migrations/1_a.sql"] = A }
         expect(0, "[ ] 1_a.sql\n\nApplied: 0\nPending: 1\n", { "status" })
         write { ["db/migrations/2_b.sql"] = B }
@@ -159,7 +159,7 @@ describe("dbrun dbmate", function()
         expect(0, "[ ] 2_b.sql\n\nApplied: 0\nPending: 1\n", { "-d", "db/migrations", "status" })
     end)
 
-    it("writes a schema file that load runs to the same schema, of the schemas in search_path", function()
+    it("writes a schema file, of the schemas in search_path, from which load makes the same schema", function()
         if lacking then return pending(lacking) end
         write { ["db/migrations/1_a.sql"] = A }
         local env = { DATABASE_URL = url .. "&search_path=app,public" }
@@ -176,7 +176,7 @@ describe("dbrun dbmate", function()
         assert.not_matches("CREATE TABLE app.a", fs.read(folder .. "/db/schema.sql"))
     end)
 
-    it("makes migrations with the name as it is given, and needs no database for it", function()
+    it("makes migrations with the given name, and needs no database for it", function()
         local env = { DATABASE_URL = false }
         assert.matches("please specify a name", expect(2, "", { "new" }, env).stderr)
         local first = run({ "new", "two words" }, env)
@@ -188,7 +188,7 @@ describe("dbrun dbmate", function()
         assert.equal(2, run({ "new", "a/b" }, env).code)
     end)
 
-    it("takes dbmate's options and names, and refuses what it refuses", function()
+    it("accepts dbmate's options and names, and refuses what dbmate refuses", function()
         if lacking then return pending(lacking) end
         write { ["m/1_a.sql"] = A, ["n/2_b.sql"] = B }
         local both <const> = "[ ] 1_a.sql\n[ ] 2_b.sql\n\nApplied: 0\nPending: 2\n"
@@ -283,7 +283,7 @@ describe("dbrun dbmate", function()
         assert.matches('role "nosuch_role" does not exist', as_other.stderr)
     end)
 
-    it("reads no other file than those, for dbrun's own keys too, and KEY: value in them", function()
+    it("reads only those files, also for dbrun's own keys, and KEY: value in them", function()
         write {
             ["db/migrations/1_a.sql"] = A, [".env"] = "this is broken\n",
             ["x.env"] = ("DATABASE_URL: '%s'\n"):format(url),
@@ -299,7 +299,7 @@ describe("dbrun dbmate", function()
         assert.matches("^Error: flag needs an argument: %-env%-file", run({ "--env-file" }, none).stderr)
     end)
 
-    it("gives pg_dump what stands behind dump only, and says what it is about before it connects", function()
+    it("passes extra words to pg_dump only with dump, and prints its first line before it connects", function()
         if lacking then return pending(lacking) end
         write { ["db/migrations/1_a.sql"] = A }
         expect(0, "Applying: 1_a.sql\nApplied: 1_a.sql in T\nWriting: ./db/schema.sql\n", { "up", "extra", "words" })
@@ -312,7 +312,7 @@ describe("dbrun dbmate", function()
         assert.matches("stat nosuch.sql: no such file", expect(2, "", { "-s", "nosuch.sql", "load" }, nowhere).stderr)
     end)
 
-    it("waits for the server as long as it is told to", function()
+    it("waits for the server up to its limit", function()
         local env = { DATABASE_URL = "postgres://127.0.0.1:1/x" }
         assert.matches("^Error: unable to connect to database: ", expect(2, "Waiting for database..\n",
             { "--wait-timeout", "1500ms", "wait" }, env).stderr)
@@ -322,8 +322,8 @@ describe("dbrun dbmate", function()
         expect(0, "", { "wait" })
     end)
 
-    it("is what a link named dbmate runs, wherever the link is", function()
-        -- An installation of its own: where the program was built, its scripts may be elsewhere.
+    it("runs through a link named dbmate, wherever the link is", function()
+        -- A separate installation: a build's scripts can be in another place.
         fs.mkdir_p(folder .. "/opt/bin")
         fs.mkdir_p(folder .. "/opt/share/dbrun")
         assert.equal(0, process.run { "cp", core.options.program, folder .. "/opt/bin/dbrun" }.code)

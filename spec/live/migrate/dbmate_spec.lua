@@ -1,4 +1,4 @@
--- A project of dbmate, applied by dbrun, against the same statements run by psql.
+-- A dbmate project, applied by dbrun, compared with the same statements run by psql.
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local scripts = require "spec.support.scripts"
@@ -6,7 +6,7 @@ local servers = require "spec.support.servers"
 
 local DIRS <const> = { "spec/support/dbmate/db/migrations", "spec/support/dbmate/db/more" }
 
----The files in dbmate's order, split by nothing but their directive lines: what psql is to run.
+---The files in dbmate's order, split only at their directive lines, for psql.
 local function reference()
     local list = {}
     for _, dir in ipairs(DIRS) do
@@ -66,7 +66,7 @@ describe("a project of dbmate", function()
         return (result.stdout:gsub("\n\\[un]*restrict [^\n]*", ""))
     end
 
-    it("of more than 20 migrations gives the schema that psql gives, forwards, backwards and forwards", function()
+    it("of more than 20 migrations gives the same schema as psql, up, down and up again", function()
         local lacking = servers.pg_dump_lacks()
         if lacking then return pending(lacking) end
         assert.is_true(#list > 20)
@@ -84,7 +84,7 @@ describe("a project of dbmate", function()
         assert.equal(full, dump(other_url))
     end)
 
-    it("has the versions in the table as dbmate would write them", function()
+    it("has the same versions in the table as with dbmate", function()
         dbrun "up"
         local versions = {}
         for _, file in ipairs(list) do versions[#versions + 1] = file.name:match "^%d+" end
@@ -112,7 +112,7 @@ describe("a project of dbmate", function()
         assert.equal(0, fresh.code, fresh.stderr)
     end)
 
-    it("may name its schema with search_path in the URL", function()
+    it("can name its schema with search_path in the URL", function()
         local base = url
         url = base .. "&search_path=app,public"
         dbrun "up"

@@ -1,4 +1,4 @@
--- dbrun migrate dump: what the text of a schema is.
+-- dbrun migrate dump: the text of a schema.
 local extensions = require "spec.support.extensions"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -56,7 +56,7 @@ ALTER TABLE ONLY public.f ALTER COLUMN t SET STORAGE PLAIN;
         end)
     end)
 
-    it("warns where Citus distributes tables", function()
+    it("warns when Citus distributes tables", function()
         if not extensions.is_there "citus" then pending "citus is not installed" end
         local server <close> = servers.postgres { settings = { shared_preload_libraries = "citus" } }
         local address = server:address {}
@@ -71,7 +71,7 @@ ALTER TABLE ONLY public.f ALTER COLUMN t SET STORAGE PLAIN;
         assert.matches("CREATE TABLE public.spread", result.stdout, 1, true)
     end)
 
-    it("says which right is missing", function()
+    it("names the missing right", function()
         local role = "spec_dump_" .. name:gsub("%W", "_")
         local server = servers.shared_postgres()
         server:psql(("create table t (i int); create role %s login"):format(role), name)

@@ -1,4 +1,4 @@
--- What a command finds by itself: the folder with migrations, and a table of versions that may be another tool's.
+-- The defaults of a command: the folder of migrations, and a table of versions that can be another tool's.
 local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
@@ -47,7 +47,7 @@ describe("the schema file", function()
         url, _, sql = ...
     end)
 
-    it("is written after up, down and redo where there is one", function()
+    it("is written after up, down and redo when it exists", function()
         local lacking = servers.pg_dump_lacks()
         if lacking then return pending(lacking) end
         local folder = migrations.folder { ["db/migrations/1_a.sql"] = migrations.table "a" }
@@ -64,7 +64,7 @@ describe("the schema file", function()
         assert.not_matches("CREATE TABLE public.a ", fs.read(folder .. "/db/schema.sql"))
     end)
 
-    it("that cannot be written is a warning, and the migrations stay", function()
+    it("that cannot be written is a warning, and the migrations stay applied", function()
         local folder = migrations.folder { ["db/migrations/1_a.sql"] = migrations.table "a", ["db/schema.sql/x"] = "" }
         local result = scripts.run("migrate", { "up" }, { DATABASE_URL = url }, { cwd = folder })
         assert.equal(0, result.code, result.text)
@@ -74,14 +74,14 @@ describe("the schema file", function()
 end)
 
 describe("migrate status --exit-code", function()
-    it("is 2 when the server cannot be asked", function()
+    it("is 2 when the server is unreachable", function()
         local folder = migrations.folder { ["db/migrations/1_a.sql"] = migrations.table "a" }
         local env = { DATABASE_URL = "postgres://127.0.0.1:1/x" }
         assert.equal(2, scripts.run("migrate", { "status", "--exit-code" }, env, { cwd = folder }).code)
         assert.equal(1, scripts.run("migrate", { "status" }, env, { cwd = folder }).code)
     end)
 
-    it("and dbmate's commands say what they are here", function()
+    it("and dbmate's commands name dbrun's equivalents", function()
         assert.matches("'dbrun migrate down'", scripts.run("migrate", { "rollback" }).stderr)
     end)
 end)
@@ -122,7 +122,7 @@ describe("a table schema_migrations", function()
         end
     end)
 
-    it("of dbmate may have columns that fill themselves", function()
+    it("of dbmate can have generated columns and defaults", function()
         sql "create table schema_migrations (version varchar primary key, at timestamptz default now(), note text)"
         local result = run "up"
         assert.equal(0, result.code, result.text)

@@ -1,9 +1,9 @@
--- What an error of a statement tells to do, where that depends on the statements around it.
+-- Hints in errors of statements that depend on the statements around them.
 local migrations = require "spec.support.migrations"
 local process = require "dbrun.process"
 local scripts = require "spec.support.scripts"
 
----Directive and statements of an up section, and what the error must say.
+---Directive and statements of an up section, and the words that the error must have.
 ---@type table<string, { [1]: string, [2]: string }>
 local CASES <const> = {
     ["a DO that commits in the migration's transaction"] = {
@@ -48,7 +48,7 @@ local CASES <const> = {
     ["a new value of an enum"] = {
         "\nalter type e add value 'b';\ncreate table t (e e default 'b');",
         "7_x.sql:3: .*hint: New enum values must be committed before they can be used. Put ALTER TYPE ... ADD VALUE",
-        before = "create type e as enum ('a')", -- of the same transaction, PostgreSQL 18 takes it
+        before = "create type e as enum ('a')", -- in the same transaction, PostgreSQL 18 accepts it
     },
     ["a statement_timeout of the file"] = {
         "\nset statement_timeout = '50ms';\nselect pg_sleep(20);",
@@ -65,7 +65,7 @@ local CASES <const> = {
     },
 }
 
-describe("the error of a migration tells what to do about", function()
+describe("the error of a migration has a hint for", function()
     local url, _, sql
     migrations.around(_ENV, function(...) url, _, sql = ... end)
 

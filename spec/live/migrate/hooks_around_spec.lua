@@ -1,4 +1,4 @@
--- Hooks before and after seeds and a verification: when they run, what they know, what their failure means.
+-- Hooks before and after seeds and a verification: when they run, what they know, and the effect of their failure.
 local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
@@ -33,7 +33,7 @@ describe("hooks of seeds", function()
         words[#words + 1] = ctx.dry_run and "dry" or nil
         ctx:query("insert into seen (what) values ($1)", table.concat(words, ","))]]
 
-    it("run before and after them, and know what ran", function()
+    it("run before and after them, and get the list of seeds that ran", function()
         project { ["s/1_a.lua"] = "return function() return 3 end", ["h/beforeSeed.lua"] = NOTE,
             ["h/afterSeed.lua"] = NOTE, ["h/afterSeed__2.sql"] = "insert into seen (what) values ('sql')" }
         local result = seed()
@@ -50,7 +50,7 @@ describe("hooks of seeds", function()
         assert.equal("", seen())
     end)
 
-    it("are told of an error, and do not hide it when they fail", function()
+    it("get the error, and do not hide it when they fail", function()
         project { ["s/1_a.sql"] = "insert into seen (what) values ('seeded')", ["s/2_b.sql"] = "select 1 / 0",
             ["h/afterSeedError.lua"] = NOTE, ["h/afterSeedError__2.sql"] = "select nonsense" }
         local result = seed()
@@ -70,7 +70,7 @@ describe("hooks of seeds", function()
         end
     end)
 
-    it("that fail are named with their file, and say what stays", function()
+    it("that fail are named with their file, and the work that stays", function()
         project { ["s/1_a.sql"] = "insert into seen (what) values ('seeded')",
             ["h/beforeSeed.sql"] = "select nonsense" }
         local result = seed()
@@ -114,13 +114,13 @@ describe("hooks of verify", function()
         assert.equal("1", sql "select count(*) from checked")
     end)
 
-    it("are called in Lua without a server, too", function()
+    it("run in Lua without a server, too", function()
         local result = verify({ ["h/afterVerify.lua"] = TELL }, "postgresql://127.0.0.1:1/x")
         assert.equal(1, result.code, result.text)
         assert.matches("afterVerify 1 configuration=PASS postgres.async=FAIL\n", result.stdout, 1, true)
     end)
 
-    it("leave nothing of their session to the checks", function()
+    it("pass no session state to the checks", function()
         sql "create table public.t1 (a int); create role hooked login in role pg_monitor"
         local files = { ["e.lua"] = "return { { table = 't1', columns = { 'a integer' } } }",
             ["h/beforeVerify.sql"] = "set search_path = nowhere; set statement_timeout = 1; set role hooked",
@@ -133,7 +133,7 @@ describe("hooks of verify", function()
         assert.matches("PASS  postgres.async +%S+ ms  dbrun@", result.stdout)
     end)
 
-    it("that find no server leave it to the checks to say why", function()
+    it("that cannot reach the server leave it to the checks to say why", function()
         local result = verify({ ["h/beforeVerify.sql"] = "select 1", ["h/afterVerify.sql"] = "select 1" },
             "postgresql://127.0.0.1:1/x")
         assert.equal(1, result.code, result.text)
@@ -169,7 +169,7 @@ describe("hooks of verify", function()
         end
     end)
 
-    it("refuse the run before it, and are a failure of their own after it", function()
+    it("can refuse the run before it, and are a separate failure after it", function()
         local result = verify { ["h/beforeVerify.lua"] = "return false, 'not now'" }
         assert.equal(1, result.code)
         assert.matches("h/beforeVerify.lua stopped the run: not now.*nothing was checked", result.stderr)

@@ -1,4 +1,4 @@
--- Hooks around migrations: their events, their order, their transactions, and what Lua hooks may do.
+-- Hooks around migrations: their events, their order, their transactions, and the possibilities of Lua hooks.
 local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
 local pace = require "spec.support.pace"
@@ -31,7 +31,7 @@ describe("hooks of migrations", function()
     local B <const> = "-- migrate:up\ncreate table b ();\n-- migrate:down\ndrop table b;\n"
     local BAD <const> = "-- migrate:up\nselect 1 / 0;\n-- migrate:down\nselect 1 / 0;\n"
 
-    ---One hook for each event, which writes its name down; each-hooks with the version.
+    ---One hook for each event, which records its name; each-hooks also record the version.
     local function all_hooks(files)
         for i, event in ipairs(EVENTS) do
             if event == "beforeConnect" then
@@ -63,7 +63,7 @@ describe("hooks of migrations", function()
         assert.equal("afterConnect beforeUndo beforeEachUndo afterEachUndo afterUndo", (seen():gsub(":%d", "")))
     end)
 
-    it("are told of errors, after the migration was rolled back", function()
+    it("get errors, after the migration was rolled back", function()
         project(all_hooks { ["m/1_a.sql"] = A, ["m/2_bad.sql"] = BAD })
         assert.equal(1, migrate("up").code)
         assert.equal("afterConnect beforeMigrate beforeEachMigrate afterEachMigrate afterEachMigrateError "
@@ -83,7 +83,7 @@ describe("hooks of migrations", function()
         assert.equal("none a a_2 b", seen())
     end)
 
-    it("for each migration share its transaction: what fails takes the migration with it", function()
+    it("for each migration share its transaction: a failure rolls the migration back", function()
         project {
             ["m/1_a.sql"] = A,
             ["h/beforeEachMigrate.sql"] = "insert into seen (what) values ('each')",
@@ -127,7 +127,7 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
         assert.equal("before after", seen())
     end)
 
-    it("with a name that is no event, or the same name twice, are refused before anything runs", function()
+    it("with a name that is not an event, or the same name twice, are refused before anything runs", function()
         for files, message in pairs {
             [{ ["h/beforeMigrat.sql"] = "select 1" }] = "did you mean 'beforeMigrate'?",
             [{ ["h/afterMigrate__x.sql"] = "select 1", ["h/afterMigrate__x.lua"] = "" }] = "two hooks are called",
@@ -144,7 +144,7 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
         assert.equal(2, migrate("up").code)
     end)
 
-    it("after a run know what was done, and how long it took", function()
+    it("after a run get the applied migrations, and their durations", function()
         project {
             ["m/1_a.sql"] = A, ["m/2_b.sql"] = B,
             ["h/afterMigrate.lua"] = [[local ctx = ...
@@ -166,7 +166,7 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
         assert.equal("", sql "select coalesce(current_setting('dbrun.applied', true), '')")
     end)
 
-    it("after a failure know what was done before it", function()
+    it("after a failure get the migrations that were applied before it", function()
         project {
             ["m/1_a.sql"] = A, ["m/2_bad.sql"] = BAD,
             ["h/afterMigrateError.lua"] = [[local ctx = ...
@@ -176,7 +176,7 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
         assert.equal("1:22012", seen())
     end)
 
-    describe("that raise are named with their file, and say what stays:", function()
+    describe("that raise are named with their file, and the work that stays:", function()
         local FAILURES <const> = {
             { "lua", "(...).db:query 'select nonsense'", 'column "nonsense" does not exist (SQLSTATE 42703)' },
             { "lua", "error('no luck')", "x.lua:1: no luck\n" },
@@ -187,7 +187,7 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
             { "sql", "select nonsense", '%s:1: column "nonsense" does not exist (SQLSTATE 42703)' },
             { "sql", "commit", "%s:1: 'commit' would end the hook's transaction" },
         }
-        ---It fails at COMMIT, so in a transaction of its own.
+        ---It fails at COMMIT, so it has a separate transaction.
         local LATE <const> = { "sql", "create table d (i int unique deferrable initially deferred);\n"
             .. "insert into d values (1), (1)", "%s: duplicate key" }
 
@@ -223,13 +223,13 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
             check("afterEachMigrate", "It is a hook; nothing of this migration was kept.", "0")
         end)
 
-        it("behind a migration without a transaction", function()
+        it("after a migration without a transaction", function()
             check("afterEachMigrate", "It is a hook; this migration was applied before it (transaction:false), and "
                 .. "that stays.", "1", (A:gsub("migrate:up", "%0 transaction:false")))
         end)
     end)
 
-    it("do not end the program with a status of their own, nor do migrations", function()
+    it("cannot end the program with os.exit, nor can migrations", function()
         for name, code in pairs { ["h/beforeConnect.lua"] = "os.exit(0)", ["h/beforeMigrate.lua"] = "os.exit()",
             ["h/beforeEachMigrate.lua"] = "return function() os.exit(0, true) end",
             ["h/afterEachMigrate.lua"] = "os.exit(0)", ["m/0_x.lua"] = "return { up = function() os.exit(0) end }",
@@ -246,7 +246,7 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
         assert.equal(7, require("dbrun.process").run { require("dbrun.core").options.program, "-e", program }.code)
     end)
 
-    it("that are interrupted are named, and what stays", function()
+    it("that are interrupted are named, with the work that stays", function()
         project { ["m/1_a.sql"] = A, ["h/afterMigrate.sql"] = "select pg_sleep(60)" }
         local core = require "dbrun.core"
         local result
@@ -261,7 +261,7 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
             .. "stays.", result.stderr, 1, true)
     end)
 
-    it("whose statement is cancelled on the server say so, and were not interrupted", function()
+    it("whose statement is cancelled on the server do not count as interrupted", function()
         project { ["m/1_a.sql"] = A, ["h/beforeMigrate.lua"] =
             "local ctx = ...\nctx.db:query 'select pg_cancel_backend(pg_backend_pid()), pg_sleep(20)'" }
         local result = migrate "up"
@@ -285,7 +285,7 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
         end
     end)
 
-    it("for each migration know what was done before it", function()
+    it("for each migration get the migrations that were applied before it", function()
         project { ["m/1_a.sql"] = A, ["m/2_b.sql"] = B, ["h/afterEachMigrate.lua"] = [[local c = ...
             local last = c.applied[#c.applied]
             c:query("insert into seen (what) values ($1)", c.migration.version .. "/" .. (last and last.version or "-"))
@@ -294,7 +294,7 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
         assert.equal("1/- 2/1", seen())
     end)
 
-    it("come from DBRUN_HOOKS_DIR, where that is set", function()
+    it("come from DBRUN_HOOKS_DIR, when that is set", function()
         project { ["m/1_a.sql"] = A, ["h/afterMigrate.sql"] = "insert into seen (what) values ('set')" }
         local result = scripts.run("migrate", { "up", "--dir", dir .. "/m" },
             { DATABASE_URL = url, DBRUN_HOOKS_DIR = dir .. "/h" })

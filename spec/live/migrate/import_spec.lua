@@ -1,4 +1,4 @@
--- Migrations of other tools taken over: their files, and what they say is applied.
+-- Import of other tools' migrations: their files, and their records of applied ones.
 local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
 local process = require "dbrun.process"
@@ -25,7 +25,7 @@ describe("migrate import", function()
         local LEDGER <const> = "create table schema_migrations (version bigint not null primary key,"
             .. " dirty boolean not null)"
 
-        it("becomes files of one width, and its version a list of those applied", function()
+        it("becomes files with versions of equal width, and its version the list of applied ones", function()
             project(FILES)
             sql "create table a (id int); create table b (id int)"
             sql(LEDGER .. "; insert into schema_migrations values (2, false)")
@@ -48,7 +48,7 @@ describe("migrate import", function()
             assert.equal("", tables())
         end)
 
-        it("writes nothing when it is dirty, a file is missing, or something cannot be taken over", function()
+        it("writes nothing when it is dirty, a file is missing, or a file cannot be converted", function()
             project(FILES)
             sql(LEDGER .. "; insert into schema_migrations values (2, true)")
             local result = import "golang-migrate"
@@ -77,7 +77,7 @@ describe("migrate import", function()
             assert.equal("2", sql "select version from schema_migrations")
         end)
 
-        it("may be done again, for another database", function()
+        it("can be repeated, for another database", function()
             project(FILES)
             assert.equal(0, import("golang-migrate", "--files-only").code)
             sql(LEDGER .. "; insert into schema_migrations values (1, false)")
@@ -88,7 +88,7 @@ describe("migrate import", function()
             assert.matches("02_b.sql is there already, with another text", import("golang-migrate").stdout)
         end)
 
-        it("gives a width under which new files come last", function()
+        it("chooses a width with which new files come last", function()
             project { ["9_a.up.sql"] = "", ["30_b.up.sql"] = "" }
             assert.equal(0, import("golang-migrate", "--files-only").code)
             assert.equal("00000000000009_a.sql 00000000000030_b.sql", written())
@@ -127,7 +127,7 @@ describe("migrate import", function()
             assert.equal("1", sql "select count(*) from pg_proc where proname = 'f'")
         end)
 
-        it("is refused where it needs Go, the environment, or is not goose's", function()
+        it("is refused when it needs Go or the environment, or is not goose's", function()
             project {
                 ["1_a.go"] = "package x", ["2_b.sql"] = "-- +goose ENVSUB ON\n-- +goose Up\nselect 1;\n",
                 ["3_c.sql"] = "-- +goose Up\nbegin;\n", ["4_d.sql"] = "select 1;\n-- +goose Up\n",
@@ -160,7 +160,7 @@ describe("migrate import", function()
                 version and "'" .. version .. "'" or "null", kind, script, checksum or "null", success ~= false))
         end
 
-        it("becomes files in the order of its versions, hooks, and what is applied", function()
+        it("becomes files in the order of its versions, hooks, and records of applied ones", function()
             project {
                 ["V1__a.sql"] = "create table ${Schema}.a (id int);\n", ["V1.1__b.sql"] = "create table b ();\n",
                 ["more/V10__d.sql"] = "create table d ();\n", ["U10__d.sql"] = "drop table d;\n",
@@ -172,7 +172,7 @@ describe("migrate import", function()
             row(2, "1.1", "SQL", "V1.1__b.sql")
             row(3, "2", "SQL", "V2__c.sql")
             row(4, "2", "UNDO_SQL", "U2__c.sql")
-            row(5, nil, "SQL", "R__view.sql", "-1") -- another text
+            row(5, nil, "SQL", "R__view.sql", "-1") -- with a different text
             sql "create table a (id int); create table b ()"
             local result = import("flyway", "--placeholder", "schema=public")
             assert.equal(0, result.code, result.text)
@@ -194,7 +194,7 @@ describe("migrate import", function()
             assert.equal("a b c flyway_schema_history hooked schema_repeatable", tables())
         end)
 
-        it("knows by Flyway's checksum that a repeatable migration did run, and what a baseline means", function()
+        it("recognises by Flyway's checksum that a repeatable migration ran, and handles a baseline", function()
             project {
                 ["V1__a.sql"] = "create table a (id int);\n", ["V2__b.sql"] = "create table b ();\n",
                 ["R__view.sql"] = VIEW,
@@ -211,7 +211,7 @@ describe("migrate import", function()
             assert.equal("", sql "select relname from pg_class where relname = 'v'")
         end)
 
-        it("is refused where it failed, and for what dbrun has not", function()
+        it("is refused after a failure, and for features that dbrun does not have", function()
             project {
                 ["V1__a.sql"] = "select '${x}', '${flyway:filename}';\n", ["B1__b.sql"] = "", ["V2__C.java"] = "",
                 ["U9__d.sql"] = "", ["V3__e.sql"] = "", ["V3.0__f.sql"] = "", ["V4__g.sql"] = "",
@@ -234,7 +234,7 @@ describe("migrate import", function()
     end)
 
     describe("Alembic", function()
-        ---Is there a python3 with Alembic? Debian's may stand behind another one in PATH.
+        ---Whether there is a python3 with Alembic; Debian's can come after another one in PATH.
         local function python()
             for _, path in ipairs { os.getenv "PATH", "/usr/bin:" .. os.getenv "PATH" } do
                 local found = process.run { "env", "python3", "-c", "import alembic, sqlalchemy", stderr = "null",
@@ -290,7 +290,7 @@ describe("migrate import", function()
             assert.equal("0001", sql "select version from schema_migrations")
         end)
 
-        it("is refused with what asks the database, and with several heads", function()
+        it("is refused with code that queries the database, and with several heads", function()
             if not python() then return pending "Alembic is not installed (python3-alembic)" end
             project {
                 ["alembic.ini"] = "[alembic]\nscript_location = alembic\n", ["alembic/env.py"] = ENV,

@@ -1,4 +1,4 @@
--- Imports beside tables of state that are in odd conditions, and what a second import may do.
+-- Imports with damaged or unusual tables of state, and repeated imports.
 local advisory = require "dbrun.db.advisory"
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
@@ -22,7 +22,7 @@ describe("migrate import", function()
 
     local function project(files) root = place.project(files) end
 
-    ---The import is refused with these words, and leaves no file.
+    ---Checks that the import is refused with these words, and leaves no file.
     local function refused(status, words, ...)
         local result = import(...)
         assert.matches(words, result.stderr, result.stdout)
@@ -58,7 +58,7 @@ describe("migrate import", function()
         refused(1, "says that abc is applied, and there is no file for it", "flyway")
     end)
 
-    it("does not record again what was taken back since", function()
+    it("does not record migrations again that were reverted since", function()
         project(FILES)
         sql(GOOSE:format("goose_db_version", "goose_db_version") .. "; create table a (); create table b ()")
         assert.equal(0, import("goose").code)
@@ -72,7 +72,7 @@ describe("migrate import", function()
         assert.equal("1", sql "select string_agg(version, ' ') from schema_migrations")
     end)
 
-    it("moves golang-migrate's table only where dbrun's has its place, and onto no other", function()
+    it("moves golang-migrate's table only when dbrun's table takes its name, and replaces no other table", function()
         project(UP_FILES)
         local LEDGER <const> = "create table %s (version bigint primary key, dirty boolean);"
             .. " insert into %s values (1, false)"
@@ -98,14 +98,14 @@ describe("migrate import", function()
         assert.matches("2 recorded", import("goose", "--lock-wait", "0.3").stdout)
     end)
 
-    it("gives versions of any width such that new files come last", function()
+    it("chooses widths of versions with which new files come last", function()
         project { ["V1_5_2__a.sql"] = "", ["V4_99_1575367461__b.sql"] = "", ["V4_110__c.sql"] = "" }
         assert.equal(0, import("flyway", "--files-only").code)
         assert.equal(0, run("new", "later").code)
         assert.matches("^010050000000002_a.sql 040991575367461_b.sql 041100000000000_c.sql %d+_later.sql$", written())
     end)
 
-    it("takes Flyway's files without a description and with rows, and refuses two that become one hook", function()
+    it("converts Flyway's files without a description and with rows, and refuses two that become one hook", function()
         project { ["V1.1.sql"] = "create table a ();\n", ["V2.sql"] = "create table b ();\n" }
         assert.equal(0, import("flyway", "--files-only").code)
         assert.equal("11.sql 20.sql", written())
@@ -123,12 +123,12 @@ describe("migrate import", function()
         assert.equal("", written "scripts/hooks")
     end)
 
-    it("takes golang-migrate's files whatever stands behind the direction", function()
+    it("accepts golang-migrate's files with any ending after the direction", function()
         project { ["1_a.up.pgsql"] = "create table a ();\n", ["1_a.down.pgsql"] = "drop table a;\n" }
         assert.matches("taken +1_a.down.pgsql, 1_a.up.pgsql", import("golang-migrate", "--files-only").stdout)
     end)
 
-    it("makes the folder of the hooks that was named", function()
+    it("makes the given folder of hooks", function()
         project { ["V1__a.sql"] = "create table a (id int);\n", ["R__view.sql"] = "create view v as select 1;\n" }
         local result = import("flyway", "--hooks", "my/hooks")
         assert.equal(0, result.code, result.stderr)
@@ -136,7 +136,7 @@ describe("migrate import", function()
         assert.matches("there is no hooks folder 'nosuch'", run("up", "--hooks", "nosuch").stderr)
     end)
 
-    it("compares Flyway's checksums: those of repeatable files are of replaced placeholders", function()
+    it("compares Flyway's checksums; for repeatable files after replacing placeholders", function()
         project {
             ["V1__a.sql"] = "create table a ();\n", ["V2__b.sql"] = "create table ${n} ();\n",
             ["R__view.sql"] = "create view v as select ${x} as x;\n",
@@ -156,7 +156,7 @@ describe("migrate import", function()
         assert.matches("afterVersioned__view.lua %(done%)", result.stdout)
     end)
 
-    it("takes all of a block of goose's, and tells what goose 3.9 to 3.14 did not send of it", function()
+    it("keeps all of a goose block, and reports the part that goose 3.9 to 3.14 did not send", function()
         project {
             ["1_a.sql"] = "-- +goose Up\n-- +goose StatementBegin\ncreate table a ();\n\nalter table a add b int\n"
                 .. "-- +goose StatementEnd\ncreate table c ();\n-- +goose Down\n-- +goose StatementBegin\n"

@@ -1,4 +1,4 @@
--- What inspects migrations with the database's help: a plan of every kind of statement, and lint of what is pending.
+-- Commands that inspect migrations with a database: a plan of every kind of statement, and lint of pending files.
 local kinds = require "spec.support.migrate.kinds"
 local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
@@ -14,7 +14,7 @@ describe("dbrun migrate", function()
     it("plans every kind of statement", function()
         local text, count = {}, 0
         for kind, statements in pairs(kinds) do
-            -- What begins or ends a transaction is refused in a file.
+            -- Statements that begin or end a transaction are refused in a file.
             for _, sql in ipairs(kind ~= "TransactionStmt" and statements or {}) do
                 text[#text + 1] = sql .. (sql:find "from stdin$" and ";\n\\." or ";")
                 count = count + 1
@@ -31,7 +31,7 @@ describe("dbrun migrate", function()
         assert.is_nil(result.stdout:find("not known", 1, true))
     end)
 
-    it("plans the locks of what stands within DO, and of both spellings of a name", function()
+    it("plans the locks of statements within DO, and of both spellings of a name", function()
         local dir = migrations.folder {
             ["1_x.sql"] = "-- migrate:up\ncreate table public.s (a int);\nalter table s add b int;\n"
                 .. "do $$begin alter table old add b int; end$$;\nalter table u add foreign key (a) references w;\n"
@@ -44,7 +44,7 @@ describe("dbrun migrate", function()
         assert.matches("-- locks u in ACCESS EXCLUSIVE", text, 1, true)
     end)
 
-    it("looks at what is pending", function()
+    it("inspects pending files", function()
         local dir = migrations.folder {
             ["1_a.sql"] = "-- migrate:up\ncreate table t (a int);\n-- lint: allow no-lock-timeout\n"
                 .. "set local lock_timeout = 0;\n-- migrate:down\ndrop table t;\n",

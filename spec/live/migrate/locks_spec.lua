@@ -1,4 +1,4 @@
--- The locks that `plan` tells and lint goes by are those that the server takes.
+-- The locks that `plan` prints and lint uses are those that the server takes.
 local db = require "dbrun.db"
 local locks = require "dbrun.migrate.show.locks"
 local migrations = require "spec.support.migrations"
@@ -50,7 +50,7 @@ local STATEMENTS <const> = {
     "reindex table par",
 }
 
--- Partitions and what refers to a table are known to the server only.
+-- Only the server knows partitions and references to a table.
 local TOLD <const> = { "t", "u", "w", "p", "c2", "mv", "par", "ch" }
 
 describe("the locks of a plan", function()
@@ -79,7 +79,7 @@ describe("the locks of a plan", function()
             end
             conn:exec "rollback"
             for _, lock in ipairs(plan.locks(sql, {})) do planned[lock.table] = lock.mode end
-            -- A statement about a table locks its indexes too, with no need to say so; one about an index names no
+            -- A statement about a table also locks its indexes, which a plan does not list; one about an index names no
             -- table.
             for _, name in ipairs(sql == "reindex index i" and { "i" } or TOLD) do
                 assert.equal(taken[name], planned[name], sql .. ": " .. name)

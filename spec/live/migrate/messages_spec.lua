@@ -1,4 +1,4 @@
--- What a run of migrations tells: the server's messages, errors of dbrun's own statements, rights that are missing.
+-- Messages of a run of migrations: the server's, errors of dbrun's own statements, missing rights.
 local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
@@ -28,7 +28,7 @@ describe("dbrun migrate up", function()
             ["3_c.lua"] = "return { up = function(c) c.db:exec 'drop table if exists nothing' end }",
         }
 
-        it("as it words them, with file and line", function()
+        it("unchanged, with file and line", function()
             local result = up(FILES)
             assert.equal(0, result.code, result.text)
             for _, text in ipairs {
@@ -65,7 +65,7 @@ describe("dbrun migrate up", function()
             end
         end)
 
-        it("but with --quiet", function()
+        it("except with --quiet", function()
             local result = up(FILES, "--quiet")
             assert.equal(0, result.code, result.text)
             assert.equal("", result.stderr)
@@ -73,7 +73,7 @@ describe("dbrun migrate up", function()
         end)
     end)
 
-    describe("says which record failed", function()
+    describe("names the record that failed", function()
         it("and the statement of the file that touched the tables", function()
             for text, line in pairs {
                 ["\nselect 1;\ndrop table schema_migrations;\nselect 2;"] =
@@ -93,14 +93,14 @@ describe("dbrun migrate up", function()
             end
         end)
 
-        it("and that COMMIT failed, where it did", function()
+        it("and the failed COMMIT", function()
             local said = failing("\ncreate table d (i int unique deferrable initially deferred);\n"
                 .. "insert into d values (1), (1);")
             assert.matches("7_x.sql: at its COMMIT: duplicate key value", said, 1, true)
             assert.matches("Nothing of this migration was kept.", said, 1, true)
         end)
 
-        it("and what to do about code that ends transactions", function()
+        it("and the remedy for code that ends transactions", function()
             local said = failing "\ndo $$ begin commit; end $$;"
             assert.matches("7_x.sql:2: invalid transaction termination", said, 1, true)
             assert.matches("hint: put 'transaction:false'", said, 1, true)
@@ -153,7 +153,7 @@ describe("dbrun migrate up", function()
         end)
     end)
 
-    it("says which role lacks a right: that of the connection, or the one that a line has set", function()
+    it("names the role that lacks a right: the connection's, or the one that a line has set", function()
         local role = "spec_set_" .. database:gsub("%W", "_")
         sql(("create role %s; create schema inner_one; create table inner_one.t (i int)"):format(role))
         for text, hint in pairs {
@@ -173,7 +173,7 @@ describe("dbrun migrate up", function()
         sql(("drop role %s"):format(role))
     end)
 
-    it("refuses commands of psql by name, and runs what pg_dump writes", function()
+    it("refuses commands of psql by name, and runs the output of pg_dump", function()
         local said = failing "\ncreate table a (i int);\n\\connect other"
         assert.matches("7_x.sql:3: \\connect is a command of psql", said, 1, true)
         local lacking = servers.pg_dump_lacks()
@@ -197,7 +197,7 @@ describe("dbrun migrate up", function()
         assert.matches("     5 | x\n", said, 1, true)
     end)
 
-    it("refuses rows that the server would not read, behind a value that ends with its end marker", function()
+    it("refuses rows that the server would not read, after a value that ends with the end marker", function()
         local said = failing "\ncreate table a (t text);\ncopy a from stdin;\none\ntwo\\.\nthree\n\\."
         assert.matches("7_x.sql:5: line 2 of the data of COPY ends with \\., where the server stops", said, 1, true)
         assert.matches("     5 | two\\.\n", said, 1, true)

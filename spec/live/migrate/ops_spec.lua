@@ -43,7 +43,7 @@ describe("dbrun migrate", function()
         return sql(("select to_regclass('%s') is not null"):format(name)) == "t"
     end
 
-    describe("takes Lua migrations", function()
+    describe("runs Lua migrations", function()
         it("beside SQL ones, up and down, each in a transaction with its version", function()
             project {
                 ["1_a.sql"] = A,
@@ -75,7 +75,7 @@ end }
             assert.equal("1", versions())
         end)
 
-        it("without a transaction where they say so", function()
+        it("without a transaction on request", function()
             project { ["1_x.lua"] = [[
 return { transaction = false, up = function(ctx)
     ctx.db:exec "create table a (id int)"
@@ -96,7 +96,7 @@ end }
             assert.is_true(exists "b")
         end)
 
-        it("and says what is wrong with one", function()
+        it("and says what is wrong with an invalid one", function()
             for text, message in pairs {
                 ["return 1"] = "returned number, not a table", ["return {}"] = "has no 'up'",
                 ["retrun"] = "not valid Lua",
@@ -117,7 +117,7 @@ end }
         end)
     end)
 
-    it("records checksum, time, person and host in a table of its own", function()
+    it("records checksum, time, user and host in a separate table", function()
         project { ["1_a.sql"] = A }
         ok "up"
         assert.equal("1_a.sql|64|t|t|t", sql [[
@@ -128,7 +128,7 @@ end }
         assert.equal("0", sql "select count(*) from schema_migrations_dbrun")
     end)
 
-    it("redo takes the last ones back and applies them again", function()
+    it("redo reverts the last ones and applies them again", function()
         project { ["1_a.sql"] = A, ["2_b.sql"] = B }
         ok "up"
         sql "insert into a values (1); insert into b values (1)"
@@ -139,7 +139,7 @@ end }
         assert.equal("1 2", versions())
     end)
 
-    it("stamp says which version the database has and runs nothing", function()
+    it("stamp records the database's version and runs nothing", function()
         project { ["1_a.sql"] = A, ["2_b.sql"] = B, ["3_c.sql"] = C }
         ok("stamp", "2")
         assert.equal("1 2", versions())
@@ -160,7 +160,7 @@ end }
     end)
 
     describe("verify", function()
-        it("is content with files that are what was applied, whatever their line ends", function()
+        it("accepts files that are equal to the applied ones, with any line ends", function()
             project { ["1_a.sql"] = A, ["2_b.sql"] = B }
             assert.equal("No migration is applied: there is nothing to compare.\n", ok "verify")
             ok("up", "--steps", "1")
@@ -182,7 +182,7 @@ end }
             assert.equal("1", versions())
         end)
 
-        it("finds changed, missing and late files, and repair settles what can be settled", function()
+        it("finds changed, missing and late files, and repair corrects those that it can", function()
             project { ["1_a.sql"] = A, ["3_c.sql"] = C }
             ok "up"
             fs.write(dir .. "/1_a.sql", A .. "-- a remark\n")
@@ -202,7 +202,7 @@ end }
             assert.matches("Nothing to repair", ok "repair")
         end)
 
-        it("knows nothing against what dbmate has applied; repair records it", function()
+        it("does not complain about files that dbmate has applied; repair records them", function()
             project { ["1_a.sql"] = A }
             sql [[create table schema_migrations (version varchar primary key);
                   insert into schema_migrations values ('1')]]
@@ -282,7 +282,7 @@ end }
             assert.equal("1", versions())
         end)
 
-        it("and never takes another name for it", function()
+        it("and never accepts another name", function()
             project { ["1_a.sql"] = A }
             assert.matches(("the target is the database '%s', not 'other'"):format(database),
                 (fails("up", "--target", "other")), 1, true)
@@ -291,7 +291,7 @@ end }
         end)
     end)
 
-    it("tries a migration again when a table is in use", function()
+    it("retries a migration when a table is in use", function()
         project { ["1_a.sql"] = A, ["2_x.sql"] = "-- migrate:up\nalter table a add x int;\n-- migrate:down\n" }
         ok("up", "--steps", "1")
         local engine = require("dbrun.db").engine { url = url, size = 1 }

@@ -5,7 +5,7 @@ local process = require "dbrun.process"
 local programs = require "dbrun.stack.programs"
 local servers = require "spec.support.servers"
 
----The files that the chapter shows, by their paths.
+---The files in the chapter, by their paths.
 local function examples()
     local files = {}
     for path, code in fs.read "lua/manual/import.md":gmatch "<!%-%- example: (%S+) %-%->\n```%l+\n(.-)\n```" do
@@ -49,7 +49,7 @@ describe("dbrun as a hook of", function()
         }
     end
 
-    ---Runs it twice, then with a seed that fails: its first run seeds, and the failure is the tool's own.
+    ---Runs it twice, then with a failing seed: its first run seeds, and the failure is the tool's own.
     local function check(...)
         local result = run(...)
         assert.equal(0, result.code, result.stdout)
@@ -112,7 +112,7 @@ describe("dbrun as a hook of", function()
     it("Flyway", function()
         write("sql/V1__fruit.sql", UP)
         write("sql/afterMigrate.sh", FILES["sql/afterMigrate.sh"], tonumber("755", 8))
-        -- Flyway itself reaches servers by TCP only, and ours have none: its script is called as Flyway calls it, in
+        -- Flyway itself connects by TCP only, and our servers have none: the script is called as Flyway calls it, in
         -- the folder where Flyway was started, when the migrations are committed.
         sql(UP)
         check "sql/afterMigrate.sh"

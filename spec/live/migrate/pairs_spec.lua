@@ -21,10 +21,10 @@ describe("a migration with several pairs", function()
     local BOTH <const> = "-- migrate:up\ncreate table a (id int);\n-- migrate:down\ndrop table a;\n"
         .. "-- migrate:up\ncreate view b as select * from a;\n-- migrate:down\ndrop view b;\n"
 
-    it("is applied and taken back as one", function()
+    it("is applied and reverted as one", function()
         local up, down, again = run(BOTH, "up", "down", "up")
         assert.equal(0, up.code, up.text)
-        assert.equal(0, down.code, down.text) -- the view goes before its table
+        assert.equal(0, down.code, down.text) -- the view is dropped before its table
         assert.equal(0, again.code, again.text)
         assert.equal("1", sql "select string_agg(version, ' ') from schema_migrations")
         assert.equal("b", sql "select relname from pg_class where oid = to_regclass('b')")
@@ -38,7 +38,7 @@ describe("a migration with several pairs", function()
         assert.equal("0", sql "select count(*) from schema_migrations")
     end)
 
-    it("with one that says transaction:false is a list of steps, a transactional pair one of them", function()
+    it("with transaction:false in one pair is a list of steps; a transactional pair is one of them", function()
         local text <const> = BOTH .. "-- migrate:up transaction:false\ncreate index concurrently c on a (id);\n"
             .. "-- migrate:down transaction:false\ndrop index concurrently c;\n"
             .. "-- migrate:up\ncreate table d ();\nselect 1/(select count(*) from go);\n"

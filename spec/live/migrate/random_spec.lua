@@ -1,5 +1,5 @@
--- Random migration files: what runs is what psql runs, or an error; also when the run is killed and continued.
--- DBRUN_MIGRATE_FILES and DBRUN_TEST_SEED say how many files, and which.
+-- Random migration files run as in psql, or are refused; also when the run is killed and continued.
+-- DBRUN_MIGRATE_FILES and DBRUN_TEST_SEED set their number and choose them.
 local fs = require "dbrun.fs"
 local oracle = require "spec.support.migrate.oracle"
 local random_file = require "spec.support.migrate.random_file"
@@ -16,7 +16,7 @@ describe("random migration files", function()
     end)
     teardown(function() world:close() end)
 
-    ---Says which file it was when something is not as it must be.
+    ---Names the file in a failure.
     local function check(number, file, ok, what, ...)
         if ok then return end
         local kept <const> = fs.mkdtemp() .. "/file.sql"
@@ -64,7 +64,7 @@ describe("random migration files", function()
         assert.is_true(refused > 0 and failed > 0)
     end)
 
-    it("that are killed anywhere end as in psql after the next run, or it refuses", function()
+    it("that are killed anywhere end as in psql after the next run, or that run refuses", function()
         local again, refused = 0, 0
         for number = 1, FILES // 5 do
             local id <const> = FILES + number

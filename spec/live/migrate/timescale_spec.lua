@@ -61,7 +61,7 @@ create procedure app.job(job_id int, config jsonb) language plpgsql as $$ begin 
 select add_job('app.job', interval '1 hour', config => '{"a": "it''s"}', scheduled => false);
 insert into conditions values ('2025-01-01', 1, 2), ('2025-02-01', 2, 3); insert into "S x".ints values (1, 'a', 1)]]
 
----What TimescaleDB says of a database, in words that do not depend on numbers of objects.
+---TimescaleDB's objects of a database as text, without the numbers of objects.
 local STATE <const> = [[
 select 'h', hypertable_schema, hypertable_name, num_dimensions::text, compression_enabled::text, '', ''
   from timescaledb_information.hypertables
@@ -109,7 +109,7 @@ describe("TimescaleDB:", function()
 
     local function migrate(...)
         return scripts.run("migrate", { ... }, { DATABASE_URL = url, DBRUN_MIGRATIONS_DIR = folder,
-            PATH = server.bindir .. ":" .. os.getenv "PATH" }) -- its own pg_dump, where there is one
+            PATH = server.bindir .. ":" .. os.getenv "PATH" }) -- the server's own pg_dump, if it has one
     end
 
     local function dump()
@@ -131,7 +131,7 @@ describe("TimescaleDB:", function()
         assert.equal(state, server:psql(STATE, name))
     end)
 
-    it("a dump does not differ by the chunks that there are", function()
+    it("a dump does not depend on existing chunks", function()
         server:psql([[create table devices (id int primary key); create table metrics (at timestamptz not null, d int);
             select create_hypertable('metrics', 'at'); create view both_of as select * from devices join metrics
                 on d = id]], name)
@@ -141,7 +141,7 @@ describe("TimescaleDB:", function()
         assert.equal(before, dump())
     end)
 
-    it("a dump makes what needs an order of its own, and names with line breaks", function()
+    it("a dump contains objects that need a certain order, and names with line breaks", function()
         server:psql([[
             create table "odd
 on only" (at timestamptz not null, i int not null, primary key (at, i));
@@ -175,7 +175,7 @@ on only";
             (select count(*) from pg_statistic_ext)]], name):gsub("|", " "))
     end)
 
-    it("a dump names what it cannot write", function()
+    it("a dump names objects that it cannot write", function()
         server:psql([[
             create table h (at timestamptz not null); create schema chunks;
             select create_hypertable('h', 'at', associated_schema_name => 'chunks');
@@ -219,7 +219,7 @@ on only";
                 .. "create index on agg (v) with (tsdb.transaction_per_chunk = true);\n-- migrate:down\n")
         end)
 
-        it("that waited too long for a chunk leaves nothing behind", function()
+        it("that waited too long for a chunk leaves no partial index", function()
             while_used(function()
                 local result = migrate("up", "--lock-timeout", "0.2", "--lock-retries", "0")
                 assert.equal(1, result.code)
@@ -230,7 +230,7 @@ on only";
             assert.equal("v_idx true", server:psql(INDEXES, name))
         end)
 
-        it("whose build was killed is dropped and built again", function()
+        it("whose build was killed is dropped and rebuilt", function()
             local pid
             while_used(function()
                 local run = scripts.start("migrate", { "up", "--lock-timeout", "60" }, { DATABASE_URL = url,
