@@ -1,4 +1,4 @@
---- engine:advisory_lock: one at a time, among all programs that name the same key, and always given back.
+--- engine:advisory_lock: one holder at a time, among all programs that use the same key, and always released.
 
 local advisory = require "dbrun.db.advisory"
 local db = require "dbrun.db"
@@ -9,13 +9,13 @@ local task = require "dbrun.task"
 local raised = pg.raised
 
 pg.on_both(describe, function(mode, open)
-    --- How many advisory locks are held in this database.
+    --- The number of advisory locks held in this database.
     local function held(e)
         return e:value [[select count(*) from pg_locks where locktype = 'advisory' and granted
             and database = (select oid from pg_database where datname = current_database())]]
     end
 
-    --- The session of another program that holds a key until its block ends.
+    --- A session of another program that holds a key until its block ends.
     local function other(key)
         local e = pg.engine { mode = "sync", application_name = "the other" }
         local conn = e:acquire()
@@ -29,7 +29,7 @@ pg.on_both(describe, function(mode, open)
     end
 
     describe("an advisory lock", function()
-        it("is held by the connection that the function gets, and given back when it returns", function()
+        it("is held by the connection that the function gets, and released when it returns", function()
             local e <close> = open()
             local a, b, c = e:advisory_lock("report", function(conn)
                 assert.equal(1, held(conn))
@@ -41,7 +41,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, pg.settled(e).opened)
         end)
 
-        it("has a number or a text as its key; the number of a text is told", function()
+        it("has a number or a text as its key; the number of a text is documented", function()
             local e <close> = open()
             local function key_of(conn)
                 return conn:value [[select (classid::bigint << 32) | objid::bigint from pg_locks
@@ -54,7 +54,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(0xaf63dc4c8601ec8c, advisory.hash "a") -- the published value of FNV-1a
         end)
 
-        it("is given back when the function raises, and the error goes on as it is", function()
+        it("is released when the function raises, and the error is raised unchanged", function()
             local e <close> = open()
             for _, thing in ipairs { "text", { 1 }, 7, false } do
                 assert.equal(thing, raised(e.advisory_lock, e, "report", function() error(thing, 0) end))
@@ -65,7 +65,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, pg.settled(e).opened)
         end)
 
-        it("undoes a transaction that the function left open before another gets the lock, and says so", function()
+        it("rolls back a transaction that the function left open before another gets the lock, and says so", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
             local err = raised(e.advisory_lock, e, "report",
@@ -79,7 +79,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(0, held(e))
         end)
 
-        it("waits for another program, which the error names when the time is over", function()
+        it("waits for another program, which the error names after a timeout", function()
             local e <close> = open()
             local holder <close> = other(advisory.hash "report")
             local seconds, err = pg.timed(raised, e.advisory_lock, e, "report", { timeout = 0.2 }, function() end)
@@ -117,7 +117,7 @@ pg.on_both(describe, function(mode, open)
             pg.eventually(10, function() return held(killer) == 0 end)
         end)
 
-        it("on a leased connection is taken once more, and inside its transaction", function()
+        it("on a leased connection can be taken again, and inside its transaction", function()
             local e <close> = open()
             local conn <close> = e:acquire()
             local t = pg.table(conn, "i int")
@@ -133,7 +133,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, conn:value(("select count(*) from %s"):format(t)))
         end)
 
-        it("goes with the connection when the transaction around it failed", function()
+        it("ends with the connection when the transaction around it failed", function()
             local e <close> = open()
             local err = raised(e.transaction, e, function(tx)
                 tx:advisory_lock("report", function() pcall(tx.query, tx, "select 1 / 0") end)
@@ -143,7 +143,7 @@ pg.on_both(describe, function(mode, open)
             pg.eventually(10, function() return held(e) == 0 end)
         end)
 
-        it("refuses arguments that make no sense before it takes a connection", function()
+        it("refuses invalid arguments before it takes a connection", function()
             local e <close> = open()
             local function fn() end
             for _, args in ipairs { { 1.5, fn }, { {}, fn }, { nil, fn, n = 2 }, { "x" }, { "x", 5, fn },
@@ -153,7 +153,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(0, e:stats().opened)
         end)
 
-        it("asked for again by the same task is an error, not a wait for ever", function()
+        it("requested again by the same task is an error, not an endless wait", function()
             local e <close> = open()
             local err = raised(e.advisory_lock, e, "report", function()
                 e:advisory_lock("report", function() end)
@@ -203,7 +203,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(0, held(e))
         end)
 
-        it("are never in it together with those of other programs", function()
+        it("never hold it together with those of other programs", function()
             local url <const> = pg.url()
             local engines = {}
             local _ <close> = setmetatable({}, { __close = function()
@@ -226,7 +226,7 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
-    it("an advisory lock survives no cancellation, at whatever moment it comes", function()
+    it("an advisory lock is released by a cancellation at any moment", function()
         local seed <const> = math.tointeger(os.getenv "DBRUN_TEST_SEED") or os.time()
         math.randomseed(seed)
         local e <close> = open { size = 3 }

@@ -1,5 +1,5 @@
---- Composite types that another program has altered a moment ago: what does not fit the type as it was looked up is
---- looked up again.
+--- Composite types that another program has just altered: a value that does not match the known definition makes dbrun
+--- look the type up again.
 local pg = require "spec.support.pg"
 local servers = require "spec.support.servers"
 
@@ -44,7 +44,7 @@ pg.on_both(describe, function(mode)
 
     local OLD <const> = "(1, 'x', (2, 0.5))::t"
 
-    --- Looks the type up, alters it elsewhere, and reads with the first thing that comes.
+    --- Looks the type up, alters it in another program, and reads at once.
     local function alter(how, reader)
         assert.same({ a = 1, b = "x", i = { n = 2, f = 0.5 } }, e:value("select " .. OLD))
         psql(how)

@@ -1,4 +1,4 @@
---- Wrong arguments, unknown options and names: errors of kind usage, at the caller's line, before anything is taken.
+--- Wrong arguments, unknown options and names: errors of kind usage, at the caller's line, before a checkout.
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
@@ -17,16 +17,16 @@ local function told(text, fn, ...)
     assert.matches(text, problem(fn, ...), 1, true)
 end
 
---- What stands for wrong types of any argument.
+--- Values of wrong types for any argument.
 local function things()
     return ipairs { 5, "text", true, {}, { 1 }, { nothing_of_it = 1 }, print, db.null, coroutine.create(print) }
 end
 
 describe("wrong arguments", function()
-    -- No server is there: a check that came after taking a connection would be an error of kind connect.
+    -- There is no server: a check after the checkout would be an error of kind connect.
     local e <const> = db.engine { url = "host=/nonexistent/folder", mode = "sync" }
 
-    it("are told before a connection is taken", function()
+    it("are refused before a connection is taken", function()
         told("query: the SQL must be a string, got nil", e.query, e)
         told("rows: the SQL must be a string, got 5", e.rows, e, 5)
         told("exec: the SQL must be a string, got a table", e.exec, e, {})
@@ -75,7 +75,7 @@ describe("wrong arguments", function()
         told("set_codec: the codec must be a table {decode=, encode=}, got a function", e.set_codec, e, "mood", print)
     end)
 
-    it("of wrappers and names are told", function()
+    it("of wrappers and names are refused", function()
         told("db.ident: the name must be a string or a list of strings, got nil", db.ident)
         told("db.ident: the name must be a string or a list of strings, got a table", db.ident, { "a", schema = "b" })
         told("db.ident: expected at least one name", db.ident, {})
@@ -120,7 +120,7 @@ end)
 
 pg.on_both(describe, function(_, open)
     describe("a method called with '.'", function()
-        it("says so, whatever stands there", function()
+        it("says so, with any arguments", function()
             local e <close> = open()
             local c <close> = e:acquire()
             local s <close> = e:session()
@@ -152,7 +152,7 @@ pg.on_both(describe, function(_, open)
     end)
 
     describe("wrong arguments of methods", function()
-        it("of connections, cursors and listeners are told", function()
+        it("of connections, cursors and listeners are refused", function()
             local e <close> = open()
             local l <close> = e:listen "a"
             told("next: the timeout must be a number of seconds of at least 0, got -1", l.next, l, -1)
@@ -168,7 +168,7 @@ pg.on_both(describe, function(_, open)
             e:pipeline(function(p) told("query: the SQL must be a string, got nil", p.query, p) end)
         end)
 
-        it("of the iterator of rows are told", function()
+        it("of the iterator of rows are refused", function()
             local e <close> = open()
             local next_row, state <const>, _, closing <close> = e:rows "select 1 as n"
             assert.is_nil(state)
@@ -177,7 +177,7 @@ pg.on_both(describe, function(_, open)
             assert.is_nil(next_row())
         end)
 
-        it("of iterators: rows of another statement may be passed on", function()
+        it("of iterators: rows of another statement can be passed on", function()
             local e <close> = open { size = 3 }
             local t = pg.table(e, "i int")
             assert.equal(3, e:execute_many(("insert into %s values (:i)"):format(t),
@@ -191,7 +191,7 @@ pg.on_both(describe, function(_, open)
     end)
 
     describe("a name of another library", function()
-        it("is answered with what is meant", function()
+        it("is an error that suggests dbrun's name", function()
             local e <close> = open()
             local c <close> = e:acquire()
             local s <close> = e:session()

@@ -1,4 +1,4 @@
---- The statement cache: what runs again is prepared, and never gives another answer for it.
+--- The statement cache: repeated statements are prepared, and their results stay right.
 
 local core = require "dbrun.core"
 local db = require "dbrun.db"
@@ -10,7 +10,7 @@ pg.on_both(describe, function(_, open)
     describe("the statement cache", function()
         local names = "select count(*) from pg_prepared_statements where name like 'dbrun%'"
 
-        it("prepares what runs a second time and no more than its size", function()
+        it("prepares statements that run a second time, at most as many as its size", function()
             local e <close> = open { statement_cache = 5 }
             local c <close> = e:acquire()
             assert.equal(0, c:value(names))
@@ -65,7 +65,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("notices that a column came or went", function()
+        it("notices that a column was added or dropped", function()
             local e <close> = open()
             local t = pg.table(e, "a int")
             e:exec(("insert into %s values (1)"):format(t))
@@ -85,7 +85,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("does not take the rows of a pipeline for those of the iteration before", function()
+        it("does not confuse the rows of a pipeline with those of the iteration before", function()
             local e <close> = open { size = 1 }
             local c <close> = e:acquire()
             for n = 1, 4 do
@@ -103,7 +103,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("notices changes in rows and columns too", function()
+        it("notices changes in rows() and columns(), too", function()
             local e <close> = open()
             local t = pg.table(e, "a int")
             e:exec(("insert into %s values (1)"):format(t))
@@ -201,14 +201,14 @@ pg.on_both(describe, function(_, open)
             end)
         end
 
-        it("survives DEALLOCATE ALL behind its back", function()
+        it("survives an unnoticed DEALLOCATE ALL", function()
             local e <close> = open()
             local c <close> = e:acquire()
             for _ = 1, 4 do
                 assert.equal(5, c:value("select $1::int", 5))
             end
             c:exec "do $$ begin execute 'deallocate all'; end $$"
-            core.log.level "error" -- it is told there, once
+            core.log.level "error" -- it is logged once
             for _ = 1, 4 do
                 assert.equal(6, c:value("select $1::int", 6))
             end
@@ -233,7 +233,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("runs utility statements many times, also when others just left it", function()
+        it("runs utility statements many times, also when others were just evicted", function()
             local e <close> = open { statement_cache = 2 }
             local c <close> = e:acquire()
             local t = pg.table(e, "i int")
@@ -248,7 +248,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("works in a failed transaction as far as anything does", function()
+        it("works in a failed transaction as far as possible", function()
             local e <close> = open()
             local c <close> = e:acquire()
             for n = 1, 3 do

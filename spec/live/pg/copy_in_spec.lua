@@ -22,7 +22,7 @@ local function generate(n, fn)
     end
 end
 
---- What psql's \copy would read: a temporary file with this text, open for reading.
+--- A temporary file with this text, open for reading, as for psql's \copy.
 local function file_with(text)
     local file = assert(io.tmpfile())
     file:write(text)
@@ -38,14 +38,14 @@ end
 
 pg.on_both(describe, function(_, open)
     describe("copy_in of rows", function()
-        it("takes a list and tells how many the server took", function()
+        it("takes a list and returns how many rows the server accepted", function()
             local e <close> = open()
             local t = pg.table(e, "i int, s text")
             assert.equal(3, e:copy_in(t, { "i", "s" }, { { 1, "a" }, { 2, "b" }, { 3, "c" } }))
             assert.equal("1a 2b 3c", e:value(("select string_agg(i || s, ' ' order by i) from %s"):format(t)))
         end)
 
-        it("of none copies none, into a table that must exist", function()
+        it("of no rows copies none, but the table must exist", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
             assert.equal(0, e:copy_in(t, { "i" }, {}))
@@ -66,7 +66,7 @@ pg.on_both(describe, function(_, open)
         end)
 
         for _, format in ipairs(formats) do
-            it("brings every scalar to the server as it is, format " .. format, function()
+            it("sends every scalar unchanged, format " .. format, function()
                 local e <close> = open()
                 local t = pg.table(e, "id int, i2 int2, i4 int4, i8 int8, o oid, f4 float4, f8 float8, b bool, s text,"
                     .. " v varchar(20), c char(5), y bytea, j json, jb jsonb, u uuid")
@@ -99,7 +99,7 @@ pg.on_both(describe, function(_, open)
         end
 
         for _, format in ipairs { "auto", "binary" } do
-            it("brings numerics, dates, times and arrays to the server, format " .. format, function()
+            it("sends numerics, dates, times and arrays unchanged, format " .. format, function()
                 local e <close> = open()
                 local t = pg.table(e, "n numeric, m numeric(10, 2), d date, h time, ts timestamp, tz timestamptz,"
                     .. " a int[], b text[], c bool[]")
@@ -150,7 +150,7 @@ pg.on_both(describe, function(_, open)
                 where s::numeric is distinct from n or s::numeric::text <> n::text limit 3]]):format(t))) })
         end)
 
-        it("knows domains, enums, and types of the database's own", function()
+        it("supports domains, enums and user-defined types", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
             e:exec((([[create domain T_d as int check (value > 0); create type T_e as enum ('red', 'green');
@@ -168,7 +168,7 @@ pg.on_both(describe, function(_, open)
             assert.equal("22P02", err.sqlstate)
         end)
 
-        it("takes rows by column name too, also from another query's rows", function()
+        it("takes rows by column name, also from another query's rows", function()
             local e <close> = open()
             local t = pg.table(e, "i int, s text")
             assert.equal(2, e:copy_in(t, { "s", "i" }, { { i = 1, s = "a" }, { i = 2 } }))
@@ -269,7 +269,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(1, e:copy_in("public." .. t, { "i" }, { { 1 } }))
         end)
 
-        it("in a transaction is a part of it", function()
+        it("in a transaction is part of it", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
             raised(e.transaction, e, function(tx)
@@ -331,7 +331,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(50000, e:value(("select count(*) from %s where s = 'row ' || i"):format(t)))
         end)
 
-        it("takes pieces that end anywhere", function()
+        it("takes pieces that are cut anywhere", function()
             local e <close> = open()
             local t = pg.table(e, "i int, s text")
             local text = "1\tä\n22\tbb\n333\tccc\n"
@@ -359,7 +359,7 @@ pg.on_both(describe, function(_, open)
     end)
 
     describe("a COPY that fails", function()
-        it("in its producer keeps nothing, gives that error on as it is, and the connection is used again", function()
+        it("in its producer keeps no rows, raises that error unchanged, and the connection is used again", function()
             local e <close> = open { size = 1 }
             local t = pg.table(e, "i int8, s text")
             local pid = e:value "select pg_backend_pid()"
@@ -377,7 +377,7 @@ pg.on_both(describe, function(_, open)
             pg.settled(e)
         end)
 
-        it("at the server keeps nothing and says line and column", function()
+        it("at the server keeps no rows and names line and column", function()
             local e <close> = open { size = 1 }
             local t = pg.table(e, "i int8 primary key, s text not null")
             local pid = e:value "select pg_backend_pid()"
@@ -397,7 +397,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(0, e:value(("select count(*) from %s"):format(t)))
         end)
 
-        it("at the server early does not wait for the producer's end", function()
+        it("at the server early does not wait until the producer ends", function()
             local e <close> = open()
             local t = pg.table(e, "i int8 primary key, s text")
             local given = 0
@@ -434,7 +434,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(0, e:value(("select count(*) from %s"):format(t)))
         end)
 
-        it("in binary for a time that the server would round or refuse keeps no other one", function()
+        it("in binary for a time that the server would round or refuse keeps no rows", function()
             local e <close> = open()
             local t = pg.table(e, "z timestamptz, c time, d date")
             for i, case in ipairs {
@@ -450,7 +450,7 @@ pg.on_both(describe, function(_, open)
             assert.equal("00:00:00.123457", e:value(("select z::time::text from %s where z is not null"):format(t)))
         end)
 
-        it("reads texts for other types as the server does", function()
+        it("converts texts for other types as the server does", function()
             local e <close> = open()
             local t = pg.table(e, "i int8, f float8, b bool, s text")
             e:copy_in(t, { "i", "f", "b", "s" }, {
@@ -462,7 +462,7 @@ pg.on_both(describe, function(_, open)
             }, { table.unpack(e:query(("select * from %s"):format(t)), 1, 3) })
         end)
 
-        it("for a row that is none is a usage error", function()
+        it("for an invalid row is a usage error", function()
             local e <close> = open()
             local t = pg.table(e, "i int, j int")
             local function fails(text, ...)
@@ -507,7 +507,7 @@ pg.on_both(describe, function(_, open)
             fails('row 1 is a list, but also has a value for 0', { { [0] = "a", "b" } })
         end)
 
-        it("takes rows that are all NULL before it knows whether rows are lists or tables by name", function()
+        it("accepts rows that are all NULL before it knows whether rows are lists or tables by name", function()
             local e <close> = open()
             local t = pg.table(e, "a text, b text")
             for _, format in ipairs(formats) do
@@ -521,7 +521,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(2, e:copy_in(t, { "a", "b" }, { {}, {} }))
         end)
 
-        it("takes every way to write a list with holes", function()
+        it("accepts every way to write a list with holes", function()
             local e <close> = open()
             local t = pg.table(e, "i int, j int, k int")
             local backwards = {}
@@ -567,7 +567,7 @@ describe("copy_in on the async engine", function()
         assert.is_true(ticks > 20, ticks .. " ticks")
     end)
 
-    it("is undone when its task is cancelled, in the producer or while it sends", function()
+    it("is rolled back when its task is cancelled, in the producer or while it sends", function()
         local e <close> = pg.engine { size = 2 }
         local t = pg.table(e, "i int8, s text")
         for _, wait in ipairs { true, false } do
@@ -605,7 +605,7 @@ describe("copy_in on the async engine", function()
         assert(task.now() - start < 5, task.now() - start)
     end)
 
-    it("keeps the place of a connection that the server cuts in the middle", function()
+    it("loses no place in the pool when the server closes its connection", function()
         local e <close> = pg.engine { size = 2 }
         local t = pg.table(e, "i int8, s text")
         local conn <close> = e:acquire()

@@ -17,7 +17,7 @@ local function text_of(iterator)
     return table.concat(all(iterator))
 end
 
---- One value of each type that query knows, and a row of NULLs; what the two ways of travelling share.
+--- One value of each type that query supports, and a row of NULLs, for text and binary format.
 local every_type <const> = [[
 select true as b, 1::int2 as i2, -2::int4 as i4, 9007199254740993::int8 as i8, 7::oid as o, 0.1::float4 as f4,
     'NaN'::float8 as nan, '-infinity'::float8 as inf, 12.3400::numeric as n,
@@ -54,7 +54,7 @@ pg.on_both(describe, function(_, open)
             for key in pairs(expected) do assert.is_not_nil(got[key], key) end
         end)
 
-        it("travels as asked: text and binary give the same", function()
+        it("gives the same values in text and in binary on request", function()
             local e <close> = open()
             local sql = "select i, i / 7.0::float8 as f, 'n' || i as s, i % 2 = 0 as b from generate_series(1, 100) i"
             local text, binary = all(e:copy_out(sql, { format = "text" })), all(e:copy_out(sql, { format = "binary" }))
@@ -62,13 +62,13 @@ pg.on_both(describe, function(_, open)
             assert.same(text, binary)
         end)
 
-        it("gives rows by position with db.null when asked", function()
+        it("gives rows by position with db.null on request", function()
             local e <close> = open()
             assert.same({ { 1, db.null, "x" }, { db.null, 2.5, db.null } }, all(e:copy_out(
                 "values (1, null::float8, 'x'), (null, 2.5, null)", { positional = true })))
         end)
 
-        it("of a table gives all columns that are not generated, or those asked for", function()
+        it("of a table gives all columns that are not generated, or the named ones", function()
             local e <close> = open()
             local t = pg.table(e, [[i int, twice int generated always as (i * 2) stored, "S x" text]])
             e:copy_in(t, { "i", "S x" }, { { 1, "a" }, { 2, "b" } })
@@ -96,14 +96,14 @@ pg.on_both(describe, function(_, open)
             assert.equal(1, e:value(("select count(*) from %s"):format(t)))
         end)
 
-        it("bears a semicolon and a comment at the end", function()
+        it("accepts a semicolon and a comment at the end", function()
             local e <close> = open()
             assert.same({ { i = 1 } }, all(e:copy_out "select 1 as i; \n"))
             assert.same({ { i = 1 } }, all(e:copy_out "select 1 as i -- one"))
             assert.same({ { s = ";" } }, all(e:copy_out "select ';' as s; /* that */ ; -- was all;"))
         end)
 
-        it("feeds copy_in as it is", function()
+        it("can be passed to copy_in directly", function()
             local e <close> = open()
             local a = pg.table(e, "i int, s text, y bytea, j jsonb, l int[], ts timestamptz")
             local b = pg.table(e, "i int, s text, y bytea, j jsonb, l int[], ts timestamptz")
@@ -118,7 +118,7 @@ pg.on_both(describe, function(_, open)
             pg.settled(e)
         end)
 
-        it("knows composites, enums and codecs of one's own", function()
+        it("supports composites, enums and custom codecs", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
             e:exec((([[create type T_e as enum ('red'); create type T_c as (x int, y text);
@@ -130,7 +130,7 @@ pg.on_both(describe, function(_, open)
             assert.same({ { i = "<5>" } }, all(e:copy_out "select 5 as i"))
         end)
 
-        it("keeps its place while a codec runs", function()
+        it("keeps its connection while a codec runs", function()
             local e <close> = open()
             local rows
             e:set_codec("int4", { decode = function(text)
@@ -161,7 +161,7 @@ pg.on_both(describe, function(_, open)
             assert.is_true(most - before < 1024, (most - before) .. " KiB")
         end)
 
-        it("of wide and of empty rows works", function()
+        it("supports wide and empty rows", function()
             local e <close> = open()
             local s = ("y"):rep(5000000)
             local rows = all(e:copy_out("select repeat('y', 5000000) as s from generate_series(1, 3)"))
@@ -183,14 +183,14 @@ pg.on_both(describe, function(_, open)
             assert.matches("^PGCOPY\n\255\r\n\0", text_of(e:copy_out(sql, { raw = true, format = "binary" })))
         end)
 
-        it("takes a header, a delimiter, a quote and a NULL", function()
+        it("takes options for header, delimiter, quote and NULL", function()
             local e <close> = open()
             assert.equal("i;s\n1;'a;b'\n2;none\n", text_of(e:copy_out(
                 "select 1 as i, 'a;b' as s union all select 2, null order by 1",
                 { raw = true, format = "csv", header = true, delimiter = ";", quote = "'", null = "none" })))
         end)
 
-        it("comes back through copy_in", function()
+        it("can be read back by copy_in", function()
             local e <close> = open()
             local a, b = pg.table(e, "i int, s text"), pg.table(e, "i int, s text")
             e:copy_in(a, { "i", "s" }, { { 1, "x\ny" }, { 2, nil }, { 3, "" } })
@@ -223,7 +223,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(1, e:value "select 1")
         end)
 
-        it("keeps its place with <close> and gives it back at the end", function()
+        it("keeps its connection with <close> and releases it at the end", function()
             local e <close> = open { size = 1 }
             do
                 local rows <close> = e:copy_out "select 1 as i union all select 2"
@@ -238,7 +238,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(0, pg.settled(e).leased)
         end)
 
-        it("that is forgotten does not cost a connection for ever", function()
+        it("that is forgotten does not keep its connection forever", function()
             local e <close> = open { size = 1 }
             e:copy_out "select generate_series(1, 10000000) as i"()
             collectgarbage()
@@ -274,8 +274,8 @@ pg.on_both(describe, function(_, open)
         end)
     end)
 
-    describe("copy_out of what cannot be", function()
-        it("is told before anything is copied", function()
+    describe("an invalid copy_out", function()
+        it("is refused before anything is copied", function()
             local e <close> = open { size = 1 }
             local function fails(text, ...)
                 local err = raised(e.copy_out, e, ...)
@@ -301,7 +301,7 @@ pg.on_both(describe, function(_, open)
 end)
 
 describe("copy_out on the async engine", function()
-    it("holds the server back while the loop is slow", function()
+    it("slows the server down while the loop is slow", function()
         local e <close> = pg.engine { size = 2 }
         local rows <close> = e:copy_out "select i, repeat('x', 1000) as s from generate_series(1, 1000000) i"
         rows()
@@ -324,7 +324,7 @@ describe("copy_out on the async engine", function()
         pg.settled(e, 3)
     end)
 
-    it("tells when the connection is lost", function()
+    it("raises when the connection is lost", function()
         local e <close> = pg.engine { size = 2 }
         local err = raised(function()
             local n = 0

@@ -43,7 +43,7 @@ pg.on_both(describe, function(mode, open)
             assert.same({ a = 1, b = "x" }, e:one(("select * from %s"):format(t)))
         end)
 
-        it("takes columns of hostile names, and tables too", function()
+        it("takes columns and tables with special characters in their names", function()
             local e <close> = open()
             local name = 'co"py, me'
             e:exec(("drop table if exists %s; create table %s (%s int, %s int)"):format(db.ident { name },
@@ -53,7 +53,7 @@ pg.on_both(describe, function(mode, open)
             assert.same({ ['a"b'] = 2, ["c d"] = 1 }, e:one("select * from " .. db.ident { name }))
         end)
 
-        it("keeps every character of text, and tells NULL from empty", function()
+        it("keeps every character of text, and distinguishes NULL from empty", function()
             local e <close> = open()
             local t = pg.table(e, "n int, s text")
             local values = { "", "\\N", "\\.", "\\", "a\tb", "a\nb", "a\rb\r\n", "\\t", "größe 日本 🙂", "'\"",
@@ -102,13 +102,13 @@ pg.on_both(describe, function(mode, open)
             assert.is_nil(r[3].b)
         end)
 
-        it("never changes a value to make it fit: it is an error, and nothing stays", function()
+        it("never changes a value to make it fit: it is an error, and no rows stay", function()
             local e <close> = open()
             local bad = { { i2 = 70000 }, { i4 = 1 << 31 }, { i4 = 2 ^ 31 }, { i4 = true }, { i8 = 1.5 }, { i8 = "x" },
                 { i8 = 1e30 }, { i8 = 2 ^ 63 }, { i8 = 0 / 0 }, { i2 = "" }, { b = "perhaps" }, { b = 2 },
                 { s = "a\0b" },
                 { s = "\255" }, { f4 = "x" }, { d = "no date" }, { u = "no uuid" } }
-            -- The first table's rows can go in binary, the second's only as text.
+            -- The first table's rows can be sent in binary, the second's only as text.
             for _, columns in ipairs { "i2 int2, i4 int4, i8 int8, f4 float4, b bool, s text",
                 "i2 int2, i4 int4, i8 int8, f4 float4, b bool, s text, d date, u uuid, v interval" } do
                 local t = pg.table(e, columns)
@@ -144,7 +144,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal("2024-02-29T12:00:00+00:00", row.ts)
         end)
 
-        it("takes ready text in one piece or many, cut anywhere", function()
+        it("takes text in one piece or many, cut anywhere", function()
             local e <close> = open()
             local t = pg.table(e, "a int, b text")
             assert.equal(2, e:copy_in(t, { "a", "b" }, "1\tx\n2\t\\N\n"))
@@ -204,7 +204,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(640 * 64 * 1023, e:value(("select sum(length(s))::int8 from %s"):format(t)))
         end)
 
-        it("refuses a row that is too long, a thing that is no row, an unknown format", function()
+        it("refuses a row that is too long, a value that is not a row, an unknown format", function()
             local e <close> = open()
             local t = pg.table(e, "a int, b text")
             for _, rows in ipairs { { { 1, "x", "lost" } }, { { 1, {} } }, { { 1, print } }, { 7 }, { true },
@@ -219,7 +219,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, e:stats().opened)
         end)
 
-        it("rows in CSV are CSV", function()
+        it("of rows can use CSV", function()
             local e <close> = open()
             local t = pg.table(e, "a int, b text")
             local ok, problem = pcall(e.copy_in, e, t, { "a", "b" }, { { 1, 'a,"b"\t\n\\N' } }, { format = "csv" })
@@ -230,7 +230,7 @@ pg.on_both(describe, function(mode, open)
             end
         end)
 
-        it("whose producer raises leaves nothing, and that error goes on", function()
+        it("whose producer raises leaves no rows, and raises that error", function()
             local e <close> = open()
             local t = pg.table(e, "a int")
             for _, n in ipairs { 0, 1, 100000 } do
@@ -248,10 +248,10 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, e:stats().opened)
         end)
 
-        it("with a row that the server refuses leaves nothing and says which", function()
+        it("with a row that the server refuses leaves no rows and names that row", function()
             local e <close> = open()
             local t = pg.table(e, "a int primary key, b int check (b < 10)")
-            -- The refused row may be the last, or followed by megabytes.
+            -- The refused row can be the last, or followed by megabytes.
             for _, n in ipairs { 2, 200000 } do
                 for _, bad in ipairs { { { 1, 1 }, "23505" }, { { 2, 10 }, "23514" }, { { nil, 1 }, "23502" } } do
                     local i = 0
@@ -274,7 +274,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, e:stats().opened)
         end)
 
-        it("into a table or column that is not there says so", function()
+        it("into a missing table or column says so", function()
             local e <close> = open()
             local t = pg.table(e, "a int")
             assert.equal("42P01", raised(e.copy_in, e, "no_such_table", { "a" }, { { 1 } }).sqlstate)
@@ -313,14 +313,14 @@ pg.on_both(describe, function(mode, open)
             assert.equal(2550, e:value(("select sum(a)::int from %s"):format(t)))
         end)
 
-        it("refuses statements of its producer on the same connection, and goes on", function()
+        it("refuses statements of its producer on the same connection, and continues", function()
             local e <close> = open { size = 1 }
             local t = pg.table(e, "a int")
             local c <close> = e:acquire()
             local i, problem = 0, nil
             assert.equal(3, c:copy_in(t, { "a" }, function()
                 i = i + 1
-                if i > 1 then -- the first row is asked for before the COPY begins
+                if i > 1 then -- the producer gives the first row before the COPY begins
                     problem = raised(c.value, c, "select 1")
                 end
                 return i <= 3 and { i } or nil
@@ -331,7 +331,7 @@ pg.on_both(describe, function(mode, open)
     end)
 
     describe("a connection lost in COPY", function()
-        it("is an error, and nothing stays", function()
+        it("is an error, and no rows stay", function()
             local e <close> = open { size = 2 }
             local killer <close> = open { size = 1 }
             local t = pg.table(e, "a int")
@@ -353,7 +353,7 @@ pg.on_both(describe, function(mode, open)
 end)
 
 describe("[async] copy_in", function()
-    it("that is cancelled leaves nothing, and the connection is used again", function()
+    it("that is cancelled leaves no rows, and the connection is used again", function()
         local e <close> = pg.engine { size = 1 }
         local t = pg.table(e, "a int")
         local pid = e:value "select pg_backend_pid()"
@@ -372,7 +372,7 @@ describe("[async] copy_in", function()
         assert.equal(pid, e:value "select pg_backend_pid()")
     end)
 
-    it("right after a cancelled statement of the same connection waits for its end", function()
+    it("right after a cancelled statement on the same connection waits until that has ended", function()
         local e <close> = pg.engine { size = 1 }
         local t = pg.table(e, "a int")
         local c <close> = e:acquire()
@@ -382,7 +382,7 @@ describe("[async] copy_in", function()
         end
     end)
 
-    it("holds no other task up while the server is slow to take it", function()
+    it("does not delay other tasks while the server reads slowly", function()
         local e <close> = pg.engine { size = 2 }
         local t = pg.table(e, "a text")
         e:exec(([[create function %s_slow() returns trigger language plpgsql as

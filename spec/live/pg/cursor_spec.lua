@@ -7,14 +7,14 @@ local task = require "dbrun.task"
 
 local raised = pg.raised
 
---- One row after the other: each fills the server's output buffer.
+--- Rows that arrive one by one: each fills the server's output buffer.
 local slow <const> = "select i, repeat('x', 10000), pg_sleep(0.2) from generate_series(1, 100) i"
 
 local numbers <const> = "select i, 'n' || i as s from generate_series(1, $1::int) i"
 
 pg.on_both(describe, function(mode, open)
     describe("a cursor", function()
-        it("gives every row in order, whatever is fetched at a time", function()
+        it("gives every row in order, for any fetch size", function()
             local e <close> = open()
             for _, fetch in ipairs { 1, 7, 10, 25, 26, 1000 } do
                 e:transaction(function(tx)
@@ -28,7 +28,7 @@ pg.on_both(describe, function(mode, open)
             end
         end)
 
-        it("takes parameters by name, and an option beside them", function()
+        it("takes parameters by name together with an option", function()
             local e <close> = open()
             e:transaction(function(tx)
                 local got = {}
@@ -77,7 +77,7 @@ pg.on_both(describe, function(mode, open)
                 e:value(("select string_agg(i::text, ' ' order by i) from %s"):format(t)))
         end)
 
-        it("that is left early is closed on the server, and the transaction goes on", function()
+        it("that is left early is closed on the server, and the transaction stays usable", function()
             local e <close> = open { size = 1 }
             e:transaction(function(tx)
                 for row in tx:cursor("select generate_series(1, 100000000) as i", { fetch = 10 }) do
@@ -94,7 +94,7 @@ pg.on_both(describe, function(mode, open)
             end)
         end)
 
-        it("that is left by an error leaves that error to be seen", function()
+        it("that is left by an error does not hide that error", function()
             local e <close> = open { size = 1 }
             local err = raised(e.transaction, e, function(tx)
                 for _ in tx:cursor(numbers, 100, { fetch = 10 }) do error("left", 0) end
@@ -124,7 +124,7 @@ pg.on_both(describe, function(mode, open)
             assert.is_true(errors.is(raised(cursor), "usage"))
         end)
 
-        it("needs a transaction, SQL and a sensible option", function()
+        it("needs a transaction, SQL and a valid option", function()
             local e <close> = open()
             local c <close> = e:acquire()
             assert.matches("there is no open transaction", raised(c.cursor, c, "select 1").message)
@@ -138,7 +138,7 @@ pg.on_both(describe, function(mode, open)
     end)
 
     describe("rows in a transaction", function()
-        it("can be left early, and the transaction goes on", function()
+        it("can be left early, and the transaction stays usable", function()
             local e <close> = open { size = 1 }
             local t = pg.table(e, "i int")
             e:transaction(function(tx)
@@ -164,8 +164,8 @@ pg.on_both(describe, function(mode, open)
     end)
 end)
 
-describe("rows that are left in a transaction and do not end", function()
-    it("are cancelled at once when their connection is given back", function()
+describe("endless rows that are left in a transaction", function()
+    it("are cancelled at once when their connection is released", function()
         local e <close> = pg.engine { size = 1 }
         pace.takes(0, 2, function()
             do

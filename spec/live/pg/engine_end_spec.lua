@@ -1,4 +1,4 @@
---- Engines that nobody holds any more while their connections are still in use.
+--- Engines that are collected while their connections are still in use.
 
 local db <const> = require "dbrun.db"
 local pg <const> = require "spec.support.pg"
@@ -11,7 +11,7 @@ end
 
 for _, mode in ipairs { "async", "sync" } do
     describe(("[%s] an engine that was collected"):format(mode), function()
-        it("lets its connections go on working until they come back", function()
+        it("lets its connections work until they are released", function()
             local c
             do
                 local engine <const> = db.engine { url = pg.url(), mode = mode }
@@ -23,7 +23,7 @@ for _, mode in ipairs { "async", "sync" } do
             collect()
         end)
 
-        it("may be collected together with a connection that was forgotten", function()
+        it("can be collected together with a forgotten connection", function()
             do
                 local engine <const> = db.engine { url = pg.url(), mode = mode }
                 engine:acquire()

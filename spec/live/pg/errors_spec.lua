@@ -1,4 +1,4 @@
---- What an error says: kind, SQLSTATE, hint, the place in the SQL and in the script, what became of the work.
+--- The contents of an error: kind, SQLSTATE, hint, the place in the SQL and in the script, the outcome.
 
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
@@ -31,7 +31,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal("select * from nowhere", problem.statement)
         end)
 
-        it("with the state of a lost connection is of the kind query while the session lives", function()
+        it("with the SQLSTATE of a lost connection has the kind query while the session lives", function()
             local e <close> = open { size = 1 }
             local pid <const> = e:value "select pg_backend_pid()"
             for _, state in ipairs { "08006", "57P01", "57P03", "53300" } do
@@ -150,7 +150,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, select(2, tostring(problem):gsub("pg/errors_spec", "")))
         end)
 
-        it("has the hint that PostgreSQL leaves out", function()
+        it("has a hint where PostgreSQL gives none", function()
             local e <close> = open()
             local c <close> = e:acquire()
             c:exec "begin read only"
@@ -202,7 +202,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal("failed", problem.outcome)
         end)
 
-        it("that was a cancel request of somebody else is of kind cancelled", function()
+        it("from a cancel request of another program has the kind cancelled", function()
             local e <close> = open { size = 2 }
             e:exec [[create or replace function cancel_me() returns void language plpgsql as
                 $$ begin perform pg_cancel_backend(pg_backend_pid()); perform pg_sleep(5); end $$]]
@@ -211,7 +211,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal("57014", problem.sqlstate)
         end)
 
-        it("of a lock that was not to be had and of a deadlock is retryable", function()
+        it("of a lock that was not available and of a deadlock is retryable", function()
             local e <close> = open { size = 2 }
             local t = pg.table(e, "i int")
             local a <close> = e:acquire()
@@ -323,7 +323,7 @@ pg.on_both(describe, function(mode, open)
     end)
 
     describe("a value that cannot be read", function()
-        it("gives the connection back", function()
+        it("returns the connection to the pool", function()
             local e <close> = open { size = 1 }
             for _ = 1, 3 do
                 local problem = raised(e.value, e, "select (repeat('[', 3000) || repeat(']', 3000))::json")
@@ -334,7 +334,7 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
-    it("time limits past all time are none", function()
+    it("huge time limits are no limits", function()
         for _, seconds in ipairs { 1e12, 1e300 } do
             local e <close> = open { connect_timeout = seconds, timeout = seconds, command_timeout = seconds }
             assert.equal(1, e:value "select 1")
@@ -352,7 +352,7 @@ pg.on_both(describe, function(mode, open)
             return problem
         end
 
-        it("says that nothing listens there", function()
+        it("says that no server listens there", function()
             for _, url in ipairs { "postgresql://u@127.0.0.1:1/d", "postgresql:///d?host=/nonexistent" } do
                 local problem = problem_of(url)
                 assert.is_true(errors.is(problem, "connect"), tostring(problem))
@@ -391,7 +391,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal("authentication", problem.layer)
         end)
 
-        it("passwords of any characters work", function()
+        it("accepts passwords of any characters", function()
             local server <close> = servers.postgres { hba = "local all dbrun trust\nlocal all all scram-sha-256",
                 settings = { password_encryption = "scram-sha-256" } } -- the default is md5 before 14
             for _, password in ipairs { "@/:%#'\\ ?&=", "größe日本", "%41", "a b", ("x"):rep(200) } do
@@ -403,7 +403,7 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
-    it("a session that the server ends between two statements is told with its reason", function()
+    it("reports the reason when the server ends a session between two statements", function()
         local e <close> = open { size = 2 }
         local function ended(statement)
             local c <close> = e:acquire()
@@ -425,7 +425,7 @@ pg.on_both(describe, function(mode, open)
         end
     end)
 
-    it("usage errors say which function, and nothing is sent", function()
+    it("usage errors name the function, and nothing is sent", function()
         for _, opts in ipairs { { size = "many" }, { sizes = 3 }, { timeout = -1 }, { mode = "both" },
             { reset = "maybe" },
             { statement_cache = 1.5 }, { connect_timeout = 0 }, { application_name = "a\0b" } } do

@@ -1,4 +1,4 @@
---- What an engine tells the script: on_connect, on_notice, conn.parameters, and large results in the log.
+--- Events of an engine: on_connect, on_notice, conn.parameters, and large results in the log.
 
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
@@ -19,7 +19,7 @@ local function first(iterator, state, _, closing)
     return iterator(state)
 end
 
---- Runs a script in a program of its own; its argument is the database's URL.
+--- Runs a script in a separate program; its argument is the database's URL.
 local function run_script(text)
     return command.run(("lua script.lua '%s'"):format(pg.url()), { ["script.lua"] = text })
 end
@@ -30,7 +30,7 @@ end
 
 pg.on_both(describe, function(mode, open)
     describe("on_connect", function()
-        it("runs again when what it had set was discarded", function()
+        it("runs again after its settings were discarded", function()
             for _, opts in ipairs { { reset = "full" }, { reset = "rollback" }, { reset = "full", pipeline = 4 } } do
                 local runs = 0
                 opts.size = 1
@@ -61,7 +61,7 @@ pg.on_both(describe, function(mode, open)
             end
         end)
 
-        it("runs once for each connection, before anything else does, and may query", function()
+        it("runs once for each connection, before any statement, and can run statements", function()
             local calls = 0
             local e <close> = open {
                 size = 1,
@@ -101,7 +101,7 @@ pg.on_both(describe, function(mode, open)
             end
         end)
 
-        it("that raises closes the connection; its error goes on with a context", function()
+        it("that raises closes the connection; its error is raised with a context", function()
             local fail = true
             local e <close> = open {
                 size = 1, on_connect = function(conn) return fail and conn:query "select 1 / 0" end,
@@ -117,7 +117,7 @@ pg.on_both(describe, function(mode, open)
             assert.same({ 4, 3, 1 }, { e:stats().opened, e:stats().closed, e:stats().open })
         end)
 
-        it("that raises something else is a connection error", function()
+        it("that raises another value is a connection error", function()
             local e <close> = open { size = 1, on_connect = function() error "it rains" end }
             local err = raised(e.value, e, "select 1")
             assert.same({ "connect", "not_sent" }, { err.kind, err.outcome })
@@ -126,7 +126,7 @@ pg.on_both(describe, function(mode, open)
             assert.matches("on_connect failed: table", raised(e2.value, e2, "select 1").message)
         end)
 
-        it("must leave the connection as it is to be used", function()
+        it("must leave the connection in a usable state", function()
             local cases = {
                 { "left a transaction open", function(conn) conn:exec "begin" end },
                 { "must not release", function(conn) conn:release() end },
@@ -142,7 +142,7 @@ pg.on_both(describe, function(mode, open)
         end)
 
         if mode == "async" then
-            it("may yield in a coroutine that another task resumes", function()
+            it("can yield in a coroutine that another task resumes", function()
                 local e <close> = open {
                     size = 1, overflow = 0, timeout = 0.2, on_connect = function() coroutine.yield "connecting" end,
                 }
@@ -168,7 +168,7 @@ pg.on_both(describe, function(mode, open)
             end)
         end
 
-        it("may keep nothing: its connection is not its own afterwards", function()
+        it("cannot keep its connection afterwards", function()
             local kept
             local e <close> = open { size = 1, on_connect = function(conn) kept = conn end }
             assert.equal(1, e:value "select 1")
@@ -177,7 +177,7 @@ pg.on_both(describe, function(mode, open)
     end)
 
     describe("on_notice", function()
-        it("is told in order, before the statement returns, with all that is known", function()
+        it("gets notices in order, before the statement returns, with all their fields", function()
             local notices, add = collector()
             local e <close> = open { on_notice = add }
             e:exec(say "one" .. ";" .. say("two", "warning"))
@@ -192,7 +192,7 @@ pg.on_both(describe, function(mode, open)
             assert.matches("PL/pgSQL", n.context)
         end)
 
-        it("is told by every kind of statement, also by one that fails", function()
+        it("gets the notices of every kind of statement, also of a failed one", function()
             local notices, add = collector()
             local e <close> = open { on_notice = add }
             local t = pg.table(e, "i int")
@@ -213,7 +213,7 @@ pg.on_both(describe, function(mode, open)
             assert.same({ "f 1", "f 2", "f 3", "f 4", "g 5", "g 6", "f 7", "f 8" }, got)
         end)
 
-        it("of a lease comes instead of the engine's, until it is released", function()
+        it("of a lease replaces the engine's, until the lease is released", function()
             local notices, add = collector()
             local own, add_own = collector()
             local e <close> = open { size = 1, on_notice = add }
@@ -246,7 +246,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, c:value "select 1")
         end)
 
-        it("keeps a thousand of one statement, and lets go of the rest", function()
+        it("keeps a thousand notices of a statement, and drops the rest", function()
             local notices, add = collector()
             local e <close> = open { on_notice = add }
             e:exec "do $$ begin for i in 1 .. 5000 loop raise notice '%', i; end loop; end $$"
@@ -256,13 +256,13 @@ pg.on_both(describe, function(mode, open)
             assert.equal("later", notices[1001].message)
         end)
 
-        it("keeps 8 MiB of one statement, and lets go of the rest", function()
+        it("keeps 8 MiB of notices of a statement, and drops the rest", function()
             local sizes = {}
             local e <close> = open { on_notice = function(n) sizes[#sizes + 1] = #n.message end }
             e:exec "set client_min_messages = notice"
             local before = resident()
             e:exec [[do $$ begin for i in 1..150 loop raise notice '%', repeat('x', 1 << 20); end loop; end $$]]
-            if not os.getenv "ASAN_OPTIONS" then -- what it keeps of freed memory counts as resident
+            if not os.getenv "ASAN_OPTIONS" then -- the sanitizer's quarantine of freed memory counts as resident
                 assert.is_true(resident() - before < 60 << 20)
             end
             assert.same({ 8, 1 << 20 }, { #sizes, sizes[8] })
@@ -272,7 +272,7 @@ pg.on_both(describe, function(mode, open)
     end)
 
     describe("conn.parameters", function()
-        it("tells what the server has reported, as it is now", function()
+        it("has the current values that the server has reported", function()
             local e <close> = open()
             local c <close> = e:acquire()
             local p = c.parameters
@@ -289,7 +289,7 @@ pg.on_both(describe, function(mode, open)
             assert.matches("released", raised(function() return p.TimeZone end).message)
         end)
 
-        it("is there in transactions too, and hides no method", function()
+        it("also exists in transactions, and hides no method", function()
             local e <close> = open()
             e:transaction(function(tx)
                 assert.is_string(tx.parameters.server_version)
@@ -300,7 +300,7 @@ pg.on_both(describe, function(mode, open)
     end)
 
     describe("describe", function()
-        it("tells the columns of a statement without running it", function()
+        it("returns the columns of a statement without running it", function()
             local e <close> = open()
             local t = pg.table(e, "i int8, s text")
             local c <close> = e:acquire()
@@ -314,7 +314,7 @@ pg.on_both(describe, function(mode, open)
 end)
 
 describe("on an engine with pipeline=", function()
-    it("on_connect and on_notice work as on any", function()
+    it("on_connect and on_notice work as usual", function()
         local notices, add = collector()
         local connects = 0
         local e <close> = pg.engine {
@@ -338,7 +338,7 @@ describe("on an engine with pipeline=", function()
 end)
 
 describe("an on_notice that raises", function()
-    it("is told in the log; the statement has its result all the same", function()
+    it("is logged; the statement has its result nevertheless", function()
         local ended = run_script [[local e = require "dbrun.db".engine {
                 url = arg[1], on_notice = function(n) error("cannot bear " .. n.message) end }
             e:exec "do $$ begin raise notice 'this'; raise notice 'that'; end $$"
@@ -350,7 +350,7 @@ describe("an on_notice that raises", function()
 end)
 
 describe("a large result", function()
-    it("is told in the log with its size and place", function()
+    it("is logged with its size and place", function()
         local ended = run_script [[local e = require "dbrun.db".engine { url = arg[1], large_result = 1000000 }
             assert(#e:query "select repeat('x', 1000) from generate_series(1, 500)" == 500)
             assert(#e:query "select repeat('x', 1000) from generate_series(1, 5000)" == 5000)]]

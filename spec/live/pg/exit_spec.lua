@@ -37,7 +37,7 @@ describe("os.exit(code, true) while tasks wait on statements", function()
         assert.equal("main\tnil\n", r.stdout)
         assert.equal(21, r.code)
         local left
-        for _ = 1, 200 do -- a server's process that was told to stop needs a moment
+        for _ = 1, 200 do -- a terminated server process needs a moment to end
             left = engine:value "select count(*) from pg_stat_activity where query like '/* exit_spec%' \z
                 and state = 'active'"
             if left == 0 then break end

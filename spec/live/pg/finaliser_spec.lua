@@ -1,5 +1,5 @@
---- Finalisers of the script's, which may run wherever Lua allocates: also between the moment at which a connection is
---- seen to be free and the one at which it is used, and while a result becomes Lua values.
+--- Finalisers of the script, which can run wherever Lua allocates: also between the check that a connection is free and
+--- its use, and while a result becomes Lua values.
 
 local finaliser = require "spec.support.finaliser"
 local finaliser_pg = require "spec.support.finaliser_pg"
@@ -16,7 +16,7 @@ pg.on_both(describe, function(mode, open)
         end
     end)
 
-    it("a finaliser that releases the connection before rows are asked for makes that an error", function()
+    it("a finaliser that releases the connection before rows are requested causes an error", function()
         local e <close> = open()
         local c = e:acquire()
         collectgarbage()
@@ -30,7 +30,7 @@ pg.on_both(describe, function(mode, open)
     end)
 end)
 
-it("a finaliser that runs a statement when the pool is about to refuse one gets a block of its own", function()
+it("a finaliser that runs a statement when the pool is about to refuse one gets a separate block", function()
     local e <close> = pg.engine { mode = "async", pipeline = 8, size = 1, overflow = 0 }
     local other <close> = pg.engine { mode = "sync" }
     local _ <close>, found = e:acquire(), nil

@@ -1,5 +1,5 @@
---- Results of query and columns that are so large that their values are made while they come: to the script it is as
---- if all had come first.
+--- Results of query and columns that are so large that their values are made while they arrive: the script sees no
+--- difference.
 
 local db = require "dbrun.db"
 local pg = require "spec.support.pg"
@@ -7,7 +7,7 @@ local task = require "dbrun.task"
 
 local raised = pg.raised
 
---- More than a MiB with the texts below: a result that is smaller comes whole the next time.
+--- More than a MiB with the texts below: after a smaller result the next one is received as a whole.
 local N <const> = 2000
 
 local MANY <const> = "select i, repeat('x', 600) || i as t, nullif(i % 3, 0) as n, i::float8 / 4 as f "
@@ -15,7 +15,7 @@ local MANY <const> = "select i, repeat('x', 600) || i as t, nullif(i % 3, 0) as 
 
 pg.on_both(describe, function(_, open)
     describe("a large result", function()
-        it("is right when its statement is new, when it is prepared, and from then on", function()
+        it("is right when its statement is new, when it is prepared, and later", function()
             local e <close> = open()
             for round = 1, 4 do
                 local n = N + round
@@ -37,7 +37,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("may follow a smaller one of its statement, and be followed by one", function()
+        it("can follow a smaller one of its statement, and be followed by one", function()
             local e <close> = open { size = 1 }
             for _, n in ipairs { 1, 0, 30, N, 300, 300, N, N, 300, N, 1, N } do
                 local r = e:query(MANY, n)
@@ -53,7 +53,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("may have equal names, no columns, and rows of a command that writes", function()
+        it("can have equal names, no columns, and rows of a command that writes", function()
             local e <close> = open { size = 1 }
             local r = e:query("select repeat('x', 20) as a, i as a from generate_series(1, $1::int) i", N)
             assert.same({ a = N }, { a = r[N].a })
@@ -65,7 +65,7 @@ pg.on_both(describe, function(_, open)
             assert.same({ "INSERT", N, N }, { r.command, r.affected, r[N].i })
         end)
 
-        it("is none when an error follows its rows", function()
+        it("is not returned when an error follows its rows", function()
             local e <close> = open { size = 1 }
             local sql = "select i, 1 / ($1::int - i), repeat('x', 600) from generate_series(1, 3000) i"
             for _ = 1, 3 do
@@ -76,7 +76,7 @@ pg.on_both(describe, function(_, open)
             pg.settled(e)
         end)
 
-        it("is none when a value cannot be read; the transaction goes on", function()
+        it("is not returned when a value cannot be read; the transaction stays usable", function()
             local e <close> = open { size = 1 }
             local sql = "select i, case i when 1500 then '1e999' else '1' end::json as v, repeat('x', 600), "
                 .. "1 / ($1::int - i) from generate_series(1, 3000) i"
@@ -91,7 +91,7 @@ pg.on_both(describe, function(_, open)
             pg.settled(e)
         end)
 
-        it("may have types that are looked up", function()
+        it("can have types that are looked up", function()
             local e <close> = open { size = 1 }
             e:exec "drop type if exists grown_pair; create type grown_pair as (a int, b text)"
             for _ = 1, 3 do
@@ -103,7 +103,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("may have columns whose types have changed", function()
+        it("can have columns whose types have changed", function()
             local e <close> = open { size = 1, statement_cache_age = 0.05 }
             local other <close> = pg.engine { size = 1 }
             e:exec "drop table if exists changed"
@@ -118,7 +118,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("ends with its time limit, while it comes", function()
+        it("ends with its time limit, while it arrives", function()
             local e <close> = open { size = 1, command_timeout = 0.4 }
             local err = raised(e.query, e, "select i, repeat('x', 600), pg_sleep(case i when 1500 then 30 else 0 end) "
                 .. "from generate_series(1, 3000) i")
@@ -126,7 +126,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(1, e:value "select 1")
         end)
 
-        it("leaves the collector as it was, and its garbage to it", function()
+        it("leaves the collector's settings unchanged, and its garbage collectable", function()
             local e <close> = open { size = 1 }
             local most = 0
             for _ = 1, 30 do
@@ -145,7 +145,7 @@ pg.on_both(describe, function(_, open)
             raised(e.query, e, "select '1e999'::json, repeat('x', 600) from generate_series(1, 2000)")
             for i = 1, 1000000 do
                 if gone then break end
-                select("#", { i }) -- the collector goes on only where memory is taken
+                select("#", { i }) -- the collector runs only when memory is allocated
             end
             assert.is_true(gone)
         end)
@@ -153,7 +153,7 @@ pg.on_both(describe, function(_, open)
 end)
 
 describe("a large result", function()
-    it("can be cancelled while it comes, and others go on meanwhile", function()
+    it("can be cancelled while it arrives, and other tasks run meanwhile", function()
         local e <close> = pg.engine { size = 1 }
         local turns, err = 0, nil
         do

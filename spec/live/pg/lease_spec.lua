@@ -1,4 +1,4 @@
---- Leases: a connection that is the script's until it is released, by one task at a time.
+--- Leases: a connection that belongs to the script until it is released, used by one task at a time.
 
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
@@ -11,7 +11,7 @@ local function pid_of(c)
     return c:value "select pg_backend_pid()"
 end
 
---- Runs a script in a dbrun of its own; what it printed and wrote to its log.
+--- Runs a script in a separate dbrun; returns its output and its log.
 local function run_script(source)
     local result = process.run { require "dbrun.core".options.program or "build/dbrun", "--no-env", "-",
         stdin = source, env = { DATABASE_URL = pg.url() }, timeout = 30 }
@@ -44,7 +44,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("released by hand may still leave its block", function()
+        it("released by hand can still leave its block", function()
             local e <close> = open()
             do
                 local c <close> = e:acquire()
@@ -80,7 +80,7 @@ describe("[async] a lease", function()
         assert.equal("fast", c:value "select 'fast'")
     end)
 
-    it("a connection released by another task ends the statement on it, and everybody is told", function()
+    it("a connection released by another task ends the statement on it, with an error", function()
         local e <close> = pg.engine { size = 1, overflow = 0 }
         for _ = 1, 3 do
             local c = e:acquire()
@@ -99,7 +99,7 @@ describe("[async] a lease", function()
         pg.settled(e)
     end)
 
-    it("a connection released while a task waits for its drain tells that task", function()
+    it("a connection released while a task waits for its drain raises in that task", function()
         local e <close> = pg.engine { size = 1, overflow = 0 }
         local c = e:acquire()
         pcall(task.timeout, 0.02, c.value, c, "select pg_sleep(10)")
@@ -150,7 +150,7 @@ describe("[async] a lease", function()
             assert.is_true(errors.is(problem, "cancelled"))
             assert.equal(1, c:value "select 1")
         end
-        c:cancel() -- nothing runs: nothing happens
+        c:cancel() -- no statement runs: no effect
         assert.equal(1, c:value "select 1")
     end)
 end)
@@ -177,7 +177,7 @@ describe("a lease that is forgotten", function()
         end)
     end
 
-    it("that listens is told in the log, once, that it hears nothing", function()
+    it("that runs LISTEN is warned once in the log that it gets no notifications", function()
         local result = run_script [[
             local db = require "dbrun.db"
             for _, e in ipairs { db.async, db.sync } do
@@ -206,7 +206,7 @@ describe("a lease that is forgotten", function()
         assert.is_true(result.ok, result.stderr)
     end)
 
-    it("with statements in flight when the program fails is no harm", function()
+    it("with statements in flight when the program fails does no harm", function()
         for _ = 1, 5 do
             local result = run_script [[
                 local db, task = require "dbrun.db", require "dbrun.task"
@@ -253,7 +253,7 @@ describe("a lease that is forgotten", function()
         assert.same({ 0, 0 }, { e:stats().waiting, e:stats().leased })
     end)
 
-    it("that still waits for its connection when the program ends is given up", function()
+    it("that still waits for its connection when the program ends is abandoned", function()
         local result = run_script [[
             local db, task = require "dbrun.db", require "dbrun.task"
             local e = db.engine { url = os.getenv "DATABASE_URL", size = 1, overflow = 0 }
@@ -266,7 +266,7 @@ describe("a lease that is forgotten", function()
         assert.equal("", result.stdout)
     end)
 
-    it("and os.exit in the middle of everything is no harm either", function()
+    it("and os.exit in the middle of statements does no harm, either", function()
         for _, close in ipairs { "true", "false" } do
             local result = run_script(([[
                 local db, task = require "dbrun.db", require "dbrun.task"

@@ -1,4 +1,4 @@
---- engine:listen: notifications as they come, and an honest gap when some may have been missed.
+--- engine:listen: notifications as they arrive, and a reported gap when some can be missing.
 
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
@@ -40,7 +40,7 @@ pg.on_both(describe, function(mode, open)
     end
 
     describe("a listener", function()
-        it("hears everything from the moment it is there, in order, with payload and sender", function()
+        it("receives everything from its start on, in order, with payload and sender", function()
             local e <close> = open()
             notify "news"
             local l <close> = e:listen("news", "sport")
@@ -56,7 +56,7 @@ pg.on_both(describe, function(mode, open)
             assert.same({ kind = "notify", channel = "news", payload = "ü", pid = pid }, l:next(5))
         end)
 
-        it("hears what was committed, and nothing else", function()
+        it("receives only committed notifications", function()
             local e <close> = open()
             local l <close> = e:listen "news"
             pcall(sender.transaction, sender, function(tx)
@@ -70,7 +70,7 @@ pg.on_both(describe, function(mode, open)
             assert.same({ "news done" }, heard(l, 1))
         end)
 
-        it("has a connection of its own beside the pool, which ends with its block", function()
+        it("has a separate connection outside of the pool, which ends with its block", function()
             local e <close> = open { size = 1, overflow = 0 }
             local pid
             do
@@ -108,7 +108,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(0, e:stats().opened)
         end)
 
-        it("waits as long as it is told, and goes on afterwards", function()
+        it("waits up to its limit, and stays usable afterwards", function()
             local e <close> = open()
             local l <close> = e:listen "news"
             assert.is_nil(pace.takes(0.09, 0.2, function() return l:next(0.1) end))
@@ -119,7 +119,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal("usage", raised(l.next, l, "soon").kind)
         end)
 
-        it("listens to more channels and to fewer", function()
+        it("can add and remove channels", function()
             local e <close> = open()
             local l <close> = e:listen "a"
             l:listen("b", "a")
@@ -138,7 +138,7 @@ pg.on_both(describe, function(mode, open)
             assert.same({ "c 4" }, heard(l, 1))
         end)
 
-        it("is over when it was closed", function()
+        it("ends when it is closed", function()
             local e <close> = open()
             local l = e:listen "news"
             notify "news"
@@ -149,7 +149,7 @@ pg.on_both(describe, function(mode, open)
             assert.matches("has been closed", raised(l.listen, l, "x").message)
         end)
 
-        it("that was not closed goes with the collector, quietly", function()
+        it("that was not closed is collected silently", function()
             local e <close> = open()
             local before = pg.descriptors()
             for _ = 1, 20 do e:listen "news" end
@@ -160,11 +160,11 @@ pg.on_both(describe, function(mode, open)
     end)
 
     describe("a listener whose connection is lost", function()
-        it("gives what had come, then a gap with the reason, and hears again", function()
+        it("gives received events, then a gap with the reason, and then new ones", function()
             local e <close> = open()
             local l <close> = e:listen("news", "sport")
             sender:query "select pg_notify('news', i::text) from generate_series(1, 3) i"
-            assert.equal("1", l:next(5).payload) -- and the others have come with it
+            assert.equal("1", l:next(5).payload) -- and the others have arrived with it
             terminate(l)
             assert.equal("2", l:next(5).payload)
             assert.equal("3", l:next(5).payload)
@@ -175,7 +175,7 @@ pg.on_both(describe, function(mode, open)
             assert.same({ "sport 4" }, heard(l, 1))
         end)
 
-        it("does so again and again, and leaves nothing behind", function()
+        it("does so repeatedly, and leaks nothing", function()
             local e <close> = open()
             local l <close> = e:listen "news"
             local before
@@ -191,7 +191,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(0, pg.settled(e).open)
         end)
 
-        it("finds the server again after a crash, and keeps to the caller's time meanwhile", function()
+        it("reconnects after a crash of the server, and keeps the caller's time limits meanwhile", function()
             local server <close> = servers.postgres()
             local e <close> = open { url = server.url }
             local l <close> = e:listen "news"
@@ -203,11 +203,11 @@ pg.on_both(describe, function(mode, open)
             assert.same({ "news back" }, heard(l, 1))
         end)
 
-        it("notices a server that is silent for ever", function()
+        it("notices a server that is silent forever", function()
             local e <close> = open()
             local l <close> = e:listen "news"
             l.quiet, l.confirm = 0.1, 0.2
-            assert.is_nil(l:next(0.4)) -- one that answers when it is asked is well
+            assert.is_nil(l:next(0.4)) -- one that answers a request is alive
             local pid = l:backend_pid()
             process.kill(pid, "STOP")
             local seconds, ev = pg.timed(l.next, l, 5)
@@ -219,7 +219,7 @@ pg.on_both(describe, function(mode, open)
             assert.same({ "news x" }, heard(l, 1))
         end)
 
-        it("raises what no second try can mend", function()
+        it("raises errors that no retry can fix", function()
             sender:exec "drop role if exists guest; create role guest login"
             local e <close> = open { url = servers.shared_postgres():address { user = "guest",
                 database = sender:value "select current_database()" } }
@@ -229,7 +229,7 @@ pg.on_both(describe, function(mode, open)
             local err = raised(l.next, l, 5)
             assert.equal("28000", err.sqlstate)
             sender:exec "alter role guest login"
-            assert.equal("gap", l:next(5).kind) -- but it may be tried again
+            assert.equal("gap", l:next(5).kind) -- but it can be retried
         end)
 
         it("ends with an error when its engine was closed", function()
@@ -271,7 +271,7 @@ pg.on_both(describe, function(mode, open)
 
     if mode == "sync" then return end
 
-    it("two tasks cannot take the events of one listener, but one can change its channels", function()
+    it("two tasks cannot wait on one listener, but another task can change its channels", function()
         local e <close> = open()
         local l <close> = e:listen "a"
         local list = {}
@@ -284,7 +284,7 @@ pg.on_both(describe, function(mode, open)
         assert.same({ "b 1" }, list)
     end)
 
-    it("closing ends the loop of another task, also while it connects again", function()
+    it("closing ends the loop of another task, also while it reconnects", function()
         local server <close> = servers.postgres()
         local e <close> = open { url = server.url }
         for _, down in ipairs { false, true } do
@@ -347,7 +347,7 @@ pg.on_both(describe, function(mode, open)
         enough:push(true)
     end)
 
-    it("a limit around the loop ends it, also while it connects again", function()
+    it("a limit around the loop ends it, also while it reconnects", function()
         local server <close> = servers.postgres()
         local e <close> = open { url = server.url }
         local l <close> = e:listen "news"

@@ -1,4 +1,4 @@
--- Values written into SQL: db.literal, and the parameters of copy_out, against real parameters.
+-- Values written into SQL: db.literal, and the parameters of copy_out, compared with real parameters.
 local db = require "dbrun.db"
 local servers = require "spec.support.servers"
 
@@ -8,7 +8,7 @@ local TYPES <const> = { float = "float8", integer = "numeric", boolean = "bool",
 
 local seed = math.tointeger(tonumber(os.getenv "DBRUN_TEST_SEED")) or os.time()
 
---- Texts out of what quoting gets wrong.
+--- Random texts of characters that quoting can get wrong.
 local PIECES <const> = {
     "'", "''", "\\", "\\\\", "\\'", '"', "$$", "$1", ":a", "--", "/*", "*/", ";", "\n", "\r", "\t", "\1",
     "\127", "E'", "U&'", "x", "é",
@@ -49,7 +49,7 @@ describe("a value written into SQL", function()
         return rows[1].v
     end
 
-    it("is the value of a parameter, whatever stands in the text", function()
+    it("is equal to a parameter's value, for any text", function()
         for round = 1, ROUNDS do
             local text = hostile()
             local engine = engines[round % #engines + 1]
@@ -61,7 +61,7 @@ describe("a value written into SQL", function()
         end
     end)
 
-    it("is the value of a parameter, of each kind", function()
+    it("is equal to a parameter's value, for each kind", function()
         for _, case in ipairs {
             { 5 }, { -5 }, { math.maxinteger }, { math.mininteger }, { 1.5 }, { -0.25 }, { 1e300 }, { 5e-324 },
             { true }, { false }, { db.null }, { 1 / 0 }, { -1 / 0 }, { 0 / 0 },
@@ -87,7 +87,7 @@ describe("a value written into SQL", function()
         assert.equal(8, engines[1]:value("select 3-" .. db.literal(-5)))
     end)
 
-    it("has the type that the server expects, where it is a parameter of copy_out", function()
+    it("has the type that the server expects as a parameter of copy_out", function()
         local function ids(sql, ...)
             local list = {}
             for row in engines[1]:copy_out(sql, {}, ...) do list[#list + 1] = row.id end
@@ -117,7 +117,7 @@ describe("a value written into SQL", function()
         assert.equal("1,n1\n2,n2\n", table.concat(raw))
     end)
 
-    it("is refused where it cannot be written", function()
+    it("is refused when it cannot be written", function()
         local function refused(expected, fn, ...)
             local ok, e = pcall(fn, ...)
             assert.is_false(ok)

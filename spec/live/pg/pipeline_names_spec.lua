@@ -1,4 +1,4 @@
---- Prepared statements in pipelines: used by name, found out of date, lost, more than are kept.
+--- Prepared statements in pipelines: used by name, stale, lost, more than the cache keeps.
 
 local pg = require "spec.support.pg"
 
@@ -14,7 +14,7 @@ pg.on_both(describe, function(_, open_engine)
     end)
     after_each(function() e:dispose() end)
 
-    --- Runs SQL where dbrun cannot see what it does, as another program would.
+    --- Runs SQL without dbrun's knowledge, as another program would.
     local function behind(sql)
         e:value("select hidden($1)", sql)
     end
@@ -47,7 +47,7 @@ pg.on_both(describe, function(_, open_engine)
         end
     end)
 
-    it("more statements than the cache keeps give the right results, again and again", function()
+    it("more statements than the cache keeps give the right results, repeatedly", function()
         local small <close> = open_engine { size = 1, overflow = 0, statement_cache = 3 }
         for _ = 1, 4 do
             local results <const> = small:pipeline(function(p)
@@ -75,7 +75,7 @@ pg.on_both(describe, function(_, open_engine)
         assert.equal(5, e:value("select count(*) from " .. t))
     end)
 
-    it("an error of the caller stays one, and nothing of the pipeline stays", function()
+    it("an error of the caller is raised, and the pipeline is rolled back", function()
         local t <const> = pg.table(e, "i int primary key")
         local insert <const> = ("insert into %s (i) values ($1)"):format(t)
         for i = 1, 3 do pipeline({ insert, i }) end
@@ -88,7 +88,7 @@ pg.on_both(describe, function(_, open_engine)
         assert.equal(3, e:value("select count(*) from " .. t))
     end)
 
-    it("in a transaction a stale statement is an error that a retry mends", function()
+    it("in a transaction a stale statement is an error that a retry fixes", function()
         local t <const> = pg.table(e, "i int")
         local read <const> = "select * from " .. t
         for _ = 1, 3 do pipeline({ read }) end
@@ -111,7 +111,7 @@ pg.on_both(describe, function(_, open_engine)
         assert.equal(2, runs)
     end)
 
-    it("behind a BEGIN of its own no name is used, because the pipeline could not run again", function()
+    it("after a BEGIN in the pipeline no name is used, because the pipeline could not run again", function()
         local t <const> = pg.table(e, "i int")
         local read <const>, insert <const> = "select * from " .. t, ("insert into %s (i) values ($1)"):format(t)
         for i = 1, 3 do pipeline({ "begin" }, { insert, i }, { read }, { "commit" }) end
@@ -123,7 +123,7 @@ pg.on_both(describe, function(_, open_engine)
         assert.same({ i = 4, j = 7 }, results[3][4])
     end)
 
-    it("DDL in the pipeline holds for the statements behind it", function()
+    it("DDL in the pipeline applies to the statements after it", function()
         local t <const> = pg.table(e, "i int")
         local read <const> = "select * from " .. t
         for _ = 1, 3 do pipeline({ ("insert into %s (i) values (1)"):format(t) }, { read }) end
@@ -146,7 +146,7 @@ pg.on_both(describe, function(_, open_engine)
         assert.equal(0, prepared(insert .. "%"))
     end)
 
-    it("execute_many parses its statement anew each time", function()
+    it("execute_many parses its statement each time", function()
         local t <const> = pg.table(e, "i int")
         local insert <const> = ("insert into %s (i) values ($1)"):format(t)
         for _ = 1, 3 do assert.equal(2, e:execute_many(insert, { { 1 }, { 2 } })) end

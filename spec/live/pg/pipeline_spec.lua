@@ -36,7 +36,7 @@ pg.on_both(describe, function(_, open)
             pg.settled(e)
         end)
 
-        it("that was kept takes nothing any more, and says so", function()
+        it("that was kept after its end refuses statements, and says so", function()
             local e <close> = open()
             local kept
             assert.equal(1, #e:pipeline(function(p) kept = p p:query "select 1" end))
@@ -61,7 +61,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(0, e:value(("select count(*) from %s"):format(t)))
         end)
 
-        it("may be part of a transaction", function()
+        it("can be part of a transaction", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
             raised(e.transaction, e, function(tx)
@@ -122,7 +122,7 @@ pg.on_both(describe, function(_, open)
             assert.same({ { n = 3 * 9 } }, { e:one(("select count(v)::int as n from %s"):format(t)) })
             assert.equal(9, e:value(("select count(distinct v) from %s"):format(t)))
             assert.equal(3, e:value(("select count(*) from %s where v = 'two'"):format(t)))
-            -- The statement that each list runs is the one that query would run.
+            -- Each list runs the same statement as query.
             local kinds = pg.table(e, "kind text")
             e:execute_many(("insert into %s select pg_typeof($1)"):format(kinds),
                 { { db.typed("1", "int8") }, { db.typed("1", "numeric") }, { db.bytea "x" },
@@ -131,7 +131,7 @@ pg.on_both(describe, function(_, open)
                 e:value(("select string_agg(kind, ' ' order by ctid) from %s"):format(kinds)))
         end)
 
-        it("of nothing does nothing", function()
+        it("of no lists does nothing", function()
             local e <close> = open()
             assert.equal(0, e:execute_many("select $1::int", {}))
             local proxy <const> = setmetatable({}, { __index = { 1, a = 2 } })
@@ -176,7 +176,7 @@ describe("an engine with pipeline=", function()
         pg.settled(e)
     end)
 
-    it("keeps an error to the statement that made it", function()
+    it("raises an error only for the statement that caused it", function()
         local e <close> = open()
         local errors_seen, right = 0, 0
         local g <close> = task.group()
@@ -200,7 +200,7 @@ describe("an engine with pipeline=", function()
         pg.settled(e)
     end)
 
-    it("gives transactions and leases a connection of their own", function()
+    it("gives transactions and leases a dedicated connection", function()
         local e <close> = open()
         local t = pg.table(e, "i int")
         e:transaction(function(tx)
@@ -224,7 +224,7 @@ describe("an engine with pipeline=", function()
         end
     end)
 
-    it("loses no slot and crosses no reply while backends are killed and tasks cancelled", function()
+    it("loses no connection and mixes up no reply while backends are killed and tasks cancelled", function()
         local seed = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time()
         print(("# DBRUN_TEST_SEED=%d"):format(seed))
         math.randomseed(seed)
@@ -268,7 +268,7 @@ describe("an engine with pipeline=", function()
         g:wait()
         assert.is_true(answers > 1000)
         pg.settled(e, 5)
-        -- The backend that was asked last to end may still be about to.
+        -- The last terminated backend can still be running.
         pg.eventually(10, function()
             return pcall(e.value, e, "select 1")
         end, "a statement after the storm")

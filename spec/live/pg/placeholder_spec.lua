@@ -17,7 +17,7 @@ end
 pg.on_both(describe, function(mode, open)
     describe("a parameter of another library", function()
         for text, sql in pairs(foreign) do
-            it(text .. " is told with what is written here", function()
+            it(text .. " gets a hint with dbrun's notation", function()
                 for _, opts in ipairs { {}, mode == "async" and { pipeline = 4 } or nil } do
                     local e <close> = open(opts)
                     for _, call in ipairs { e.query, e.one, e.value, e.columns } do
@@ -29,7 +29,7 @@ pg.on_both(describe, function(mode, open)
             end)
         end
 
-        it("is told in every kind of statement", function()
+        it("gets the hint in every kind of statement", function()
             local e <close> = open()
             local works = {
                 rows = function() for _ in e:rows("select ?", 1) do end end,
@@ -46,7 +46,7 @@ pg.on_both(describe, function(mode, open)
             end
         end)
 
-        it("stands before the server's own hint", function()
+        it("gets its hint before the server's own", function()
             local e <close> = open()
             local told = hint(e.query, e, "select @p1 from (select 1 as p2) t", 5)
             assert.matches("not as @p1%. .*p2", told)
@@ -54,7 +54,7 @@ pg.on_both(describe, function(mode, open)
     end)
 
     describe(":name", function()
-        it("is called by its name in errors of its value", function()
+        it("is named in errors of its value", function()
             local e <close> = open()
             local sql <const> = "select :a::int[], :b::text"
             for i, way in ipairs {
@@ -77,7 +77,7 @@ pg.on_both(describe, function(mode, open)
             assert.matches("parameter %$2 ", raised(e.query, e, "select $1, $2", 1, print).message)
         end)
 
-        it("with a value that has none is told as one", function()
+        it("with a value passed by position is an error with a hint", function()
             local e <close> = open()
             assert.matches("{id = ...}", hint(e.query, e, "select :id", 5), 1, true)
             assert.matches("not as a list", hint(e.query, e, "select :id", { 5 }), 1, true)
@@ -95,8 +95,8 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
-    describe("$1 and its like", function()
-        it("are counted where their number is wrong, and told where there can be none", function()
+    describe("$1, $2 and so on", function()
+        it("are counted in the error when their number is wrong, and refused where none is allowed", function()
             local e <close> = open()
             local told <const> = {
                 { "fewer values .* last one is %$2%.", "select $1::int, $2::int", 1 },
@@ -121,7 +121,7 @@ pg.on_both(describe, function(mode, open)
     end)
 
     describe("the operator ? of jsonb", function()
-        it("works, and an error beside it has no hint", function()
+        it("works, and another error in the statement has no hint", function()
             local e <close> = open()
             local sql = [[select d ? $1 as a, d ?| array['x', 'k'] as b from (select '{"k": 1}'::jsonb) t (d)]]
             assert.same({ a = true, b = true }, e:one(sql, "k"))

@@ -1,4 +1,4 @@
---- The pool as scripts see it: sizes, waiting, who holds what, what becomes of a connection on return.
+--- The pool as scripts see it: sizes, waiting, holders, the state of a connection on return.
 
 local errors = require "dbrun.error"
 local pace = require "spec.support.pace"
@@ -7,7 +7,7 @@ local task = require "dbrun.task"
 
 local raised = pg.raised
 
---- Opens n connections, however long that takes: the limit of the pool counts for what comes then.
+--- Opens n connections without a time limit: the pool's limit applies only to later checkouts.
 local function opened(e, n)
     pg.eventually(10, function()
         local held = {}
@@ -35,7 +35,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, st.idle)
         end)
 
-        it("uses the connection that came back last", function()
+        it("uses the connection that was returned last", function()
             local e <close> = open { size = 3 }
             local a, b = e:acquire(), e:acquire()
             local first, second = pid_of(a), pid_of(b)
@@ -70,7 +70,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, e:stats().open)
         end)
 
-        it("one dead connection retires all that are as old", function()
+        it("one dead connection retires all of the same age or older", function()
             local e <close> = open { size = 3 }
             local other <close> = open()
             local list = {}
@@ -115,7 +115,7 @@ pg.on_both(describe, function(mode, open)
             assert.not_equal(pid, pid_of(e))
         end)
 
-        it("dispose closes what is idle and goes on working", function()
+        it("dispose closes idle connections, and the pool stays usable", function()
             local e <close> = open { size = 2 }
             local c = e:acquire()
             e:value "select 1"
@@ -128,7 +128,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, e:value "select 1")
         end)
 
-        it("close ends it for good; connections in use still work and close on return", function()
+        it("close ends it permanently; connections in use still work and close on return", function()
             local watcher <close> = open()
             local e = open { application_name = "closing " .. tostring({}) }
             local name = e:value "show application_name"
@@ -169,7 +169,7 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
-    describe("a connection that comes back", function()
+    describe("a returned connection", function()
         it("in a transaction is rolled back", function()
             local e <close> = open { size = 1 }
             local t = pg.table(e, "i int")
@@ -181,7 +181,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(pid, pid_of(e))
         end)
 
-        it("in a failed transaction too", function()
+        it("in a failed transaction is rolled back, too", function()
             local e <close> = open { size = 1 }
             local c = e:acquire()
             local pid = pid_of(c)
@@ -191,7 +191,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(pid, pid_of(e))
         end)
 
-        it("after a BEGIN without a lease too", function()
+        it("after a BEGIN without a lease is rolled back, too", function()
             local e <close> = open { size = 1 }
             local t = pg.table(e, "i int")
             assert.matches("left a transaction open",
@@ -254,7 +254,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(pid, pid_of(e))
         end)
 
-        it("with reset=none stays as it is", function()
+        it("with reset=none stays unchanged", function()
             local e <close> = open { size = 1, reset = "none" }
             local c = e:acquire()
             c:exec "set application_name = 'kept'"
@@ -265,7 +265,7 @@ pg.on_both(describe, function(mode, open)
 end)
 
 describe("[async] the pool", function()
-    it("opens at most size + overflow and closes what is above size on return", function()
+    it("opens at most size + overflow and closes connections above size on return", function()
         local e <close> = pg.engine { size = 2, overflow = 2 }
         local list = {}
         for i = 1, 4 do
@@ -279,7 +279,7 @@ describe("[async] the pool", function()
         assert.equal(2, e:stats().idle)
     end)
 
-    it("serves those who wait in the order they came", function()
+    it("serves waiting tasks first come, first served", function()
         local e <close> = pg.engine { size = 2, overflow = 0 }
         local order = {}
         local work = {}
@@ -300,7 +300,7 @@ describe("[async] the pool", function()
         assert.equal(40, st.acquired)
     end)
 
-    it("nobody who comes later is served first", function()
+    it("does not serve a later task first", function()
         local e <close> = pg.engine { size = 1, overflow = 0 }
         local first = e:acquire()
         local order = {}
@@ -318,7 +318,7 @@ describe("[async] the pool", function()
         assert.same({ "waiter", "newcomer" }, order)
     end)
 
-    it("gives up after its timeout and says who holds the connections", function()
+    it("gives up after its timeout and names the holders of the connections", function()
         local e <close> = pg.engine { size = 2, overflow = 0, timeout = 0.2 }
         opened(e, 2)
         local a <close> = e:acquire()
@@ -359,7 +359,7 @@ describe("[async] the pool", function()
         end
     end)
 
-    it("tells a task that would wait for itself at once", function()
+    it("refuses at once a task that would wait for itself", function()
         local e <close> = pg.engine { size = 2, overflow = 0 }
         local a <close> = e:acquire()
         local b <close> = e:acquire()
@@ -370,7 +370,7 @@ describe("[async] the pool", function()
         assert.equal(1, b:value "select 1")
     end)
 
-    it("tells the last of several tasks that wait for each other, and the others go on", function()
+    it("refuses the last of several tasks that wait for each other, and the others go on", function()
         local e <close> = pg.engine { size = 3, overflow = 0, timeout = 5 }
         local failed = 0
         local work = {}
@@ -391,7 +391,7 @@ describe("[async] the pool", function()
         assert.equal(1, failed)
     end)
 
-    it("does not take a connection handed to another task for a deadlock", function()
+    it("does not mistake a connection handed to another task for a deadlock", function()
         local e <close> = pg.engine { size = 1, overflow = 0, timeout = 5 }
         for _ = 1, 20 do
             local c = task.spawn(e.acquire, e):join() -- that task has ended: its memory is used again
@@ -404,7 +404,7 @@ describe("[async] the pool", function()
         end
     end)
 
-    it("knows no place of a lease that C code took, and says so without harm", function()
+    it("reports an unknown place for a lease that C code took", function()
         local e <close> = pg.engine { size = 1, overflow = 0, timeout = 0.02 }
         opened(e, 1)
         local c = task.spawn(e.acquire, e):join()
@@ -435,7 +435,7 @@ describe("[async] the pool", function()
         assert.equal(1, e:stats().opened)
     end)
 
-    it("closed while tasks wait tells each of them", function()
+    it("closed while tasks wait raises in each of them", function()
         local e = pg.engine { size = 1, overflow = 0 }
         local c = e:acquire()
         local problems = {}
@@ -455,7 +455,7 @@ describe("[async] the pool", function()
         c:release()
     end)
 
-    it("closed while it connects tells who waits", function()
+    it("closed while it connects raises in the waiting task", function()
         for _ = 1, 10 do
             local e = pg.engine { size = 3 }
             local problems = {}
@@ -470,7 +470,7 @@ describe("[async] the pool", function()
             e:close()
             for i = 1, 5 do
                 work[i]:join()
-                -- A connect may be faster than the end: then the answer may come, too.
+                -- A connect can be faster than the close: then the statement can succeed.
                 assert.is_true(problems[i] == "answered" or errors.is(problems[i], "pool"), tostring(problems[i]))
             end
         end
@@ -493,7 +493,7 @@ describe("[async] the pool", function()
         end
     end)
 
-    it("counts what happens", function()
+    it("counts its events", function()
         local e <close> = pg.engine { size = 1, overflow = 0, timeout = 1 }
         local c = e:acquire()
         raised(function()
@@ -509,7 +509,7 @@ describe("[async] the pool", function()
         assert(st.wait_count >= 1 and st.wait_sum >= 1 and st.wait_max >= 1 and st.wait_max < 10)
     end)
 
-    it("does not count a task that was cancelled as one that waited too long", function()
+    it("does not count a cancelled task as one that timed out", function()
         local e <close> = pg.engine { size = 1, overflow = 0, timeout = 1e12 }
         local c <close> = e:acquire()
         local waiter <const> = task.spawn(function()
@@ -528,7 +528,7 @@ describe("[async] the pool", function()
         assert.equal(1, e:value "select 1")
     end)
 
-    it("a failed connect goes to the one who waits, and the next one tries again", function()
+    it("a failed connect raises in the waiting task, and the next task tries again", function()
         local e <close> = pg.engine { url = "postgresql:///nope?host=/nonexistent", size = 1 }
         for i = 1, 3 do
             local problem = raised(e.value, e, "select 1")
@@ -540,7 +540,7 @@ describe("[async] the pool", function()
 end)
 
 describe("[sync] the pool", function()
-    it("with all connections in use is an error at once: nobody else can give one back", function()
+    it("with all connections in use is an error at once: no other task can release one", function()
         local e <close> = pg.engine { mode = "sync", size = 2 }
         local a <close> = e:acquire()
         local b <close> = e:acquire()

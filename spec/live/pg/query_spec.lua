@@ -16,7 +16,7 @@ pg.on_both(describe, function(_, open)
             assert.same({ a = 2, b = "y" }, r[2])
         end)
 
-        it("tells its columns, command and count", function()
+        it("returns its columns, command and count", function()
             local e <close> = open()
             local r = e:query "select 1::int8 as a, 'x'::text as b"
             assert.same({ { name = "a", type = "int8", oid = 20 }, { name = "b", type = "text", oid = 25 } }, r.columns)
@@ -48,14 +48,14 @@ pg.on_both(describe, function(_, open)
             assert.equal(0, r.affected)
         end)
 
-        it("may return rows from INSERT, UPDATE and DELETE", function()
+        it("can return rows from INSERT, UPDATE and DELETE", function()
             local e <close> = open()
             local t = pg.table(e, "id int generated always as identity, v text")
             assert.same({ id = 1, v = "x" }, e:one(("insert into %s (v) values ($1) returning *"):format(t), "x"))
             assert.equal(1, e:value(("delete from %s returning id"):format(t)))
         end)
 
-        it("of many columns and rows comes whole", function()
+        it("of many columns and rows is complete", function()
             local e <close> = open()
             local columns = {}
             for i = 1, 300 do
@@ -71,7 +71,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("of 100,000 rows comes whole and in order", function()
+        it("of 100,000 rows is complete and in order", function()
             local e <close> = open()
             local r = e:query "select i, md5(i::text) as h from generate_series(1, 100000) i"
             assert.equal(100000, #r)
@@ -81,14 +81,14 @@ pg.on_both(describe, function(_, open)
             assert.equal("c4ca4238a0b923820dcc509a6f75849b", r[1].h)
         end)
 
-        it("may carry a value of 20 MB in both directions", function()
+        it("can carry a value of 20 MB in both directions", function()
             local e <close> = open()
             local big = ("0123456789"):rep(2 * 1024 * 1024)
             assert.equal(#big, e:value("select length($1::text)", big))
             assert(e:value("select $1::text", big) == big)
         end)
 
-        it("of text only comments or nothing is no error", function()
+        it("of only comments, or empty, is no error", function()
             local e <close> = open()
             for _, sql in ipairs { "", "  ", "-- nothing", ";" } do
                 local r = e:query(sql)
@@ -126,7 +126,7 @@ pg.on_both(describe, function(_, open)
             assert.is_nil(e:one "select 1 as a where false")
         end)
 
-        it("that gets more than one row says that the statement has run, and what became of it", function()
+        it("that gets more than one row says that the statement has run, and its outcome", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
             local sql = ("insert into %s values (1), (2) returning i"):format(t)
@@ -195,7 +195,7 @@ pg.on_both(describe, function(_, open)
             assert.is_true(errors.is(raised(e.exec, e, "select $1", 1), "usage"))
         end)
 
-        it("runs what cannot run inside a transaction", function()
+        it("runs statements that cannot run inside a transaction", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
             for _ = 1, 4 do
@@ -205,18 +205,18 @@ pg.on_both(describe, function(_, open)
     end)
 
     describe("parameters", function()
-        it("go as $1, $2, ...", function()
+        it("are sent as $1, $2, ...", function()
             local e <close> = open()
             assert.equal("a-b-a", e:value("select $1::text || '-' || $2 || '-' || $1", "a", "b"))
         end)
 
-        it("go as :name from a table, the same name once", function()
+        it("are sent as :name from a table, the same name once", function()
             local e <close> = open()
             assert.equal("a-b-a", e:value("select :x::text || '-' || :y || '-' || :x", { x = "a", y = "b" }))
             assert.equal(true, e:value("select :t and not :f", { t = true, f = false }))
         end)
 
-        it("by name leave strings, casts and comments alone", function()
+        it("by name are not replaced in strings, casts and comments", function()
             local e <close> = open()
             assert.equal(":a7", e:value("select ':a' || :a::int::text -- :b\n /* :c */", { a = 7 }))
             assert.equal("5", e:value("select $$:x$$ || '' where false union all select :x::text", { x = 5 }))
@@ -262,7 +262,7 @@ pg.on_both(describe, function(_, open)
             assert.equal("0.1", e:value("select $1::numeric", 0.1))
         end)
 
-        it("a float with a whole value goes into an integer column", function()
+        it("a float with a whole value can be sent to an integer column", function()
             local e <close> = open()
             assert.equal(3, e:value("select $1::int", 3.0))
             assert.equal("22P02", raised(e.value, e, "select $1::int", 3.5).sqlstate)
@@ -290,7 +290,7 @@ pg.on_both(describe, function(_, open)
             assert.equal("{t,f}", e:value("select $1::bool[]::text", db.array { true, false }))
         end)
 
-        it("that cannot be one are refused before anything is sent, naming the place", function()
+        it("of impossible types are refused before anything is sent, naming the place", function()
             local e <close> = open()
             for _, v in ipairs { function() end, io.stdout, coroutine.create(print) } do
                 local problem = raised(e.query, e, "select $1, $2", 1, v)
@@ -305,7 +305,7 @@ pg.on_both(describe, function(_, open)
                 assert.matches("UTF%-8", raised(e.query, e, "select $1", bad).message)
             end
             assert.equal(0, e:stats().opened)
-            -- What a table is depends on what the server expects.
+            -- The meaning of a table depends on the type that the server expects.
             for _, v in ipairs { {}, { 1 }, setmetatable({}, {}), { a = 1 } } do
                 local refused = raised(e.query, e, "select $1::int, $2", 1, v)
                 assert.same({ "usage", "not_sent" }, { refused.kind, refused.outcome })
@@ -325,13 +325,13 @@ pg.on_both(describe, function(_, open)
             assert.equal(1, e:stats().opened)
         end)
 
-        it("up to 65,535 work, 65,536 are refused and the connection stays", function()
+        it("up to 65,535 work, 65,536 are refused and the connection stays usable", function()
             local e <close> = open()
             local values = {}
             for i = 1, 65535 do
                 values[i] = i
             end
-            -- A function of so many arguments does not exist; a VALUES list does.
+            -- No function takes so many arguments, but a VALUES list can.
             local list = {}
             for i = 1, 65535 do
                 list[i] = ("($%d::int)"):format(i)
@@ -380,7 +380,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("tells the server's parameters", function()
+        it("returns the server's parameters", function()
             local e <close> = open()
             local c <close> = e:acquire()
             assert.equal(c:value "show server_version", c.parameters.server_version)
@@ -390,7 +390,7 @@ pg.on_both(describe, function(_, open)
             assert.is_nil(c.parameters.no_such_parameter)
         end)
 
-        it("goes back at the end of its block", function()
+        it("is returned at the end of its block", function()
             local e <close> = open()
             do
                 local c <close> = e:acquire()
@@ -404,7 +404,7 @@ pg.on_both(describe, function(_, open)
 end)
 
 describe("the async engine", function()
-    it("says where nothing can wait, and names the sync engine", function()
+    it("says where tasks cannot wait, and names the sync engine", function()
         local e <close> = pg.engine()
         local problem = raised(table.sort, { 1, 2, 3 }, function(a, b)
             return e:value("select $1 < $2", a, b)

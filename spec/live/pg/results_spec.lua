@@ -1,4 +1,4 @@
---- How rows and results look, become JSON, are read by position or as text, and are used as parameters.
+--- Rows and results: printing, JSON, reading by position or as text, use as parameters.
 
 local core = require "dbrun.core"
 local csv = require "dbrun.csv"
@@ -43,7 +43,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("are printed within bounds, with what is left out", function()
+        it("are printed up to a limit, and say what is left out", function()
             local e <close> = open()
             local text = tostring(e:query "select g, repeat('x', 100) as s from generate_series(1, 100) g")
             assert.matches("%(100 rows, the first 60 shown; 60 cells cut at 60 columns%)$", text)
@@ -55,14 +55,14 @@ pg.on_both(describe, function(_, open)
             assert.matches("equal names", tostring(e:query "select 1 as id, 2 as id"))
         end)
 
-        it("of statements without columns are the command", function()
+        it("of statements without columns are printed as the command", function()
             local e <close> = open()
             local c <close> = e:acquire()
             assert.equal("CREATE TABLE", tostring(c:query "create temp table shown (a int)"))
             assert.equal("INSERT: 2 rows affected", tostring(c:query "insert into shown values (1), (2)"))
         end)
 
-        it("are printed whatever the script has done to them", function()
+        it("can be printed after any change by the script", function()
             local e <close> = open()
             local r = e:query "select 1 as a"
             r[1].self, r[1][1] = r, 5
@@ -77,7 +77,7 @@ pg.on_both(describe, function(_, open)
             assert.matches("^table", getmetatable(r).__tostring {})
         end)
 
-        it("say that keys are left out only where some are", function()
+        it("say that keys are left out only when some are", function()
             local e <close> = open()
             local columns <const> = {}
             for i = 1, 1664 do columns[i] = i .. " as c" .. i end
@@ -89,7 +89,7 @@ pg.on_both(describe, function(_, open)
             assert.matches("\n%(1 row; keys left out%)$", tostring(r))
         end)
 
-        it("are printed by dbrun.table with what the script has added, and no value twice", function()
+        it("are printed by dbrun.table with values that the script has added, and no value twice", function()
             local e <close> = open()
             local function text(v, opts) return table.concat(tables.lines(v, opts), "\n") end
             local r <const> = e:query "select 2 as z, 1 as a union all select 3, null"
@@ -119,7 +119,7 @@ pg.on_both(describe, function(_, open)
             assert.equal("id,n,id", text(e:query({ positional = true }, join .. " where false"), { format = "csv" }))
         end)
 
-        it("are written by csv.writer as COPY writes them, bytes too", function()
+        it("are written by csv.writer as COPY writes them, including bytes", function()
             local e <close> = open()
             local out <const> = {}
             local w <const> = csv.writer({ write = function(_, text) out[#out + 1] = text return true end },
@@ -156,7 +156,7 @@ pg.on_both(describe, function(_, open)
     end)
 
     describe("options before the SQL", function()
-        it("read by position and as text, whatever the statement cache holds", function()
+        it("read by position and as text, for any state of the statement cache", function()
             local e <close> = open()
             local sql <const> = "select 1::int8 as id, true as ok, null as n, 2 as id, 1.50::numeric where $1 = 1"
             local plain = { id = 2, ok = true, numeric = "1.50" }
@@ -178,7 +178,7 @@ pg.on_both(describe, function(_, open)
             assert.equal("t", e:value({ text = true }, "select true"))
         end)
 
-        it("hold for cursors and pipelines, too", function()
+        it("apply to cursors and pipelines, too", function()
             local e <close> = open()
             local both <const> = { positional = true, text = true }
             e:transaction(function(tx)
@@ -204,7 +204,7 @@ pg.on_both(describe, function(_, open)
     end)
 
     describe("rows as parameters", function()
-        it("are taken everywhere, NULL columns too", function()
+        it("are accepted everywhere, including NULL columns", function()
             local e <close> = open()
             local c <close> = e:acquire()
             c:exec "create temp table taken (a int, b text)"
@@ -221,7 +221,7 @@ pg.on_both(describe, function(_, open)
             assert.equal("usage", raised(c.query, c, "select :nope", row).kind)
         end)
 
-        it("and tables give values by name in execute_many whatever their keys are", function()
+        it("and tables give values by name in execute_many for any keys", function()
             local e <close> = open()
             local c <close> = e:acquire()
             c:exec "create temp table named (n int, a int)"
@@ -236,7 +236,7 @@ pg.on_both(describe, function(_, open)
             assert.equal("{1,2,1,2,NULL,NULL,NULL,8,9,NULL,NULL}", c:value "select array_agg(a)::text from named")
         end)
 
-        it("give no value to a name where they are a whole result, or a row by position", function()
+        it("give no values by name when they are a whole result, or a row by position", function()
             local e <close> = open()
             local sql <const> = "select :x::int, :y::text"
             local whole <const> = e:query "select 1 as x, null as y"
@@ -263,7 +263,7 @@ pg.on_both(describe, function(_, open)
 end)
 
 describe("core.rows", function()
-    it("knows only rows and results", function()
+    it("recognises only rows and results", function()
         assert.is_nil(core.rows.columns {})
         assert.is_nil(core.rows.kind(setmetatable({}, { columns = {}, __tostring = print })))
     end)

@@ -8,7 +8,7 @@ local raised = pg.raised
 
 pg.on_both(describe, function(mode, open)
     describe("rows", function()
-        it("come one by one, in order, the same in text and in binary", function()
+        it("arrive one by one, in order, the same in text and in binary", function()
             local e <close> = open()
             local sql = "select i, i::text as t, null as nothing from generate_series(1, $1::int) i"
             for _ = 1, 4 do
@@ -31,7 +31,7 @@ pg.on_both(describe, function(mode, open)
             assert.same({ 11, 12, 13 }, got)
         end)
 
-        it("of a result without rows are none", function()
+        it("of an empty result end at once", function()
             local e <close> = open()
             for _ in e:rows "select 1 where false" do
                 error "there is no row"
@@ -66,7 +66,7 @@ pg.on_both(describe, function(mode, open)
             pg.settled(e)
         end)
 
-        it("whose loop raises leave a connection that works", function()
+        it("whose loop raises leave a usable connection", function()
             local e <close> = open { size = 1 }
             assert.matches("enough", raised(function()
                 for row in e:rows "select generate_series(1, 100000) as i" do
@@ -88,7 +88,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(1, c:value "select 1")
         end)
 
-        it("whose lease is released end with an error, not with somebody else's rows", function()
+        it("whose lease is released end with an error, not with another statement's rows", function()
             local e <close> = open()
             local c = e:acquire()
             local next_row = c:rows "select generate_series(1, 1000)"
@@ -101,7 +101,7 @@ pg.on_both(describe, function(mode, open)
             pg.settled(e)
         end)
 
-        it("that are forgotten give their connection back when they are collected", function()
+        it("that are forgotten release their connection when they are collected", function()
             local e <close> = open { size = 1 }
             do
                 local next_row = e:rows "select generate_series(1, 100000)"
@@ -115,7 +115,7 @@ pg.on_both(describe, function(mode, open)
 
         it("that are forgotten, and leases too, are collected before the pool refuses", function()
             local e <close> = open { size = 2, overflow = 0 }
-            collectgarbage "stop" -- as in a script that makes little garbage
+            collectgarbage "stop" -- as in a script with little garbage
             local _ <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
             for i = 1, 7 do
                 assert.equal(1, e:rows "select generate_series(1, 100000) as i"().i, i)
@@ -167,7 +167,7 @@ pg.on_both(describe, function(mode, open)
 
     if mode == "async" then
         describe("rows of several tasks", function()
-            it("come side by side, each its own", function()
+            it("arrive concurrently, each task getting its own", function()
                 local e <close> = open { size = 3 }
                 local sums = task.map({ 1, 2, 3, 4, 5, 6 }, 6, function(k)
                     local sum = 0
@@ -201,7 +201,7 @@ pg.on_both(describe, function(mode, open)
                 end)
             end
 
-            it("are never given twice or lost when several tasks use one iterator", function()
+            it("are never repeated or lost when several tasks use one iterator", function()
                 local e <close> = open { size = 2 }
                 local query <const> = "select i, repeat('x', 4200) as x, pg_sleep(0.003) from generate_series(1, 60) i"
                 local it <const> = e:rows(query)
@@ -218,7 +218,7 @@ pg.on_both(describe, function(mode, open)
                 pg.settled(e)
             end)
 
-            it("whose making fails leave nothing for the next task's row", function()
+            it("whose decoding fails leave no values in the next task's row", function()
                 local e <close> = open { size = 2 }
                 local calls = 0
                 e:set_codec("date", { decode = function(text)
@@ -238,7 +238,7 @@ pg.on_both(describe, function(mode, open)
                 pg.settled(e)
             end)
 
-            it("have db.null in a list where a codec gives nil", function()
+            it("have db.null in a list where a codec returns nil", function()
                 local e <close> = open { size = 2 }
                 e:set_codec("date", { decode = function(text) return text ~= "2000-01-01" and text or nil end })
                 local query <const> = "select date '2000-01-01' as d, 5 as n"
@@ -250,7 +250,7 @@ pg.on_both(describe, function(mode, open)
                 assert.same({ n = 5 }, e:one(query))
             end)
 
-            it("whose task is cancelled leave the pool whole", function()
+            it("whose task is cancelled cost the pool no connection", function()
                 local e <close> = open { size = 2 }
                 for _ = 1, 20 do
                     local err = raised(task.timeout, 0.01, function()

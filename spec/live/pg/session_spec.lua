@@ -83,7 +83,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(4, e:value(("select sum(i) from %s"):format(t)))
         end)
 
-        it("sends nothing by itself", function()
+        it("sends nothing on its own", function()
             local e <close> = open()
             local s <close> = e:session()
             s:value "select 1"
@@ -137,7 +137,7 @@ pg.on_both(describe, function(mode, open)
             assert.equal(0, pg.settled(e).leased)
         end)
 
-        it("is ended by commit and rollback alone, not by SQL of the script's own", function()
+        it("is ended only by commit and rollback, not by the script's SQL", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
             local s <close> = e:session()
@@ -157,7 +157,7 @@ pg.on_both(describe, function(mode, open)
             e:value("select pg_terminate_backend($1, 2000)", pid)
             local problem = raised(s.query, s, ("insert into %s values (2)"):format(t))
             assert.is_true(errors.is(problem, "connect"), tostring(problem))
-            -- It never goes on quietly without its transaction.
+            -- It never continues silently without its transaction.
             assert.is_true(errors.is(raised(s.query, s, ("insert into %s values (3)"):format(t)), "connect"))
             assert.is_true(errors.is(raised(s.commit, s)))
             s:rollback()
@@ -167,7 +167,7 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
-    it("two sessions see each other's work after commit only", function()
+    it("two sessions see each other's changes only after commit", function()
         local e <close> = open { size = 2 }
         local t = pg.table(e, "i int")
         local a <close> = e:session()
@@ -178,7 +178,7 @@ pg.on_both(describe, function(mode, open)
         assert.equal(1, b:value(("select count(*) from %s"):format(t)))
     end)
 
-    it("a session whose BEGIN was cut off does not go on outside of a transaction", function()
+    it("a session whose BEGIN was interrupted does not continue outside of a transaction", function()
         local e <close> = open { size = 1, command_timeout = 0.3 }
         local t = pg.table(e, "i int")
         local pid = e:value "select pg_backend_pid()"

@@ -1,5 +1,5 @@
---- Values do not depend on the settings of the session: those of the role, the database, the address and the
---- environment, and those that a statement sets.
+--- Values do not depend on session settings: those of the role, the database, the URL and the environment, and those
+--- that a statement sets.
 local core = require "dbrun.core"
 local db = require "dbrun.db"
 local pg = require "spec.support.pg"
@@ -7,7 +7,7 @@ local process = require "dbrun.process"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
---- Each setting that changes how the server prints or reads values, as far from the default as it goes.
+--- Each setting that changes how the server prints or reads values, as different from the default as possible.
 local ODD <const> = {
     DateStyle = "German", IntervalStyle = "sql_standard", extra_float_digits = "-15", bytea_output = "escape",
     array_nulls = "off", TimeZone = "Asia/Kathmandu", standard_conforming_strings = "off", xmlbinary = "hex",
@@ -82,7 +82,7 @@ pg.on_both(describe, function(mode)
         for setting, value in pairs(settings) do
             psql(("alter role %s set %s = '%s'"):format(name, setting, value))
         end
-        finally(function() -- its last server process may still remove temporary tables
+        finally(function() -- its last server process can still be removing temporary tables
             pg.eventually(10, function() return pcall(psql, "drop role " .. name) end, "the removal of the role")
         end)
         return server:address { user = name }
@@ -93,13 +93,13 @@ pg.on_both(describe, function(mode)
         return pg.engine(opts)
     end
 
-    it("as the role has them", function()
+    it("set for the role", function()
         local e <close> = open { url = role(ODD) }
         reads(e)
         more_reads(e)
     end)
 
-    it("as the database has them", function()
+    it("set for the database", function()
         local url <const>, name <const> = servers.database()
         for setting, value in pairs(ODD) do psql(("alter database %s set %s = '%s'"):format(name, setting, value)) end
         local e <close> = open { url = url }
@@ -107,7 +107,7 @@ pg.on_both(describe, function(mode)
         more_reads(e)
     end)
 
-    it("as the address has them", function()
+    it("set in the URL", function()
         local list = {}
         for setting, value in pairs(ODD) do list[#list + 1] = ("-c%%20%s=%s"):format(setting, value) end
         local url <const> = pg.url()
@@ -127,7 +127,7 @@ pg.on_both(describe, function(mode)
         end
     end)
 
-    it("after SET, SET LOCAL and set_config, in a transaction and behind it, committed or not", function()
+    it("after SET, SET LOCAL and set_config, in a transaction and after it, committed or not", function()
         local e <close> = open { url = pg.url() }
         local c <close> = e:acquire()
         for setting, value in pairs(ODD) do
@@ -154,7 +154,7 @@ pg.on_both(describe, function(mode)
         more_reads(c)
     end)
 
-    it("keeps the order of day and month that was set, and the time zone", function()
+    it("keeps the configured order of day and month, and the time zone", function()
         local e <close> = open { url = pg.url() }
         local c <close> = e:acquire()
         for _, style in ipairs(DATE_STYLES) do
@@ -170,7 +170,7 @@ pg.on_both(describe, function(mode)
         assert.equal("Asia/Tokyo", c.parameters.TimeZone)
     end)
 
-    it("gives an error, not a wrong value, for what was printed before the style was put back", function()
+    it("gives an error, not a wrong value, for text that was printed before the style was restored", function()
         local e <close> = open { url = pg.url() }
         e:exec [[create or replace function german() returns int language sql
             as $$ select set_config('datestyle', 'German', false) is null; select 1 $$]]
@@ -237,7 +237,7 @@ pg.on_both(describe, function(mode)
         assert.equal("UTF8", e:value "show client_encoding")
     end)
 
-    it("refuses another client_encoding in the address, and ignores that of the role", function()
+    it("refuses another client_encoding in the URL, and ignores that of the role", function()
         local url <const> = pg.url()
         local latin <const> = url .. (url:find "?" and "&" or "?") .. "client_encoding=latin1"
         local failed <const> = pg.raised(open, { url = latin })
@@ -249,7 +249,7 @@ pg.on_both(describe, function(mode)
         assert.equal("\u{20ac}", e:value "select chr(8364)")
     end)
 
-    it("costs no round trip where nothing was changed", function()
+    it("costs no round trip when nothing was changed", function()
         local e <close> = open { url = pg.url() }
         local c <close> = e:acquire()
         local count <const> = "select calls from (select count(*) as calls from pg_stat_activity) x"
@@ -261,7 +261,7 @@ pg.on_both(describe, function(mode)
 end)
 
 pg.on_both(describe, function(_, open)
-    it("a :name that a backslash may hide in a string is refused where such strings have escapes", function()
+    it("a :name that a backslash can hide in a string is refused when such strings have escapes", function()
         local e <close> = open()
         local raised <const> = pg.raised
         local hidden <const> = [[select :x::text || '\':x']]

@@ -1,4 +1,4 @@
---- Errors of prepared statements: which of them come from types that have changed, and what happens meanwhile.
+--- Errors of prepared statements: those that come from changed types, and the state of the transaction meanwhile.
 
 local db = require "dbrun.db"
 local pg = require "spec.support.pg"
@@ -64,7 +64,7 @@ pg.on_both(describe, function(_, open_engine)
 
     local names = "select string_agg(name, ' ' order by name) from pg_prepared_statements where statement = $1"
 
-    it("believes no description that ran into a limit", function()
+    it("does not trust a description that ran into a timeout", function()
         local e <close> = open { size = 1, statement_cache_age = 0 }
         local other <close> = pg.engine { size = 1 }
         local t = pg.table(e, "v int")
@@ -84,7 +84,7 @@ pg.on_both(describe, function(_, open_engine)
         assert.equal(before, e:value(names, sql))
     end)
 
-    it("does not repeat a transaction for the types that its parameters declare", function()
+    it("does not retry a transaction for the types that its parameters declare", function()
         local e <close> = open { size = 1, statement_cache_age = 0 }
         local sql = "select $1 is null"
         for _ = 1, 3 do
@@ -99,7 +99,7 @@ pg.on_both(describe, function(_, open_engine)
         assert.equal(1, tries)
     end)
 
-    --- Types that are not read in binary; the last one has no binary form at all.
+    --- Types that dbrun does not read in binary; the last one has no binary form at all.
     for _, target in ipairs { "money using v::money", "interval using make_interval(secs => v)",
         "aclitem using makeaclitem(10, 10, 'SELECT', false)" } do
         it("reads columns that have become " .. target, function()
@@ -123,7 +123,7 @@ pg.on_both(describe, function(_, open_engine)
         end)
     end
 
-    it("does not fail a transaction for an old name that a pooler has lost", function()
+    it("does not fail a transaction for an old statement that a pooler has lost", function()
         local e <close> = open { size = 1, statement_cache_age = 0 }
         local c <close> = e:acquire()
         for _ = 1, 3 do
@@ -138,7 +138,7 @@ pg.on_both(describe, function(_, open_engine)
         c:exec "commit"
     end)
 
-    it("closes old names in a long transaction too, when there are many", function()
+    it("closes old statements in a long transaction, too, when there are many", function()
         local e <close> = open { size = 1, statement_cache_age = 0, statement_cache = 5 }
         local most = 0
         e:transaction(function(tx)

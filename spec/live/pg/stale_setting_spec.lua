@@ -1,4 +1,4 @@
---- Settings that no word of a statement names: the server reports their new values.
+--- Settings that a statement changes without naming them in its text: the server reports their new values.
 
 local pg = require "spec.support.pg"
 

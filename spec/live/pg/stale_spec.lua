@@ -1,5 +1,5 @@
 --- Prepared statements whose meaning has changed since they were parsed: types, tables, settings; changed by this
---- connection, by others of the program, by other programs.
+--- connection, by other connections of the program, by other programs.
 
 local db = require "dbrun.db"
 local pg = require "spec.support.pg"
@@ -7,7 +7,7 @@ local task = require "dbrun.task"
 
 local raised = pg.raised
 
---- What a parameter means before and after a change. `loud`: the old meaning gives an error, not a wrong value.
+--- The meaning of a parameter before and after a change. `loud`: the old meaning gives an error, not a wrong value.
 local changes = {
     { name = "timestamp to timestamptz", before = "timestamp", after = "timestamptz", warm = "2024-01-01T12:00:00",
         value = "2024-01-01T12:00:00+05:00", stored = "2024-01-01 07:00:00" },
@@ -32,7 +32,7 @@ pg.on_both(describe, function(mode, open_engine)
         return e
     end
 
-    --- Runs DDL where dbrun cannot see it, as another program would: in a function that a SELECT calls.
+    --- Runs DDL without dbrun's knowledge, as another program would: in a function that a SELECT calls.
     local function behind(engine, sql)
         engine:value("select hidden_ddl($1)", sql)
     end
@@ -41,7 +41,7 @@ pg.on_both(describe, function(mode, open_engine)
         return engine:value(("select v::text from %s"):format(t))
     end
 
-    --- Every way to send a statement of the cache; each stores the value in `t`.
+    --- Every way to send a cached statement; each stores the value in `t`.
     local ways = {
         query = function(e, sql, value) e:query(sql, value) end,
         one = function(e, sql, value) assert.is_true(e:one(sql .. " returning true as done", value).done) end,
@@ -129,7 +129,7 @@ pg.on_both(describe, function(mode, open_engine)
                 check(one, ways.query, t, sql)
             end)
 
-            it("is right when another program changed it and its age has passed", function()
+            it("is right when another program changed it and the cache entry has expired", function()
                 local e <close> = open { size = 1, statement_cache_age = 0.2 }
                 local t, sql = prepare(e, ways.query)
                 behind(e, ("alter table %s alter v type %s"):format(t, case.after))
@@ -138,14 +138,14 @@ pg.on_both(describe, function(mode, open_engine)
             end)
 
             if case.loud then
-                it("is found out by its error when another program changed it", function()
+                it("is noticed by its error when another program changed it", function()
                     local e <close> = open { size = 1, statement_cache_age = 0 }
                     local t, sql = prepare(e, ways.query)
                     behind(e, ("alter table %s alter v type %s"):format(t, case.after))
                     check(e, ways.query, t, sql)
                 end)
 
-                it("is found out in a transaction with retry", function()
+                it("is noticed in a transaction with retry", function()
                     local e <close> = open { size = 1, statement_cache_age = 0 }
                     local t, sql = prepare(e, ways.query)
                     behind(e, ("alter table %s alter v type %s"):format(t, case.after))
@@ -160,7 +160,7 @@ pg.on_both(describe, function(mode, open_engine)
         end)
     end
 
-    it("leaves an entry alone when the input is bad and no type has changed", function()
+    it("keeps an entry when the input is bad and no type has changed", function()
         local e <close> = open { size = 1, statement_cache_age = 0 }
         local t = pg.table(e, "v int")
         local sql = ("insert into %s values ($1)"):format(t)
@@ -180,7 +180,7 @@ pg.on_both(describe, function(mode, open_engine)
         assert.equal(3, e:value(("select count(*) from %s"):format(t)))
     end)
 
-    it("gives the new meaning's own error when the statement is wrong now", function()
+    it("gives the new meaning's error when the statement is wrong now", function()
         local e <close> = open { size = 1, statement_cache_age = 0 }
         local t = pg.table(e, "v int")
         local sql = ("select v + $1 from %s"):format(t)
@@ -196,7 +196,7 @@ pg.on_both(describe, function(mode, open_engine)
         { "domain", "create domain %s as int", "create domain %s as text", "1", "b" },
         { "composite", "create type %s as (a int)", "create type %s as (a text)", "(1)", "(b)" },
     } do
-        it("survives that a " .. kind[1] .. " is dropped and created again", function()
+        it("survives that a " .. kind[1] .. " is dropped and recreated", function()
             local e <close> = open { size = 1, statement_cache_age = 0 }
             for n, run in ipairs { e.exec, behind } do
                 local name = ("again_%s_%s_%d"):format(mode, kind[1], n)
@@ -212,7 +212,7 @@ pg.on_both(describe, function(mode, open_engine)
         end)
     end
 
-    it("knows two tables of one name by the search path", function()
+    it("distinguishes two tables of one name by the search path", function()
         local e <close> = open { size = 1, statement_cache_age = 0 }
         e:exec "drop schema if exists tenant1 cascade; drop schema if exists tenant2 cascade"
         e:exec "create schema tenant1; create schema tenant2"
@@ -245,7 +245,7 @@ pg.on_both(describe, function(mode, open_engine)
         "/* a comment */ create temp view %s as select 1 as v", "do $$ begin create temp table %s (v int); end $$",
         "explain analyze create temp table %s as select 1 as v",
     } do
-        it("does not delete from the permanent table behind: " .. create, function()
+        it("does not delete from the permanent table hidden by: " .. create, function()
             local e <close> = open { size = 1, statement_cache_age = 0 }
             local t = pg.table(e, "v int")
             e:exec(("insert into %s values (1)"):format(t))
@@ -267,7 +267,7 @@ pg.on_both(describe, function(mode, open_engine)
         end)
     end
 
-    it("sees the permanent table again when a temporary one goes at COMMIT", function()
+    it("sees the permanent table again when a temporary one is dropped at COMMIT", function()
         local e <close> = open { size = 1, statement_cache_age = 0 }
         local t = pg.table(e, "v int")
         local sql = ("insert into %s values ($1)"):format(t)
@@ -286,7 +286,7 @@ pg.on_both(describe, function(mode, open_engine)
         assert.equal(7, c:value(("select count(*) from %s"):format(t)))
     end)
 
-    it("reads literals by the settings of the moment", function()
+    it("reads literals by the current settings", function()
         local e <close> = open { size = 1, statement_cache_age = 0 }
         local c <close> = e:acquire()
         local sql = "select extract(epoch from timestamptz '2024-01-01 12:00')::bigint"
@@ -318,7 +318,7 @@ pg.on_both(describe, function(mode, open_engine)
         c:exec "discard all"
         c:exec "set timezone = 'UTC'"
         assert.equal(12, hour())
-        -- a function that sets it is not seen in the text; the server reports the new value
+        -- the text does not show that a function sets it; the server reports the new value
         c:exec [[create or replace function to_tokyo() returns void language sql set search_path from current as
             $$ select pg_catalog.set_config('TimeZone', 'Asia/Tokyo', false) $$]]
         assert.equal(12, hour())
@@ -359,7 +359,7 @@ pg.on_both(describe, function(mode, open_engine)
         end
     end)
 
-    it("reads columns that cannot be read in binary any more", function()
+    it("reads columns that can no longer be read in binary", function()
         for _, target in ipairs { "interval using make_interval(secs => v)", "xml using xmlelement(name a, v)",
             "money using v::money", "inet using '127.0.0.1'::inet" } do
             local e <close> = open { size = 1, statement_cache_age = 0.2 }
@@ -394,7 +394,7 @@ pg.on_both(describe, function(mode, open_engine)
         assert.equal(first, c:value(name, sql))
     end)
 
-    it("closes the old name when it prepares anew", function()
+    it("closes the old statement when it prepares a new one", function()
         local e <close> = open { size = 1, statement_cache_age = 0 }
         local c <close> = e:acquire()
         for n = 1, 20 do

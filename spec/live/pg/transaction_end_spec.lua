@@ -1,5 +1,5 @@
---- A transaction is ended by its owner alone (transaction, session): a statement inside of it that would end it is
---- refused, and one that has ended it is never a success.
+--- Only its owner (transaction, session) ends a transaction: a statement that would end it is refused, and one that has
+--- ended it is never a success.
 
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
@@ -13,8 +13,8 @@ local ENDINGS <const> = {
     "select ';'; rollback to a; rollback",
 }
 
---- With standard_conforming_strings off the backslash escapes: the server reads a string and a COMMIT, and who does
---- not know that reads one string.
+--- With standard_conforming_strings off the backslash escapes: the server reads a string and a COMMIT, where a client
+--- that does not know the setting reads one string.
 local HIDDEN <const> = { [[select '\''; commit; --']], [[select '\''; commit and chain; --']],
     [[select '\''; rollback and chain; --']], [[select '\''; commit; select 1/0; --']],
     [[select '\''; commit; begin; --']] }
@@ -61,7 +61,7 @@ pg.on_both(describe, function(_, open)
         end)
     end
 
-    it("goes on when the refusal was caught", function()
+    it("stays usable when the refusal was caught", function()
         assert.equal("done", e:transaction(function(tx)
             insert(tx, 1)
             check_ended(raised(tx.exec, tx, "rollback"))
@@ -97,7 +97,7 @@ pg.on_both(describe, function(_, open)
     end)
 
     for _, sql in ipairs(HIDDEN) do
-        it(("tells what %q has done"):format(sql), function()
+        it(("reports what %q has done"):format(sql), function()
             local conn <close> = e:acquire()
             conn:exec "set standard_conforming_strings = off"
             local function count_here() return conn:value(("select count(*) from %s"):format(t)) end
@@ -128,7 +128,7 @@ pg.on_both(describe, function(_, open)
         end)
     end
 
-    it("of a session, ended behind its back, is no success", function()
+    it("of a session, ended without its knowledge, is no success", function()
         for _, finish in ipairs { "commit", "rollback" } do
             local s <close> = e:session()
             s:exec "set standard_conforming_strings = off"
@@ -142,7 +142,7 @@ pg.on_both(describe, function(_, open)
         assert.equal(2, count())
     end)
 
-    it("lets all pass that does not end it", function()
+    it("accepts all statements that do not end it", function()
         local f = t .. "_f"
         e:transaction(function(tx)
             insert(tx, 1)
@@ -166,7 +166,7 @@ pg.on_both(describe, function(_, open)
         assert.equal(2, count())
     end)
 
-    it("of the script's own making may be ended by it, but not inside of a nested one", function()
+    it("that the script began can be ended by it, but not inside of a nested one", function()
         local c <close> = e:acquire()
         c:exec "begin"
         insert(c, 1)
@@ -183,14 +183,14 @@ pg.on_both(describe, function(_, open)
         assert.equal(2, count())
     end)
 
-    it("of the script's own making that has failed is not committed without a word", function()
+    it("that the script began and that has failed is not committed silently", function()
         local c <close> = e:acquire()
         local ways <const> = {
             { "failed", function() c:exec "commit" end }, { "failed", function() c:query "END" end },
             { "failed", function() c:exec "commit work and chain" end }, { "failed", function() c:value "commit" end },
             { "failed", function() c:exec "/* at last */ prepare transaction 'prepared'" end },
             { "unknown", function() c:exec "commit; select 1" end },
-            { "unknown", function() c:exec "; commit; begin; commit" end }, -- another one, which is committed
+            { "unknown", function() c:exec "; commit; begin; commit" end }, -- another transaction, which is committed
             { "unknown", function() c:pipeline(function(p) p:query "commit" end) end },
             { "unknown", function()
                 c:pipeline(function(p) for _, sql in ipairs { "commit", "begin", "commit" } do p:query(sql) end end)
@@ -205,7 +205,7 @@ pg.on_both(describe, function(_, open)
             assert.equal("25P02", problem.sqlstate, i)
             assert.matches("rolled back by its COMMIT", problem.message, nil, nil, i)
             assert.equal(way[1], problem.outcome, i)
-            c:exec "rollback" -- AND CHAIN has begun another
+            c:exec "rollback" -- AND CHAIN has begun another transaction
         end
         assert.equal(0, count())
         for i, sql in ipairs { "rollback", "abort", "rollback to a; commit", "rollback; begin; commit" } do
@@ -217,7 +217,7 @@ pg.on_both(describe, function(_, open)
         c:exec "commit" -- of nothing is only a warning
     end)
 
-    it("given up when its connection was released is guarded no more", function()
+    it("abandoned when its connection was released is no longer guarded", function()
         for _ = 1, 3 do
             pcall(e.transaction, e, function(tx) tx:release() end)
         end
@@ -229,7 +229,7 @@ pg.on_both(describe, function(_, open)
     describe("a nested one", function()
         local function nested(fn) return e:transaction(function(tx) return tx:transaction(fn) end) end
 
-        it("does not go on without its savepoint", function()
+        it("does not continue without its savepoint", function()
             for _, sql in ipairs { "rollback to outside", "release outside",
                 "rollback to outside; savepoint outside" } do
                 local problem = raised(e.transaction, e, function(tx)
@@ -246,7 +246,7 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
-        it("has a savepoint that the next one cannot take for its own", function()
+        it("has a savepoint that the next one cannot mistake for its own", function()
             local problem = raised(e.transaction, e, function(tx)
                 tx:transaction(function(one)
                     one:exec "savepoint mine"
@@ -262,7 +262,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(0, count())
         end)
 
-        it("is read-only when it says so, and the outer one is not", function()
+        it("is read-only on request, and the outer one is not", function()
             e:transaction(function(tx)
                 insert(tx, 1)
                 local problem = raised(tx.transaction, tx, { read_only = true }, function(inner) insert(inner, 2) end)
@@ -305,7 +305,7 @@ pg.on_both(describe, function(_, open)
     end)
 
     describe("a transaction left open on an engine", function()
-        it("is an error, for the pool rolls it back", function()
+        it("is an error, because the pool rolls it back", function()
             for _, run in ipairs {
                 function() e:exec(("begin; insert into %s values (1)"):format(t)) end,
                 function() e:query "begin" end,
@@ -329,14 +329,14 @@ pg.on_both(describe, function(_, open)
         end)
     end)
 
-    it("a text that commits and then fails is not said to have done nothing", function()
+    it("a text that commits and then fails does not count as not executed", function()
         local problem = raised(e.exec, e, ("begin; insert into %s values (1); commit; select 1/0"):format(t))
         assert.equal("22012", problem.sqlstate)
         assert.equal("unknown", problem.outcome)
         assert.equal(1, count())
     end)
 
-    it("nor is a procedure or block that does so, or a pipeline with one", function()
+    it("nor does a procedure or block that does so, or a pipeline with one", function()
         e:exec(([[create or replace procedure half_done(n int) language plpgsql as
             $$ begin insert into %s values (1); commit; perform 1 / n; end $$]]):format(t))
         local block <const> = ("do $$ begin insert into %s values (1); commit; perform 1 / 0; end $$"):format(t)

@@ -1,5 +1,5 @@
---- Several tasks, or code of the script's own in the middle of a statement (a handler, a codec, a metamethod), at one
---- connection or engine: each gets its own answer or an error, never another's, and nothing is used after its end.
+--- Several tasks, or the script's code in the middle of a statement (a handler, a codec, a metamethod), on one
+--- connection or engine: each gets its own reply or an error, and nothing is used after its end.
 
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
@@ -8,13 +8,13 @@ local task = require "dbrun.task"
 
 local raised = pg.raised
 
---- Keeps the processor busy, so that what comes meanwhile is met by the loop at once.
+--- Keeps the processor busy, so that the loop then sees all events at once.
 local function busy(seconds)
     local stop = os.clock() + seconds
     while os.clock() < stop do end
 end
 
-describe("[async] two tasks at one connection", function()
+describe("[async] two tasks on one connection", function()
     local e, c
 
     before_each(function()
@@ -27,7 +27,7 @@ describe("[async] two tasks at one connection", function()
         e:close()
     end)
 
-    --- The second task comes when the reply is there, and the first has not gone on yet.
+    --- The second task runs when the reply has arrived, and before the first task resumes.
     local function in_between(sql)
         local answer, problem
         task.all {
@@ -58,7 +58,7 @@ describe("[async] two tasks at one connection", function()
         assert.equal("23505", problem.sqlstate)
     end)
 
-    it("a cancel between two blocks of a COPY does not end it unseen", function()
+    it("a cancel between two blocks of a COPY does not end it unnoticed", function()
         c:exec "create temporary table copied (i int)"
         local gate = task.queue()
         local ok, n
@@ -83,7 +83,7 @@ describe("[async] two tasks at one connection", function()
 end)
 
 describe("[async] rows that another task ends", function()
-    it("are an error for the one that waits for the next", function()
+    it("are an error for the task that waits for the next row", function()
         local e <close> = pg.engine { size = 1 }
         local rows = e:rows [[select i, repeat('x', 20000) as p, pg_sleep(case when i > 3 then 5 else 0 end)
             from generate_series(1, 20) i]]
@@ -111,7 +111,7 @@ describe("shared connections (pipeline=)", function()
         return pg.engine(opts)
     end
 
-    it("serve whatever comes first on a new engine", function()
+    it("serve any first statement on a new engine", function()
         for _, n in ipairs { 3, 17, 50 } do
             local e <close> = shared { size = 4, timeout = 5 }
             local work = {}
@@ -121,15 +121,15 @@ describe("shared connections (pipeline=)", function()
         end
     end)
 
-    it("give a statement the time of its engine, not that of the pool", function()
+    it("give a statement the engine's time limit, not the pool's", function()
         local e <close> = shared { size = 1, timeout = 0.3, command_timeout = 0 }
-        pg.eventually(10, function() return pcall(e.value, e, "select 1") end) -- connecting may take longer than that
+        pg.eventually(10, function() return pcall(e.value, e, "select 1") end) -- connecting can take longer than that
         for i = 1, 4 do
             assert.equal(i, e:value("select $1::int from pg_sleep(0.5)", i))
         end
     end)
 
-    it("say that a statement was not sent, and who holds the connections", function()
+    it("say that a statement was not sent, and name the holders of the connections", function()
         local e <close> = shared { size = 1, timeout = 0.2 }
         pg.eventually(10, function() return pcall(e.value, e, "select 1") end)
         local c <close> = e:acquire()
@@ -140,7 +140,7 @@ describe("shared connections (pipeline=)", function()
         assert.equal(1, c:value "select 1")
     end)
 
-    it("tell a task that would wait for itself at once", function()
+    it("refuse at once a task that would wait for itself", function()
         local e <close> = shared { size = 1, timeout = 10 }
         local c <close> = e:acquire()
         local problem = raised(e.value, e, "select 1")
@@ -149,11 +149,11 @@ describe("shared connections (pipeline=)", function()
         assert.equal(1, c:value "select 1")
     end)
 
-    it("cancel on the server what nobody waits for any more", function()
+    it("cancel abandoned statements on the server", function()
         local e <close> = shared { size = 1, timeout = 10 }
         local watcher <close> = pg.engine { mode = "sync", size = 1 }
         local sql = "select 'nobody waits' from pg_sleep($1)"
-        for _ = 1, 2 do e:value(sql, 0) end -- prepared, from here on it travels with others
+        for _ = 1, 2 do e:value(sql, 0) end -- prepared, from now on it shares a connection
         local function running()
             return watcher:value [[select count(*) from pg_stat_activity where query like '%nobody waits%'
                 and state = 'active' and pid <> pg_backend_pid()]]
@@ -180,7 +180,7 @@ pg.on_both(describe, function(mode, open)
         assert.equal("usage", raised(e.value, e, "select 1").kind)
     end)
 
-    it("a codec may run statements on the connection whose pipeline it reads", function()
+    it("a codec can run statements on the connection whose pipeline it reads", function()
         local e <close> = open { size = 1, overflow = mode == "async" and 0 or nil }
         local c <close> = e:acquire()
         if mode == "async" then return end -- there it cannot wait
@@ -197,7 +197,7 @@ pg.on_both(describe, function(mode, open)
         assert.equal(5, #results[2])
     end)
 
-    it("a codec cannot take away the connection whose rows it reads", function()
+    it("a codec cannot release the connection whose rows it reads", function()
         local e <close> = open { size = 1 }
         local c <close> = e:acquire()
         e:set_codec("int4", { decode = function(text)
@@ -210,7 +210,7 @@ pg.on_both(describe, function(mode, open)
         assert.is_true(errors.is(problem, "usage"), tostring(problem))
     end)
 
-    it("on_notice may close its engine, and take itself away", function()
+    it("on_notice can close its engine, and remove itself", function()
         local heard = 0
         local e
         e = db.engine { url = pg.url(), mode = mode, pipeline = mode == "async" and 16 or nil, on_notice = function()
@@ -234,7 +234,7 @@ pg.on_both(describe, function(mode, open)
         assert.equal(1, told)
     end)
 
-    it("types of the database's own are known at the first row, and in a pipeline", function()
+    it("user-defined types are known at the first row, and in a pipeline", function()
         local setup <close> = open { size = 1 }
         setup:exec "drop type if exists mood cascade; create type mood as enum ('low', 'high')"
         local sql = "select array['low', 'high']::mood[] as m"
@@ -253,7 +253,7 @@ pg.on_both(describe, function(mode, open)
         for row in typed:rows("select $1 as n", db.typed("7", "int4")) do assert.equal(7, row.n) end
     end)
 
-    it("composites have the fields that they have now", function()
+    it("composites have their current fields", function()
         local e <close> = open { size = 1 }
         local other <close> = open { size = 1 } -- another program
         local t = pg.table(e, "a int, b text")
@@ -267,7 +267,7 @@ pg.on_both(describe, function(mode, open)
         e:exec(("alter table %s rename column b to d"):format(t))
         assert.same({ d = "x", c = 7 }, e:value(sql))
         other:exec(("alter table %s rename column d to e"):format(t))
-        task.sleep(1.1) -- what another program does is seen a moment later
+        task.sleep(1.1) -- changes by another program are noticed a moment later
         assert.same({ e = "x", c = 7 }, e:value(sql))
     end)
 
@@ -290,7 +290,7 @@ pg.on_both(describe, function(mode, open)
         assert.equal("failed", outcome "select pg_sleep(1)")
     end)
 
-    it("as many parameters as there can be go through a batch, and no more", function()
+    it("a batch accepts the largest number of parameters, and no more", function()
         local e <close> = open { size = 1 }
         local c <close> = e:acquire()
         local row = {}

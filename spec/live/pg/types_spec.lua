@@ -1,5 +1,5 @@
---- Values: what each type is in Lua. The first executions of a statement answer in text, the later ones in
---- binary: both must give the same.
+--- Values: the Lua form of each type. The first executions of a statement return text, the later ones binary: both must
+--- give the same values.
 
 local db = require "dbrun.db"
 local pg = require "spec.support.pg"
@@ -53,7 +53,7 @@ local function gives(c, expression, expected)
     end
 end
 
---- Both engines decode with the same code, but over different ways in.
+--- Both engines decode with the same code, but receive in different ways.
 pg.on_both(describe, function(_, open)
     local engine, c
 
@@ -113,7 +113,7 @@ pg.on_both(describe, function(_, open)
         end
     end)
 
-    it("text in any script, and the empty one", function()
+    it("text in any script, and empty text", function()
         check {
             { "''", "" }, { "'x'::text", "x" }, { "'größe 日本 🙂'::text", "größe 日本 🙂" }, { "'a'::varchar(3)", "a" },
             { "'a'::char(3)", "a  " }, { "'pg_class'::name", "pg_class" }, { "E'a\\nb\\tc\\\\'", "a\nb\tc\\" },
@@ -179,7 +179,7 @@ pg.on_both(describe, function(_, open)
         }
     end)
 
-    it("timestamps with time zone in UTC, whatever the session's zone", function()
+    it("timestamps with time zone in UTC, in any session time zone", function()
         local list = {
             { "'2024-06-01 12:00:00.5+02'::timestamptz", "2024-06-01T10:00:00.5+00:00" },
             { "'1880-01-01 00:00:00+00'::timestamptz", "1880-01-01T00:00:00+00:00" },
@@ -210,7 +210,7 @@ pg.on_both(describe, function(_, open)
                 usec = -(usec % 200000000000000000)
             end
             local row = c:one(sql, db.typed(("%d"):format(usec), "int8"))
-            -- The server's own text is the judge: "2024-02-29 12:34:56.5+00", with BC at the end.
+            -- Compared with the server's own text: "2024-02-29 12:34:56.5+00", with BC at the end.
             local expected = row.t:gsub(" ", "T", 1):gsub("%+00", "+00:00")
             assert(row.ts == expected, ("seed %d: %s instead of %s"):format(seed, row.ts, expected))
             assert(row.plain == expected:gsub("%+00:00", ""), row.plain)
@@ -234,7 +234,7 @@ pg.on_both(describe, function(_, open)
         end
     end)
 
-    it("json goes there and back unchanged, empty arrays and objects too", function()
+    it("json, unchanged there and back, with empty arrays and objects", function()
         for _, text in ipairs { "[]", "{}", '{"a": []}', '{"a": {}}', "[[], {}]", "null",
             '[1, 2.5, "x", true, null]' } do
             for _ = 1, 4 do
@@ -292,13 +292,13 @@ pg.on_both(describe, function(_, open)
         end
     end)
 
-    it("of columns with the same name the last counts", function()
+    it("the last of several columns with the same name", function()
         for _ = 1, 4 do
             assert.equal(2, c:one("select 1 as a, 2 as a").a)
         end
     end)
 
-    it("of columns with the same name the last counts when it is NULL too", function()
+    it("the last of several columns with the same name, also when it is NULL", function()
         local sql = "select 1 as x, null as x, i, null as \"long name that is not interned because it is so long\","
             .. " 7 as y from generate_series(1, %d) i"
         for _, n in ipairs { 1, 7, 8, 100 } do

@@ -70,7 +70,7 @@ local names = {}
 for name in pairs(types) do names[#names + 1] = name end
 table.sort(names)
 
---- What SQL needs before: types of the database's own.
+--- The user-defined types that the values need.
 local SETUP = [[
 create type mood as enum ('sad', 'ok,"', '{}');
 create domain posint as int check (value > 0);
@@ -83,7 +83,7 @@ create type textrange as range (subtype = text);
 
 local function table_of(i) return "rt_" .. i end
 
---- Makes the tables: one row has a value, arrays of one and two dimensions and other bounds, and a composite of them.
+--- Makes the tables: one row has a value, arrays of one and two dimensions and with other bounds, and a composite.
 local function make(conn, i, name)
     local g, t = types[name], table_of(i)
     local row = ([=[(%s, array[%s, null, %s]::%s[], array[array[%s, %s], array[%s, null]]::%s[],
@@ -101,7 +101,7 @@ end
 
 local FIELDS = { "v", "a", "m", "low", "c", "ca" }
 
---- The values of a row as they are sent: bytes and JSON strings have no form without a wrapper.
+--- The values of a row in the form to send: bytes and JSON strings need a wrapper.
 local function sent(row, name)
     local v = row.v
     if name == "bytea" and v ~= nil then v = db.bytea(v) end
@@ -110,7 +110,7 @@ end
 
 local function insert_sql(t) return ("insert into %s_back values ($1, $2, $3, $4, $5, $6, $7)"):format(t) end
 
---- What came back differently: "" when nothing did.
+--- The values that came back different: "" when none did.
 local function differences(e, t)
     local same, list = {}, {}
     for i, field in ipairs(FIELDS) do
@@ -131,7 +131,7 @@ local function differences(e, t)
     return table.concat(list, "; ")
 end
 
---- How the rows get into the second table.
+--- The ways to write the rows into the second table.
 local paths = {
     query = function(e, t, rows, name)
         for _, row in ipairs(rows) do e:query(insert_sql(t), sent(row, name)) end
@@ -197,7 +197,7 @@ pg.on_both(describe, function(mode, open)
             end
         end)
 
-        --- Tries each type, or (`part`) a third of them, which the seed and the path choose.
+        --- Tries each type, or with `part` a third of them, chosen by the seed and the path.
         local function check(e, path, fn, part)
             local wrong = {}
             local chosen = {}

@@ -1,4 +1,4 @@
---- db.array, db.range, db.composite, db.typed, codecs, timestamps as numbers: values by the types that they state, or
+--- db.array, db.range, db.composite, db.typed, codecs, timestamps as numbers: values with the types that they state, or
 --- that the server expects.
 local db = require "dbrun.db"
 local json = require "dbrun.json"
@@ -27,7 +27,7 @@ pg.on_both(describe, function(_, open)
             return e:value("select pg_typeof($1)::text", p)
         end
 
-        it("states any type that SQL knows", function()
+        it("can state any SQL type", function()
             for name, value in pairs {
                 ["timestamp with time zone"] = "2024-01-01T00:00:00Z", ["character varying"] = "x",
                 ["pg_catalog.int4"] = 5,
@@ -68,7 +68,7 @@ pg.on_both(describe, function(_, open)
             assert.matches("several types", raised(db.array, { db.typed(1, "int4"), db.typed(1, "int8") }).message)
         end)
 
-        it("refuses holes and names", function()
+        it("refuses holes and named keys", function()
             for _, list in ipairs { { a = 1 }, { 1, nil, 3 }, { 1, a = 2 } } do
                 for _, name in ipairs { "int4", false } do
                     local problem = raised(function()
@@ -107,13 +107,13 @@ pg.on_both(describe, function(_, open)
             assert.equal("(1,)", e:value("select $1::text", c))
         end)
 
-        it("of an array states dimensions and first indexes", function()
+        it("of an array sets dimensions and first indexes", function()
             assert.equal("[0:1]={1,2}", e:value("select $1::text", db.array({ 1, 2 }, "int4", { lower = { 0 } })))
             assert.equal('{{"{}",[]}}', e:value("select $1::text",
                 db.array({ { {}, json.array {} } }, "jsonb", { dims = 2 })))
         end)
 
-        it("by position is db.composite alone", function()
+        it("by position is possible only with db.composite", function()
             assert.equal("(1,x)", e:value("select $1::text", db.composite({ 1, "x" }, "app.pair")))
             assert.equal("(1,x)", e:value("select ($1::app.pair)::text", db.composite { 1, "x" }))
             assert.matches("db.composite", raised(e.value, e, "select $1::app.pair", { 1, "x" }).hint, 1, true)
@@ -121,7 +121,7 @@ pg.on_both(describe, function(_, open)
     end)
 
     describe("a plain table", function()
-        it("as the only argument is names, or the value of $1", function()
+        it("as the only argument is values by name, or the value of $1", function()
             local e <close> = open()
             assert.same({ 1, 2 }, e:value("select $1::int[]", { 1, 2 }))
             assert.equal(3, e:value("select :n::int", { n = 3 }))
@@ -129,7 +129,7 @@ pg.on_both(describe, function(_, open)
             assert.equal(2, e:pipeline(function(p) p:query("select ($1::int[])[2] as v", { 1, 2 }) end)[1][1].v)
         end)
 
-        it("in json[] must be clear", function()
+        it("in json[] must be unambiguous", function()
             local e <close> = open()
             local problem = raised(e.value, e, "select $1::jsonb[]", { { 1, 2 } })
             assert.matches("a list inside of a list", problem.message, 1, true)
@@ -137,7 +137,7 @@ pg.on_both(describe, function(_, open)
             assert.equal('{"[1, 2]"}', e:value("select ($1::jsonb[])::text", { db.json { 1, 2 } }))
         end)
 
-        it("of another shape than its type is refused, and says where", function()
+        it("of another shape than its type is refused with the place", function()
             local e <close> = open()
             e:exec "drop type if exists pair; create type pair as (n int, t text)"
             for _, case in ipairs {
@@ -166,7 +166,7 @@ pg.on_both(describe, function(_, open)
     end)
 
     describe("a codec", function()
-        it("writes where the server expects its type, on its engine alone", function()
+        it("encodes where the server expects its type, only on its engine", function()
             local coded <close> = open()
             local plain <close> = open()
             coded:set_codec("point", {
@@ -194,7 +194,7 @@ pg.on_both(describe, function(_, open)
     end)
 
     describe("a timestamp as number", function()
-        it("can be sent back, in arrays and ranges too", function()
+        it("can be sent back, also in arrays and ranges", function()
             local e <close> = open { timestamps = "epoch" }
             for _, sql in ipairs { "'2024-05-06 07:08:09.123456+02'::timestamptz", "'1900-01-01 00:00:00.5'::timestamp",
                 "'infinity'::timestamptz", "array['2024-01-01 00:00:01'::timestamp, null]",
