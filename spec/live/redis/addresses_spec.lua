@@ -1,4 +1,4 @@
--- The addresses that a cluster and sentinels tell: IPv6, host names, none at all.
+-- The addresses that a cluster and sentinels report: IPv6, host names, missing ones.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -40,12 +40,12 @@ local function start_two(host)
     return nodes
 end
 
---- Which of the two has the slot.
+--- The node of the two that has the slot.
 local function owner_of(nodes)
     return nodes[1]:cli("get", "k"):find "MOVED" and 2 or 1
 end
 
---- Commands, MOVED (the slot goes to the other node) and ASK (it is about to).
+--- Commands, MOVED (the slot goes to the other node) and ASK (it is moving there).
 local function follows(nodes, host)
     local url <const> = (host:find ":" and "redis+cluster://[%s]:%d" or "redis+cluster://%s:%d"):format(
         host, nodes[1].port)
@@ -95,12 +95,12 @@ local function prefer(nodes, what, name)
 end
 
 describe("the addresses of a Redis cluster", function()
-    it("may be of any preferred endpoint type", function()
+    it("can have any preferred endpoint type", function()
         with_two("127.0.0.1", function(nodes)
             assert.equal("127.0.0.1", follows(nodes, "127.0.0.1"))
             prefer(nodes, "hostname", "localhost")
             assert.equal("localhost", follows(nodes, "127.0.0.1"))
-            prefer(nodes, "unknown-endpoint", "localhost") -- no host: the one that was asked
+            prefer(nodes, "unknown-endpoint", "localhost") -- no host: that of the node that answered
             assert.equal("127.0.0.1", follows(nodes, "127.0.0.1"))
             prefer(nodes, "hostname", "") -- a host name is preferred, and there is none: "?"
             assert.equal("127.0.0.1", follows(nodes, "127.0.0.1"))
@@ -142,7 +142,7 @@ describe("the addresses of a Redis cluster", function()
 end)
 
 describe("the address of a master", function()
-    it("may be of IPv6, as that of its sentinel", function()
+    it("can be an IPv6 address, like that of its sentinel", function()
         if not has_ipv6() then return pending "this machine has no IPv6" end
         local server <const> = redis_server.start { tcp = true, args = { "--bind", "::1" } }
         local dir <const> = fs.mkdtemp(fs.join(fs.tempdir(), "dbrun-sentinel-"))
@@ -157,7 +157,7 @@ describe("the address of a master", function()
             fs.rmtree(dir)
         end })
         local port
-        for _ = 1, 10 do -- somebody else may listen there
+        for _ = 1, 10 do -- another program can listen there
             port = math.random(45001, 55000)
             fs.write(dir .. "/s.conf", ("port %d\nbind ::1\ndir %s\nsentinel monitor main ::1 %d 1\n"):format(
                 port, dir, server.port))
@@ -179,8 +179,8 @@ describe("the address of a master", function()
 end)
 
 describe("a host with several addresses", function()
-    it("of which the first is dead, is reached at the next one", function()
-        -- localhost is ::1 and 127.0.0.1 where there is IPv6; the server listens to one of them.
+    it("is reached at the second one when the first is dead", function()
+        -- localhost is ::1 and 127.0.0.1 with IPv6; the server listens on one of them.
         local server <const> = redis_server.start { tcp = true }
         local r <close> = redis.client { host = "localhost", port = server.port }
         assert.equal("PONG", r:ping())

@@ -1,8 +1,8 @@
--- A table of commands of all groups: what each gives. (commands_spec.lua looks closer at some of them.)
+-- A table of commands of all groups with their results. (commands_spec.lua tests some of them in detail.)
 local redis_server = require "spec.support.redis_server"
 
---- In the table: {setup..., {command}, expected}. Where the value itself is not foreseeable, a function
---- judges it.
+--- In the table: {setup..., {command}, expected}. When the value is not predictable, a function
+--- checks it.
 local function matches(pattern)
     return function(v) return type(v) == "string" and v:find(pattern) ~= nil end
 end
@@ -35,7 +35,7 @@ local function near(x)
     return function(v) return math.type(v) == "float" and math.abs(v - x) < 0.001 end
 end
 
-local NONE <const> = {} -- nil, where nil would not stand
+local NONE <const> = {} -- stands for nil, which a list cannot hold
 
 local K <const>, H <const> = { "set", "k", "value" }, { "hset", "h", { a = 1 } }
 local L <const>, Z <const> = { "rpush", "l", "a", "b", "c" }, { "zadd", "z", 1, "a", 2, "b" }

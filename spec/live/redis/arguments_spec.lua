@@ -18,14 +18,14 @@ local function told(text, fn, ...)
     assert.matches(text, problem(fn, ...), 1, true)
 end
 
---- What stands for wrong types of any argument.
+--- Values of wrong types for any argument.
 local function things()
     return ipairs { 5, "text", true, {}, { 1 }, { nothing_of_it = 1 }, print, coroutine.create(print) }
 end
 
 local function get(o, name) return o[name] end
 
---- What clients of one server and of a cluster share.
+--- The calls that clients of one server and of a cluster share.
 local function check_client(r)
     told("with: unknown option 'timeot' | did you mean 'timeout'?", r.with, r, { timeot = 1 })
     told("with: timeout must be a number of seconds of at least 0, got -1", r.with, r, { timeout = -1 })
@@ -80,12 +80,12 @@ describe("wrong arguments of Redis", function()
     local server, r
     redis_server.around(_ENV, function(...) server, r = ... end)
 
-    it("are told by every method of a client", function()
+    it("are refused by every method of a client", function()
         check_client(r)
         told("acquire: takes no arguments, got a table", r.acquire, r, { timeout = 1 })
     end)
 
-    it("are told by connections, locks and subscriptions", function()
+    it("are refused by connections, locks and subscriptions", function()
         local c <close> = r:acquire()
         told("close: must be called on a connection, got nil", c.close)
         told("a connection has no 'pipeline' | a client has it", get, c, "pipeline")
@@ -105,7 +105,7 @@ describe("wrong arguments of Redis", function()
         told("this subscription has been closed", s.subscribe, s, "b")
     end)
 
-    it("are told by the functions of the module", function()
+    it("are refused by the functions of the module", function()
         told("redis.get: gives the shared client and takes no arguments, got a string | redis.get():get(key)",
             redis.get, "key")
         told("redis.client: unknown option 'hots' | did you mean 'host'?", redis.client, { hots = "x" })
@@ -156,7 +156,7 @@ describe("wrong arguments of Redis", function()
         end
     end)
 
-    it("a command that the server does not know is told with what may be meant", function()
+    it("a command that the server does not know gives an error with a suggestion", function()
         local ok, e = pcall(r.hgetal, r, "k")
         assert.is_false(ok)
         assert.same({ "redis", "ERR", "did you mean 'HGETALL'?" }, { e.kind, e.code, e.hint })
@@ -170,7 +170,7 @@ describe("wrong arguments of Redis", function()
 end)
 
 describe("wrong arguments of a Redis cluster", function()
-    it("are told by every method of its client", function()
+    it("are refused by every method of its client", function()
         local cluster <const> = redis_cluster.start()
         local _ <close> = setmetatable({}, { __close = function() cluster:stop() end })
         local r <close> = redis.client { url = cluster.url }

@@ -15,14 +15,14 @@ describe("a Redis client", function()
     local server, r
     redis_server.around(_ENV, function(...) server, r = ... end)
 
-    --- How many commands the server counted, and how often it read to get them.
+    --- The number of commands that the server counted, and the number of its reads.
     local function counts()
         local info <const> = r:info "all"
         return tonumber(info:match "total_commands_processed:(%d+)"), tonumber(info:match "total_reads_processed:(%d+)")
     end
 
     describe("shared by tasks", function()
-        it("sends what they issue in one turn in one write", function()
+        it("sends the commands of one turn of the loop in one write", function()
             local _, reads_before = counts()
             local fns = {}
             for i = 1, 100 do
@@ -168,7 +168,7 @@ describe("a Redis client", function()
             assert.equal("ERR", e.code)
         end)
 
-        it("can be executed in between", function()
+        it("can be executed several times", function()
             local last <const> = r:pipeline(function(p)
                 p:set("a", 1)
                 assert.same({ "OK" }, p:execute())
@@ -221,7 +221,7 @@ describe("a Redis client", function()
             end))
         end)
 
-        it("that one command spoils before it begins does nothing", function()
+        it("with a command that the server refuses runs nothing", function()
             local e <const> = fails("redis", r.multi, r, function(tx)
                 tx:set("k", 1)
                 tx:call "GET"
@@ -277,22 +277,22 @@ describe("a Redis client", function()
             assert.equal("1", r:get "n")
         end)
 
-        it("leaves no watch behind when it fails", function()
+        it("leaves no WATCH on the connection when it fails", function()
             pcall(r.multi, r, { watch = "n" }, function() error "no" end)
             local s <const> = r:stats()
-            assert.same({ idle = 0, leased = 1 }, { idle = s.idle, leased = s.leased }) -- the shared one
+            assert.same({ idle = 0, leased = 1 }, { idle = s.idle, leased = s.leased }) -- the shared connection
             assert.same({ "OK" }, r:multi(function(tx) tx:set("n", 1) end))
         end)
     end)
 
     describe("with commands that block", function()
-        it("runs them on a connection of their own", function()
+        it("runs them on a dedicated connection", function()
             local got
             task.all {
                 function() got = r:blpop("q", 5) end,
                 function()
                     task.sleep(0.05)
-                    assert.equal("PONG", r:ping()) -- not held up
+                    assert.equal("PONG", r:ping()) -- not delayed
                     r:rpush("q", "job")
                 end,
             }
@@ -302,7 +302,7 @@ describe("a Redis client", function()
             assert.equal(1, s.idle)
         end)
 
-        it("waits as long as they say, and no longer", function()
+        it("waits for their own timeout, and no longer", function()
             local started <const> = task.now()
             assert.is_nil(r:blpop("q", 0.2))
             assert.is_nil(r:xread("BLOCK", 200, "STREAMS", "s", "$"))
@@ -327,7 +327,7 @@ describe("a Redis client", function()
             assert.equal("job", r:lpop "q")
         end)
 
-        it("takes nothing for nobody when it is given up on a connection of the script", function()
+        it("takes no element when it is abandoned on a dedicated connection", function()
             local c <close> = r:acquire()
             fails("timeout", task.timeout, 0.05, c.blpop, c, "q", 0)
             assert.is_true(redis_server.wait_until(5, function()
@@ -350,7 +350,7 @@ describe("a Redis client", function()
         end)
     end)
 
-    describe("with what goes beyond commands", function()
+    describe("with features beyond commands", function()
         it("scans keys, hashes, sets and sorted sets", function()
             local fields, keys = {}, 0
             for i = 1, 500 do
@@ -385,7 +385,7 @@ describe("a Redis client", function()
             end
         end)
 
-        it("runs scripts, also after the server forgot them", function()
+        it("runs scripts, also after the server has lost them", function()
             local add <const> = r:script "return redis.call('incrby', KEYS[1], ARGV[1])"
             assert.equal(5, add({ "n" }, { 5 }))
             assert.equal(7, add({ "n" }, { 2 }))
@@ -405,7 +405,7 @@ describe("a Redis client", function()
             local lock <const> = r:lock("job", { ttl = 0.03 })
             task.sleep(0.05)
             local other <close> = r:lock("job")
-            assert.is_false(lock:release()) -- it is somebody else's now
+            assert.is_false(lock:release()) -- another client holds it now
             assert.equal(1, r:exists "job")
             assert.is_not_nil(other)
         end)

@@ -11,7 +11,7 @@ local task = require "dbrun.task"
 describe("a command for all nodes of a cluster", function()
     local cluster, r
 
-    --- Do all nodes tell all replicas? They do once they have heard how far these are.
+    --- Whether all nodes list all replicas, as they do once they know the replicas' offsets.
     local function tells_replicas()
         for _, node in ipairs(cluster.nodes) do
             local _, n <const> = node:cli("CLUSTER", "SLOTS"):gsub("127.0.0.1", "")
@@ -40,7 +40,7 @@ describe("a command for all nodes of a cluster", function()
         r:close()
     end)
 
-    --- What redis-cli says on each node, primaries first.
+    --- The output of redis-cli on each node, primaries first.
     local function on_all(...)
         local list = {}
         for i, node in ipairs(cluster.nodes) do
@@ -49,7 +49,7 @@ describe("a command for all nodes of a cluster", function()
         return table.concat(list, " ")
     end
 
-    it("reaches replicas too, when it must: SCRIPT LOAD, SCRIPT FLUSH, CONFIG SET", function()
+    it("also reaches replicas when necessary: SCRIPT LOAD, SCRIPT FLUSH, CONFIG SET", function()
         local sha <const> = r:call("SCRIPT", "LOAD", "return 7")
         assert.equal("1 1 1 1 1 1", on_all("SCRIPT", "EXISTS", sha))
         assert.same({ 1 }, r:call("SCRIPT", "EXISTS", sha))
@@ -63,12 +63,12 @@ describe("a command for all nodes of a cluster", function()
         end
     end)
 
-    it("tells an error of any node", function()
+    it("raises an error of any node", function()
         local e <const> = fails("redis", r.config, r, "SET", "no-such-setting", 1)
         assert.equal("ERR", e.code)
     end)
 
-    it("that need succeed on one node only fails when it does on none: SCRIPT KILL", function()
+    it("that must succeed on only one node fails when it succeeds on none: SCRIPT KILL", function()
         assert.equal("NOTBUSY", fails("redis", r.call, r, "SCRIPT", "KILL").code)
         assert.equal("NOTBUSY", fails("redis", r.call, r, "FUNCTION", "KILL").code)
         r:config("SET", "busy-reply-threshold", 20)
@@ -103,7 +103,7 @@ describe("a command for all nodes of a cluster", function()
         assert.is_truthy(one and two and three and pattern)
     end)
 
-    it("adds and joins what the nodes have", function()
+    it("adds up numbers and joins lists of the nodes", function()
         for i = 1, 50 do
             r:set("key" .. i, i)
         end
@@ -131,7 +131,7 @@ describe("a command for all nodes of a cluster", function()
         end
     end)
 
-    it("that no node knows is refused by one, also for a user who may not ask about commands", function()
+    it("that no node knows is refused by one, also for a user without the right to COMMAND INFO", function()
         assert.matches("unknown command", fails("redis", r.call, r, "NO.SUCH", "k").message)
         for _, node in ipairs(cluster.nodes) do
             node:cli("acl", "setuser", "bob", "on", ">pw", "~*", "+@all", "-command")
@@ -141,7 +141,7 @@ describe("a command for all nodes of a cluster", function()
         assert.matches("unknown subcommand", fails("redis", bob.object, bob, "NOSUCH", "k").message)
     end)
 
-    it("with a key too many sets none: MSET", function()
+    it("with a key without a value sets none: MSET", function()
         assert.matches("wrong number", fails("redis", r.mset, r, "key1", 1, "key2", 2, "key3").message)
         assert.matches("wrong number", fails("redis", r.pipeline, r, function(p)
             p:mset("key1", 1, "key2", 2, "key3")
@@ -149,7 +149,7 @@ describe("a command for all nodes of a cluster", function()
         assert.equal(0, r:dbsize())
     end)
 
-    it("may be called as all others in a pipeline, and in a transaction: CLUSTER", function()
+    it("can be called like any other in a pipeline, and in a transaction: CLUSTER", function()
         assert.matches("cluster_state:ok", r:pipeline(function(p) p:cluster "INFO" end)[1])
         assert.matches("cluster_state:ok", r:multi(function(tx) tx:cluster "INFO" end)[1])
         for _, name in ipairs(require "dbrun.redis.keys".commands()) do
@@ -175,7 +175,7 @@ describe("a command for all nodes of a cluster", function()
         end
     end)
 
-    it("waits for no write of a connection that others use: WAIT", function()
+    it("is refused on a shared connection: WAIT", function()
         assert.is_truthy(fails("usage", r.wait, r, 1, 100).hint:find("dedicated", 1, true))
     end)
 
@@ -235,7 +235,7 @@ describe("a command for all nodes of a cluster", function()
 end)
 
 describe("a client of a cluster", function()
-    it("loses nothing of a list that ends with nil, and refuses a list of fields", function()
+    it("keeps the length of a list that ends with nil, and refuses a list of fields", function()
         local cluster <const> = redis_cluster.start()
         local r <const> = redis.client { url = cluster.url }
         finally(function()

@@ -1,4 +1,4 @@
--- A client of a cluster of six nodes: what goes where, and what cannot.
+-- A client of a cluster of six nodes: the node of each command, and refusals.
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
 local pace = require "spec.support.pace"
@@ -32,7 +32,7 @@ describe("a client of a Redis cluster", function()
         r:close()
     end)
 
-    it("tells at once that its password has changed", function()
+    it("raises at once when its password has changed", function()
         for _, node in ipairs(cluster.nodes) do
             node:cli("acl", "setuser", "app", "on", ">first", "~*", "+@all")
         end
@@ -44,7 +44,7 @@ describe("a client of a Redis cluster", function()
         end
         local e
         pace.takes(0, 5, function()
-            repeat -- the first may be the one that was under way
+            repeat -- the first can be the command that was in flight
                 e = select(2, pcall(app.get, app, "k"))
             until e.outcome ~= "unknown"
         end)
@@ -68,7 +68,7 @@ describe("a client of a Redis cluster", function()
         assert.equal(0, r:stats().redirects)
     end)
 
-    it("takes numbers, bytes and tags as keys", function()
+    it("accepts numbers, bytes and tags as keys", function()
         for _, key in ipairs { 12, -3, 1.5, "a\0b\r\n", "{tag}x", "{}y", "", "{a}{b}" } do
             r:set(key, "v")
             assert.equal("v", r:get(key))
@@ -76,7 +76,7 @@ describe("a client of a Redis cluster", function()
         assert.equal(0, r:stats().redirects)
     end)
 
-    it("begins with whichever of its nodes answers", function()
+    it("starts with any node that answers", function()
         local c = redis.client { url = "redis+cluster://127.0.0.1:1," .. cluster:address(2) }
         assert.equal("OK", c:set("k", "v"))
         c:close()
@@ -86,7 +86,7 @@ describe("a client of a Redis cluster", function()
         c:close()
     end)
 
-    it("says that a server is no part of a cluster", function()
+    it("says when a server is not part of a cluster", function()
         local single <const> = redis_server.start { tcp = true }
         local c <const> = redis.client { url = ("redis+cluster://127.0.0.1:%d"):format(single.port) }
         local e <const> = fails("config", c.get, c, "k")
@@ -118,7 +118,7 @@ describe("a client of a Redis cluster", function()
             assert.equal(48, r:unlink(names))
         end)
 
-        it("gives replies of several nodes with their types to a client that wants them", function()
+        it("gives typed replies of several nodes to a client that requests types", function()
             local t <const> = r:with { typed = true }
             assert.same({ status = "OK" }, t:mset { a = 1, b = 2, c = 3 })
             assert.same({ "1", "2", db.null }, t:mget("a", "b", "missing"))
@@ -140,7 +140,7 @@ describe("a client of a Redis cluster", function()
             assert.same({ ["{x}1"] = { { "1-0", { f = "v" } } } }, r:xread("STREAMS", "{x}1", "{x}2", 0, 0))
         end)
 
-        it("explains why others cannot be", function()
+        it("explains why other commands cannot be split", function()
             for _, call in ipairs {
                 { "sinter", "a", "b" }, { "rename", "a", "b" }, { "msetnx", "a", 1, "b", 2 }, { "pfmerge", "a", "b" },
                 { "eval", "return 1", 2, "a", "b" }, { "zunionstore", "a", 2, "b", "c" }, { "bitop", "AND", "a", "b" },
@@ -152,7 +152,7 @@ describe("a client of a Redis cluster", function()
             end
         end)
 
-        it("asks the server about a command that it does not know", function()
+        it("asks the server about an unknown command", function()
             for i = 1, 10 do
                 r:set("k" .. i, "v")
                 assert.equal("OK", r:call("RESTORE-ASKING", "copy" .. i, 0, r:dump("k" .. i)))
@@ -164,7 +164,7 @@ describe("a client of a Redis cluster", function()
         end)
     end)
 
-    it("gives commands without a key to some node, and those about all keys to all", function()
+    it("sends commands without a key to one node, and those about all keys to all nodes", function()
         assert.equal("PONG", r:ping())
         assert.equal("hello", r:echo "hello")
         assert.matches("cluster_state:ok", r:call("CLUSTER", "INFO"))
@@ -211,7 +211,7 @@ describe("a client of a Redis cluster", function()
         assert.same({}, r:pipeline(function() end))
     end)
 
-    it("says that other nodes may have done their part when one has not", function()
+    it("says that other nodes may have done their part when one has failed", function()
         local few <close> = redis.client { url = cluster.url, max_connections = 1, timeout = 0.1 }
         local c <close> = few:acquire "a"
         c:ping()
@@ -235,7 +235,7 @@ describe("a client of a Redis cluster", function()
         assert.equal(0, few:exists "b")
     end)
 
-    it("refuses a pipeline with what concerns all nodes, blocks or is wrong before anything is sent", function()
+    it("refuses a pipeline with a command for all nodes, a blocking or a wrong one before anything is sent", function()
         for _, call in ipairs { { "flushall" }, { "blpop", "q", 1 }, { "set", "k", true }, { "sinter", "a", "b" } } do
             local ok, e = pcall(r.pipeline, r, function(p)
                 p:set("before", 1)
@@ -309,7 +309,7 @@ describe("a client of a Redis cluster", function()
         end
     end)
 
-    --- Publishes in each channel until the first message of each has come: the payloads by channel.
+    --- Publishes in each channel until the first message of each has arrived; returns the payloads by channel.
     local function first_of_each(channels, next_message)
         for _, channel in ipairs(channels) do
             r:spublish(channel, "to " .. channel)
@@ -356,7 +356,7 @@ describe("a client of a Redis cluster", function()
         assert.matches("has been closed", select(2, pcall(s.subscribe, s, "a")).message)
     end)
 
-    it("keeps each channel's order, and holds back when the messages are not read", function()
+    it("keeps each channel's order, and stops reading when the messages are not read", function()
         local channels <const> = { "one", "two", "three" }
         local s <close> = r:ssubscribe(channels)
         for i = 1, 1000 do
@@ -376,7 +376,7 @@ describe("a client of a Redis cluster", function()
         assert.same({ one = 1000, two = 1000, three = 1000 }, last)
     end)
 
-    it("goes on with a slot in which a channel was refused", function()
+    it("continues with a slot in which a channel was refused", function()
         r:acl("setuser", "half", "on", ">halfpass", "~*", "+@all", "resetchannels", "&ok*")
         local half <close> = redis.client { url = (cluster.url:gsub("//", "//half:halfpass@")) }
         local s <close> = half:ssubscribe("ok{1}", "ok{2}")
@@ -410,7 +410,7 @@ describe("a client of a Redis cluster", function()
         end))
     end)
 
-    it("reads from replicas when asked to, and writes to primaries", function()
+    it("reads from replicas on request, and writes to primaries", function()
         local c
         assert.is_true(redis_server.wait_until(10, function()
             if c then c:close() end
@@ -439,7 +439,7 @@ describe("a client of a Redis cluster", function()
         c:close()
     end)
 
-    it("asks primaries about the messages of a worker, also when it reads from replicas", function()
+    it("asks primaries about a worker's pending messages, also when it reads from replicas", function()
         local reader <close> = redis.client { url = cluster.url, read_from = "replica" }
         for _, node in ipairs(cluster.nodes) do
             node:cli("config", "resetstat")
@@ -458,7 +458,7 @@ describe("a client of a Redis cluster", function()
         end
     end)
 
-    it("is closed once and for all", function()
+    it("stays closed", function()
         r:get "k"
         r:close()
         r:close()

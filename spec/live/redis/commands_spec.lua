@@ -1,4 +1,4 @@
--- What commands give back, and what they take.
+-- Results of commands, and the arguments that they accept.
 local errors = require "dbrun.error"
 local redis_server = require "spec.support.redis_server"
 
@@ -6,7 +6,7 @@ describe("Redis commands", function()
     local r
     redis_server.around(_ENV, function(_, client) r = client end)
 
-    --- Each: what is done first, the command, what it gives. `call` is {name, arguments...}.
+    --- Each: the commands before it, the command, its result. `call` is {name, arguments...}.
     local function gives(words, expected, ...)
         local steps <const> = { ... }
         it(words, function()
@@ -145,7 +145,7 @@ describe("Redis commands", function()
         end)
     end)
 
-    describe("of places", function()
+    describe("of geo sets", function()
         local add <const> = { "geoadd", "g", 13.5, 38, "here" }
         gives("geodist is a string", "0.0000", add, { "geodist", "g", "here", "here" })
         it("geopos gives floats", function()
@@ -188,7 +188,7 @@ describe("Redis commands", function()
     end)
 
     describe("with bytes", function()
-        it("strings of all bytes come back as they went", function()
+        it("strings of all bytes come back unchanged", function()
             local bytes = {}
             for i = 0, 255 do
                 bytes[#bytes + 1] = string.char(i)
@@ -200,7 +200,7 @@ describe("Redis commands", function()
             r:hset("h", { [all] = "\r\n" })
             assert.same({ [all] = "\r\n" }, r:hgetall "h")
         end)
-        it("large values come back whole", function()
+        it("large values come back complete", function()
             for _, size in ipairs { 100, 16383, 16384, 65536, 5000000 } do
                 local value <const> = ("x"):rep(size - 1) .. "y"
                 r:set("k", value)
@@ -213,7 +213,7 @@ describe("Redis commands", function()
                 assert.equal(v, tonumber(r:get "k") + 0.0)
             end
         end)
-        it("a list of 100,000 comes back whole", function()
+        it("a list of 100,000 comes back complete", function()
             local list = {}
             for i = 1, 100000 do
                 list[i] = i
@@ -243,16 +243,16 @@ describe("Redis commands", function()
             refused("argument 1 of MSET .*table inside", r.mset, r, { a = {} })
             refused("argument 1 of MSET .*list without holes", r.mset, r, { 1, 2, a = 3 })
         end)
-        it("what is no name of a command is refused", function()
+        it("an invalid command name is refused", function()
             refused("not the name of a command", r.call, r, "GET k")
             refused("call: the name of the command must be a string, got 5", r.call, r, 5)
             refused("get: must be called on a client, got a string", r.get, "k")
         end)
-        it("nothing is sent by a refused command, and the next one works", function()
+        it("a refused command sends nothing, and the next one works", function()
             pcall(r.set, r, "k", "v", nil)
             assert.equal(0, r:exists "k")
         end)
-        it("commands that would change a shared connection name what to use instead", function()
+        it("commands that would change a shared connection are refused with an alternative", function()
             for name, hint in pairs {
                 subscribe = "r:subscribe", psubscribe = "r:psubscribe", monitor = "redis%-cli monitor",
                 multi = "r:multi",

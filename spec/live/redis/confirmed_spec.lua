@@ -56,7 +56,7 @@ describe("confirmed writes", function()
         end
     end
 
-    --- Writes in a task of its own, whose failure is nobody else's. Returns what waits for it and raises its error.
+    --- Writes in a separate task. Returns a function that waits for it and raises its error.
     local function begin(fn, ...)
         local t <const> = task.spawn(pcall, fn, ...)
         return function()
@@ -65,7 +65,7 @@ describe("confirmed writes", function()
         end
     end
 
-    --- The error of a write that no replica has acknowledged, after the time that it may take.
+    --- The error of a write that no replica has acknowledged, within its time limit.
     local function unconfirmed(fn, ...)
         local began <const> = task.now()
         local e <const> = fails("redis", fn, ...)
@@ -76,7 +76,7 @@ describe("confirmed writes", function()
         return e
     end
 
-    it("return what the command returns, and a replica has them", function()
+    it("return the command's result, and a replica has them", function()
         local both <const> = r:with { wait = { replicas = 2, timeout = 5 } }
         for i = 1, 50 do
             assert.equal("OK", both:set("k", i))
@@ -99,13 +99,13 @@ describe("confirmed writes", function()
         assert.matches("the primary has run the write, but 0 of 2 replicas", e.message)
         assert.matches("min%-replicas%-to%-write", e.hint)
         replicas[1]:thaw()
-        assert.equal(8, r:with { wait = { replicas = 1, timeout = 20 } }:incr "n") -- it is awake
+        assert.equal(8, r:with { wait = { replicas = 1, timeout = 20 } }:incr "n") -- the replica has resumed
         w = r:with { wait = { replicas = 2, timeout = 1 } }
         e = unconfirmed(w.incr, w, "n")
         assert.equal(1, e.acknowledged)
     end)
 
-    it("are told from each other: one asks for two replicas, another for one", function()
+    it("are counted separately: one needs two replicas, another needs one", function()
         replicas[2]:freeze()
         local two <const> = r:with { wait = { replicas = 2, timeout = 0.8 } }
         local e
@@ -121,7 +121,7 @@ describe("confirmed writes", function()
         assert.equal(1, e.acknowledged)
     end)
 
-    it("are counted in time, however short it is, also while others wait for a replica that is away", function()
+    it("are counted in time, however short it is, also while others wait for a lost replica", function()
         replicas[2]:freeze()
         local long <const> = r:with { wait = { replicas = 2, timeout = 1.5 } }
         local short <const> = r:with { wait = { replicas = 2, timeout = 0.3 } }
@@ -180,10 +180,10 @@ describe("confirmed writes", function()
             assert.equal("k", key)
         end
         r:call("FUNCTION", "DELETE", "lib")
-        assert.is_true(count_of_waits() - waits <= 8) -- those of the transaction
+        assert.is_true(count_of_waits() - waits <= 8) -- the WAITs of the transaction
     end)
 
-    it("do not include what could write, and did not", function()
+    it("do not include commands that could write, but did not", function()
         r:rpush("l", "b", "a")
         r:set("k", 1)
         r:geoadd("g", 13, 38, "p")
@@ -194,7 +194,7 @@ describe("confirmed writes", function()
         assert.same({ 49 }, w:bitfield("k", "GET", "u8", 0))
         assert.same({ "p" }, w:georadius("g", 13, 38, 1, "km"))
         assert.same({ { "a", "b" }, "1" }, w:pipeline(function(p) p:sort("l", "ALPHA"):getex "k" end))
-        assert.is_nil(w:blpop("none", 0.05)) -- nothing came
+        assert.is_nil(w:blpop("none", 0.05)) -- no element
         assert.is_nil(w:blmove("none", "m", "RIGHT", "LEFT", 0.05))
         unconfirmed(w.sort, w, "l", "ALPHA", "STORE", "m")
         unconfirmed(w.sort, w, "l", "ALPHA", "store", "m")
@@ -227,7 +227,7 @@ describe("confirmed writes", function()
         for _, server in ipairs(replicas) do
             server:thaw()
         end
-        r:xadd("s", "*", "n", "3") -- the worker goes on
+        r:xadd("s", "*", "n", "3") -- the worker continues
         assert.is_true(redis_server.wait_until(10, function()
             return #handled == 3 and r:xpending("s", "g")[1] == 0
         end))
@@ -236,7 +236,7 @@ describe("confirmed writes", function()
         pcall(worker.join, worker)
     end)
 
-    it("that fail raise their own error, and do not wait", function()
+    it("that fail raise their own error without waiting", function()
         freeze()
         r:set("s", "text")
         local e = fails("redis", w.incr, w, "s")
@@ -262,7 +262,7 @@ describe("confirmed writes", function()
         assert.is_true(r:stats().open <= 3)
     end)
 
-    it("hold up nobody else, and no other connection than one", function()
+    it("delay no other task, and use only one connection", function()
         freeze()
         w = r:with { wait = { replicas = 1, timeout = 0.6 } }
         local g <close> = task.group()
@@ -307,7 +307,7 @@ describe("confirmed writes", function()
         alone:stop()
     end)
 
-    it("end with their task, and leave nothing behind", function()
+    it("end with their task, and leak nothing", function()
         freeze()
         for _ = 1, 5 do
             local e <const> = fails("timeout", task.timeout, 0.1, w.set, w, "k", "v")
@@ -324,7 +324,7 @@ describe("confirmed writes", function()
         assert.is_true(redis_server.wait_until(5, function() return r:stats().leased <= 1 end))
     end)
 
-    it("survive the loss of the connection that waits", function()
+    it("survive the loss of the waiting connection", function()
         freeze()
         local ended <const> = begin(w.set, w, "k", "v")
         task.sleep(0.1)
@@ -340,7 +340,7 @@ describe("confirmed writes", function()
         assert.equal("OK", ended())
     end)
 
-    it("are unknown when the server is frozen while they wait", function()
+    it("have an unknown outcome when the server is frozen while they wait", function()
         freeze()
         w = r:with { wait = { replicas = 1, timeout = 0.5 } }
         local ended <const> = begin(w.set, w, "k", "v")
@@ -351,7 +351,7 @@ describe("confirmed writes", function()
         primary:thaw()
     end)
 
-    it("are unknown when the server becomes a replica", function()
+    it("have an unknown outcome when the server becomes a replica", function()
         freeze()
         local ended <const> = begin(w.set, w, "k", "v")
         task.sleep(0.1)
@@ -363,7 +363,7 @@ describe("confirmed writes", function()
     end)
 
     for _, again in ipairs { false, true } do
-        it(again and "are unknown when another process has taken the server's place"
+        it(again and "have an unknown outcome when another process has taken the server's place"
             or "are unknown at once when the server has died", function()
             freeze()
             local ended <const> = begin(w.set, w, "k", "v")
@@ -376,7 +376,7 @@ describe("confirmed writes", function()
             assert.equal("OK", e.reply)
             assert.matches("not known", e.message)
             if again then
-                assert.is_nil(r:get "k") -- nobody has sent it again
+                assert.is_nil(r:get "k") -- it was not sent again
             else
                 primary:restart()
             end
@@ -391,7 +391,7 @@ describe("confirmed writes", function()
         assert.equal("OK", w:set("k", "w"))
     end)
 
-    it("are not written when the login may not ask for what confirms them", function()
+    it("are not written when the login has no right to WAIT", function()
         for _, refused in ipairs { "-info", "-wait" } do
             r:call("ACL", "SETUSER", "poor", "reset", "on", ">pw", "~*", "&*", "+@all", refused)
             local c <close> = redis.client { path = primary.socket, username = "poor", password = "pw" }
@@ -403,7 +403,7 @@ describe("confirmed writes", function()
         end
     end)
 
-    it("take and refuse options", function()
+    it("check their options", function()
         for _, wait in ipairs {
             {}, { replicas = 0 }, { replicas = -1 }, { replicas = 1.5 }, { replicas = "1" }, { replica = 1 },
             { replicas = 1, timeout = 0 }, { replicas = 1, timeout = -1 }, { replicas = 1, timeout = math.huge },
@@ -428,7 +428,7 @@ describe("confirmed writes", function()
         assert.equal(2, c:call("WAIT", 2, 1000))
     end)
 
-    it("on disk need a server with WAITAOF and an append-only file, else nothing is written", function()
+    it("on disk need a server with WAITAOF and an append-only file; otherwise nothing is written", function()
         local disk <const> = r:with { wait = { replicas = 1, timeout = 5, aof = true } }
         local there <const> = r:call("COMMAND", "INFO", "WAITAOF")[1] ~= nil
         local e = fails("redis", disk.set, disk, "k", 1)
@@ -474,7 +474,7 @@ describe("confirmed writes", function()
         end
     end)
 
-    it("are not sent when the server does not say before whether it could confirm them", function()
+    it("are not sent when the server does not answer first whether it can confirm them", function()
         primary:cli("client", "kill", "type", "normal")
         assert.is_true(redis_server.wait_until(5, function() return pcall(r.ping, r) end))
         do

@@ -1,4 +1,4 @@
--- How a client comes to its server: addresses, users, databases, TLS, and what is said when it does not.
+-- How a client connects to its server: addresses, users, databases, TLS, and its errors.
 local certificates = require "spec.support.certificates"
 local errors = require "dbrun.error"
 local bad_server = require "spec.support.bad_server"
@@ -71,13 +71,13 @@ describe("connecting to Redis", function()
         assert.equal("worker-7", works({ url = tcp "HOST/0?client_name=worker-7" }, "CLIENT", "GETNAME"))
     end)
 
-    it("logs in as a user whose password has every awkward character", function()
+    it("logs in as a user whose password has every special character", function()
         local encoded <const> = url.encode(SECRET)
         assert.equal("app", works({ url = tcp("app:" .. encoded .. "@HOST") }, "ACL", "WHOAMI"))
         assert.equal("app", works({ path = server.socket, username = "app", password = SECRET }, "ACL", "WHOAMI"))
     end)
 
-    it("logs in as a user who may do little", function()
+    it("logs in as a user with few rights", function()
         local opts <const> = { url = tcp "narrow:narrowpass@HOST" }
         assert.equal("OK", works(opts, "SET", "k", "v"))
         local r <const> = redis.client(opts)
@@ -96,7 +96,7 @@ describe("connecting to Redis", function()
         assert.matches("127.0.0.1:" .. server.port, e.message, 1, true)
     end)
 
-    it("says that a password is wanted", function()
+    it("says that a password is required", function()
         local locked <const> = redis_server.start { args = { "--requirepass", "s3cret-pass" } }
         local e <const> = refused { url = locked.url }
         assert.equal("authentication", e.context)
@@ -105,7 +105,7 @@ describe("connecting to Redis", function()
         locked:stop()
     end)
 
-    describe("where there is no server", function()
+    describe("without a server", function()
         it("says which layer failed, where, and what to do", function()
             local e = refused { url = "redis://:s3cret@127.0.0.1:1" }
             assert.equal("connect", e.kind)
@@ -132,8 +132,8 @@ describe("connecting to Redis", function()
         end)
     end)
 
-    describe("to something that is no Redis", function()
-        it("ends at the deadline when it says nothing", function()
+    describe("to a server that is not Redis", function()
+        it("ends at the deadline when it sends nothing", function()
             local mute <close> = bad_server.start "sleep 60"
             local e <const> = pace.takes(0.29, 0.4, function()
                 return refused { url = mute.url, connect_timeout = 0.3 }
@@ -143,20 +143,20 @@ describe("connecting to Redis", function()
             assert.equal("not_sent", e.outcome)
         end)
 
-        it("ends at the deadline when it says one byte a second", function()
+        it("ends at the deadline when it sends one byte a second", function()
             local slow <close> = bad_server.start "for my $b (split //, '+PONGPONGPONG') { print $c $b; sleep 1 }"
             assert.equal("connect", pace.takes(0.29, 0.4, function()
                 return refused { url = slow.url, connect_timeout = 0.3 }
             end).kind)
         end)
 
-        it("the loop goes on meanwhile", function()
+        it("does not block the loop meanwhile", function()
             local mute <close> = bad_server.start "sleep 60"
             local worst <const> = pace.ticking(function() refused { url = mute.url, connect_timeout = 0.4 } end)
             assert.is_true(worst < 0.1, worst .. " s")
         end)
 
-        it("says so when it talks something else, hangs up, or is full", function()
+        it("says so when it speaks another protocol, closes the connection, or is full", function()
             local http <close> = bad_server.start "sysread $c, my $x, 99; print $c qq{HTTP/1.1 400 Bad\\r\\n\\r\\n}"
             local e = refused { url = http.url }
             assert.equal("protocol", e.kind)
@@ -240,7 +240,7 @@ describe("Redis over TLS", function()
         server:stop()
     end)
 
-    it("works by name and by address, with the authority that is named", function()
+    it("works by name and by address, with the given authority", function()
         assert.equal("PONG", works({ url = tls_url("localhost", "ssl_ca_certs=DIR/ca.crt") }, "PING"))
         assert.equal("PONG", works({ url = tls_url("127.0.0.1", "ssl_ca_certs=DIR/ca.crt") }, "PING"))
     end)
@@ -262,7 +262,7 @@ describe("Redis over TLS", function()
         task.all(fns)
         assert.is_nil(r:blpop("nothing", 0.1))
         task.sleep(0.1)
-        assert.is_nil(r:blpop("nothing", 0.1)) -- an idle connection of the pool is used again
+        assert.is_nil(r:blpop("nothing", 0.1)) -- an idle connection of the pool is reused
         assert.equal(2, r:stats().opened)
         r:close()
     end)
@@ -277,7 +277,7 @@ describe("Redis over TLS", function()
         assert.equal("TLS", e.context)
     end)
 
-    it("refuses a certificate for another name, unless told not to look", function()
+    it("refuses a certificate for another name, unless the check is off", function()
         server:cli("config", "set", "tls-cert-file", dir .. "/elsewhere.crt", "tls-key-file", dir .. "/elsewhere.key")
         local e <const> = refused { url = tls_url("localhost", "ssl_ca_certs=DIR/ca.crt") }
         assert.equal("TLS", e.context)
@@ -299,7 +299,7 @@ describe("Redis over TLS", function()
         server:cli("config", "set", "tls-cert-file", dir .. "/server.crt", "tls-key-file", dir .. "/server.key")
     end)
 
-    it("shows a certificate of its own where the server wants one", function()
+    it("sends a client certificate when the server requests one", function()
         server:cli("config", "set", "tls-auth-clients", "yes")
         local e <const> = refused { url = tls_url("localhost", "ssl_ca_certs=DIR/ca.crt") }
         assert.equal("connect", e.kind)
@@ -308,7 +308,7 @@ describe("Redis over TLS", function()
         server:cli("config", "set", "tls-auth-clients", "optional")
     end)
 
-    it("insists on the version of TLS that is asked for", function()
+    it("requires the configured TLS version", function()
         server:cli("config", "set", "tls-protocols", "TLSv1.2")
         assert.equal("PONG", works({ url = tls_url("localhost", "ssl_ca_certs=DIR/ca.crt") }, "PING"))
         local e <const> = refused { url = tls_url("localhost", "ssl_ca_certs=DIR/ca.crt&ssl_min_version=TLSv1.3") }
@@ -323,7 +323,7 @@ describe("Redis over TLS", function()
         assert.equal("usage", wrong.kind)
     end)
 
-    it("never falls back to plain text, and says who does not speak TLS", function()
+    it("never falls back to plain text, and says which side does not use TLS", function()
         local e = refused { url = ("rediss://localhost:%d"):format(server.port), connect_timeout = 2 }
         assert.equal("TLS", e.context)
         assert.matches("redis:// instead of rediss://", e.hint, 1, true)

@@ -25,7 +25,7 @@ local function specs(opts)
         end
     end)
 
-    --- A worker in a task of its own; an error of it is seen where it is joined.
+    --- A worker in a separate task; joining the task raises the worker's error.
     local function start(o)
         local t <const> = task.spawn(function()
             local _, e = pcall(r.consume, r, o)
@@ -36,7 +36,7 @@ local function specs(opts)
         return t
     end
 
-    --- Options of a worker that keeps what it handles in the list.
+    --- Options of a worker that adds handled messages to the list.
     local function worker(list, more)
         local o = {
             stream = "s", group = "g", consumer = "me",
@@ -62,7 +62,7 @@ local function specs(opts)
         return r:xpending("s", "g")[1]
     end
 
-    --- Leaves messages to a consumer that is gone: those with the numbers from `first` on.
+    --- Leaves the messages from number `first` on pending at a consumer that no longer exists.
     local function leave(consumer, first, last)
         for n = first, last do
             r:xadd("s", "*", "n", n)
@@ -76,7 +76,7 @@ local function specs(opts)
         assert.is_true(errors.is(e, "cancelled"), tostring(e))
     end
 
-    it("makes stream and group, and handles what was there and what comes", function()
+    it("creates stream and group, and handles existing and new messages", function()
         r:xadd("s", "*", "n", 1)
         local got = {}
         local t <const> = start(worker(got))
@@ -102,7 +102,7 @@ local function specs(opts)
         stop(t)
     end)
 
-    it("handles the messages of a client whose replies keep their types", function()
+    it("handles the messages of a client with typed replies", function()
         r:xadd("s", "5-1", "n", 1)
         local got
         local t <const> = task.spawn(r.consume, r:with { typed = true }, worker({}, {
@@ -113,7 +113,7 @@ local function specs(opts)
         assert.same({ id = "5-1", stream = "s", fields = { n = "1" } }, got)
     end)
 
-    it("begins a new group where it is told to", function()
+    it("begins a new group at the given ID", function()
         r:xadd("s", "1-0", "n", 1)
         r:xadd("s", "2-0", "n", 2)
         local late, later = {}, {}
@@ -127,7 +127,7 @@ local function specs(opts)
         stop(t2)
     end)
 
-    it("begins with what is pending for this consumer", function()
+    it("begins with the pending messages of this consumer", function()
         r:xgroup("create", "s", "g", "0", "MKSTREAM")
         leave("me", 1, 250)
         r:xadd("s", "*", "n", 251)
@@ -141,7 +141,7 @@ local function specs(opts)
         stop(t)
     end)
 
-    it("takes over what others have left for claim_idle, and not earlier", function()
+    it("takes over messages that others have left for claim_idle, and not earlier", function()
         r:xgroup("create", "s", "g", "0", "MKSTREAM")
         leave("gone", 1, 25)
         local got, left_at = {}, task.now()
@@ -155,7 +155,7 @@ local function specs(opts)
         stop(t)
     end)
 
-    it("never takes over what others have left without claim_idle", function()
+    it("never takes over other consumers' messages without claim_idle", function()
         r:xgroup("create", "s", "g", "0", "MKSTREAM")
         leave("gone", 1, 1)
         local got = {}
@@ -211,7 +211,7 @@ local function specs(opts)
         assert.is_true(renewed)
     end)
 
-    it("leaves a message pending whose body raises, goes on, and delivers it again after claim_idle", function()
+    it("leaves a message pending when its body raises, continues, and delivers it again after claim_idle", function()
         local got, told = {}, {}
         local t <const> = start(worker(got, {
             claim_idle = 0.3,
@@ -308,7 +308,7 @@ local function specs(opts)
         assert.equal(1, pending())
     end)
 
-    it("does not stick at messages that were deleted", function()
+    it("skips deleted messages", function()
         r:xgroup("create", "s", "g", "0", "MKSTREAM")
         leave("me", 1, 5)
         leave("gone", 6, 10)
@@ -341,7 +341,7 @@ local function specs(opts)
         stop(t)
     end)
 
-    it("handles what a new stream holds, though its IDs are smaller", function()
+    it("handles the messages of a new stream, although its IDs are smaller", function()
         local got = {}
         local t <const> = start(worker(got))
         r:xadd("s", "100-0", "n", 1)
@@ -357,7 +357,7 @@ local function specs(opts)
         stop(t)
     end)
 
-    it("acknowledges a body that ends well while the worker is cancelled", function()
+    it("acknowledges a message whose body succeeds while the worker is cancelled", function()
         local inside, ended = false, false
         local t <const> = start(worker({}, {
             handle = function()
@@ -373,7 +373,7 @@ local function specs(opts)
         assert.equal(0, pending())
     end)
 
-    it("leaves a body pending that the cancellation ends, and tells no error of it", function()
+    it("leaves a message pending when the cancellation ends its body, and reports no error", function()
         local inside, told = false, 0
         local t <const> = start(worker({}, {
             handle = function()
@@ -401,7 +401,7 @@ local function specs(opts)
         assert.equal("PONG", r:ping())
     end)
 
-    it("gives its connection back when it ends", function()
+    it("returns its connection when it ends", function()
         local t <const> = start(worker {})
         assert.is_true(wait_until(5, function() return r:exists "s" == 1 end))
         task.sleep(0.1)
@@ -425,7 +425,7 @@ local function specs(opts)
         stop(t)
     end)
 
-    it("tells at once what it cannot wait for", function()
+    it("raises permanent errors at once", function()
         local e <const> = fails("redis", function()
             r:set("s", "a string")
             r:consume(worker {})
@@ -441,7 +441,7 @@ local function specs(opts)
         limited:close()
     end)
 
-    it("tells that it needs a second connection", function()
+    it("says that it needs a second connection", function()
         local write <const> = core.log.write
         finally(function() core.log.write = write end)
         local lines <const> = {}
@@ -454,7 +454,7 @@ local function specs(opts)
         assert.matches("max_connections", lines[1])
     end)
 
-    it("ends when its login is refused for good, and not when the server is gone", function()
+    it("ends when its login is refused permanently, but not when the server is down", function()
         r:call("ACL", "SETUSER", "app", "on", ">first", "~*", "+@all")
         local app <const> = redis.client { path = server.socket, username = "app", password = "first" }
         local got = {}

@@ -1,4 +1,4 @@
--- What an error reply tells: its code, what to do, whether anything was done, and whether it may work later.
+-- Error replies: their code, a hint, whether anything was done, and whether a retry can help.
 local errors = require "dbrun.error"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
@@ -12,7 +12,7 @@ local function refused(r, ...)
     return e
 end
 
---- Code, outcome and whether it may work later; it has a hint that matches.
+--- Checks code, outcome, retryability and the hint.
 local function told(e, hint)
     assert.matches(hint, e.hint)
     return { e.code, e.outcome, e.retryable }
@@ -22,7 +22,7 @@ describe("an error reply of Redis", function()
     local server, r
     redis_server.around(_ENV, function(...) server, r = ... end)
 
-    it("of a group tells whether it exists", function()
+    it("of a group says whether it exists", function()
         assert.same({ "NOGROUP", "failed", false },
             told(refused(r, "XREADGROUP", "GROUP", "g", "me", "STREAMS", "s", ">"), "XGROUP CREATE .*MKSTREAM"))
         r:xgroup("CREATE", "s", "g", "$", "MKSTREAM")
@@ -30,12 +30,12 @@ describe("an error reply of Redis", function()
             told(refused(r, "XGROUP", "CREATE", "s", "g", "$"), "exists already"))
     end)
 
-    it("of RESTORE tells that the key exists", function()
+    it("of RESTORE says that the key exists", function()
         r:set("k", "v")
         assert.same({ "BUSYKEY", "failed", false }, told(refused(r, "RESTORE", "k", 0, r:dump "k"), "REPLACE"))
     end)
 
-    it("of too few replicas tells that nothing was written", function()
+    it("of too few replicas says that nothing was written", function()
         r:config("SET", "min-replicas-to-write", 1)
         local e <const> = refused(r, "SET", "k", "v")
         local _, aborted = pcall(r.multi, r, function(tx) tx:set("k", "v") end)
@@ -48,7 +48,7 @@ describe("an error reply of Redis", function()
         assert.is_nil(r:get "k")
     end)
 
-    it("of a transaction gives the cause, which says whether to try again", function()
+    it("of a transaction has the cause, which says whether to retry", function()
         local _, e = pcall(r.multi, r, function(tx)
             tx:set("k", "v")
             tx:call("NONSENSE")
@@ -58,7 +58,7 @@ describe("an error reply of Redis", function()
         assert.is_nil(r:get "k")
     end)
 
-    it("of EXEC itself gives the cause, too", function()
+    it("of EXEC itself has the cause, too", function()
         local other <const> = redis_server.start { args = { "--busy-reply-threshold", "20" } }
         local c <const> = redis.client { url = other.url }
         local running <const> = task.spawn(function()
@@ -79,7 +79,7 @@ describe("an error reply of Redis", function()
         other:stop()
     end)
 
-    it("of MULTI tells whether the commands have run without it", function()
+    it("of MULTI says whether the commands have run without it", function()
         local function told_as(rights, fn)
             r:del "k"
             r:call("ACL", "SETUSER", "few", "reset", "on", "nopass", "~*", "+@all", table.unpack(rights))
@@ -102,7 +102,7 @@ describe("an error reply of Redis", function()
         end
     end)
 
-    it("out of a script leaves open what the script has written", function()
+    it("from a script has an unknown outcome, because the script may have written", function()
         r:set("text", "v")
         local e = refused(r, "EVAL", "redis.call('incr', 'n') return redis.call('lpush', 'text', 1)", 0)
         assert.same({ "WRONGTYPE", "unknown", false }, told(e, "TYPE"))
@@ -115,7 +115,7 @@ describe("an error reply of Redis", function()
         assert.same({ "MINE", "failed" }, { e.code, e.outcome })
     end)
 
-    it("of a disk that cannot be written stops writes, and nothing else", function()
+    it("of a disk that cannot be written stops only writes", function()
         r:set("k", "old")
         server:cli("config", "set", "save", "3600 1")
         server:cli("debug", "set-active-expire", "0")
@@ -126,7 +126,7 @@ describe("an error reply of Redis", function()
         end))
         local e <const> = refused(r, "SET", "k", "new")
         assert.same({ "MISCONF", "failed", false }, told(e, "reads work"))
-        local new <const> = redis.client { url = server.url .. "?db=1" } -- a new connection is no write
+        local new <const> = redis.client { url = server.url .. "?db=1" } -- a new connection does not write
         assert.is_nil(new:get "k")
         assert.equal("MISCONF", refused(new, "SET", "k", "v").code)
         new:close()

@@ -1,4 +1,4 @@
--- A list where a command takes fields with their values is refused before it is sent.
+-- A list in place of fields with their values is refused before it is sent.
 local fails = require "spec.support.fails"
 local redis_server = require "spec.support.redis_server"
 
@@ -25,7 +25,7 @@ describe("a list in place of fields with their values", function()
         assert.equal(0, r:exists("h", "s"))
     end)
 
-    it("is what ZADD takes: scores by the names of their members are refused", function()
+    it("is accepted by ZADD, which refuses scores by member", function()
         for _, scores in ipairs { { ada = 1 }, { ["7"] = 1.5 } } do
             assert.matches("score first", fails("usage", r.zadd, r, "z", scores).message)
             assert.matches("score first", fails("usage", r.zadd, r, "z", "NX", scores).message)
@@ -36,7 +36,7 @@ describe("a list in place of fields with their values", function()
         assert.equal(2.5, r:zscore("z", "c"))
     end)
 
-    it("is not what stands for all arguments, for options or for keys with their values", function()
+    it("is accepted in place of all arguments, of options or of keys with their values", function()
         assert.equal(1, r:hset { "h", "a", "b" })
         assert.equal(1, r:hset("h", { c = "d" }))
         assert.equal("5-1", r:xadd("s", { "MAXLEN", 10 }, "5-1", { a = "b" }))

@@ -1,5 +1,5 @@
---- Finalisers of the script's, which may run wherever Lua allocates: also between the moment at which a client is seen
---- to be open and the one at which it is used, and while a reply becomes Lua values.
+--- Finalisers of the script, which can run wherever Lua allocates: also between the check that a client is open and its
+--- use, and while a reply becomes Lua values.
 
 local core = require "dbrun.core"
 local finaliser = require "spec.support.finaliser"
@@ -31,7 +31,7 @@ describe("a Redis handle that is finalised by hand while a task waits on it", fu
 end)
 
 describe("a Redis pipeline that a finaliser uses at the program's end", function()
-    it("is refused once it was collected itself", function()
+    it("is refused once it has been collected itself", function()
         local result <const> = process.run {
             core.options.program, "--no-env", "-e", [[
                 local pipeline

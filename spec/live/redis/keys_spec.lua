@@ -1,5 +1,5 @@
--- Which arguments are keys: the client's table agrees with the server's COMMAND GETKEYS, for each command of the server
--- that has keys, over argument lists at random in which keys and values look like options.
+-- The keys of commands: the client's table agrees with the server's COMMAND GETKEYS, for each command of the server
+-- that has keys, with random arguments in which keys and values look like options.
 local errors = require "dbrun.error"
 local keys = require "dbrun.redis.keys"
 local redis_server = require "spec.support.redis_server"
@@ -29,7 +29,7 @@ local function add_words(list, n)
     return list
 end
 
---- Some of these options in any order, each with its number of values: words, or numbers where the server needs them.
+--- Some of these options in any order, each with its number of values: words, or numbers where necessary.
 local function add_options(list, options)
     for _ = 1, #options > 0 and math.random(0, 4) or 0 do
         local option <const> = options[math.random(#options)]
@@ -54,8 +54,8 @@ local SORT <const> = { { "BY", 1 }, { "LIMIT", 2, number = true }, { "GET", 1 },
 local COUNT <const>, BLOCK <const> = { "COUNT", 1, number = true }, { "BLOCK", 1, number = true }
 local SETS <const> = { { "AGGREGATE", 1 }, { "WITHSCORES", 0 } }
 
---- Options before and after at most one destination, which has not the name of an option itself: there GETKEYS takes it
---- for that option, and the command does not.
+--- Options before and after at most one destination, which does not have the name of an option: GETKEYS would treat it
+--- as that option, although the command does not.
 local function stored(fixed, options, words)
     return function()
         local list <const> = add_options(add_words({}, fixed), options)
@@ -72,7 +72,7 @@ local function streams(list, options)
     return add_words(list, 2 * math.random(1, 3))
 end
 
---- Commands whose arguments have a form that the server needs for finding the keys.
+--- Commands whose arguments need a certain form for the server to find the keys.
 local FORMS <const> = {
     SORT = stored(1, SORT, { "STORE", "store" }), GEORADIUS = stored(5, GEO, { "store", "STOREDIST" }),
     GEORADIUSBYMEMBER = stored(4, GEO, { "STORE", "storedist" }),
@@ -94,16 +94,16 @@ local FORMS <const> = {
     ZUNION = counted(0, SETS), ZDIFFSTORE = counted(1), ZINTERSTORE = counted(1, SETS), ZUNIONSTORE = counted(1, SETS),
 }
 
---- Arguments for a command of which only the number is known.
+--- Arguments for a command with a known number of arguments.
 local function any_form(arity)
     local least <const> = math.abs(arity) - 1
     return add_words({}, arity > 0 and least or least + math.random(0, 4))
 end
 
---- Their channels decide about the node as keys do, and are none for GETKEYS.
+--- Their channels choose the node as keys do, but are not keys for GETKEYS.
 local CHANNELS <const> = { spublish = true, ssubscribe = true, sunsubscribe = true }
 
---- All commands that have keys: name, its subcommand, and how many arguments it takes.
+--- All commands that have keys: name, subcommand, and number of arguments.
 local function commands_of(client)
     local list = {}
     local function consider(info, name, sub)
@@ -180,7 +180,7 @@ describe("the keys of a command", function()
         print(("compared %d lists of arguments of %d commands"):format(compared, #commands))
     end)
 
-    it("are found where the specification of Redis says unknown", function()
+    it("are found when the specification of Redis says unknown", function()
         local function of(name, ...)
             local args <const> = { ... }
             return shown(keys.of(keys.known(name, args[1]), args, #args))
@@ -192,7 +192,7 @@ describe("the keys of a command", function()
         assert.equal('"a" "b"', of("MIGRATE", "keys", "1", "", "0", "1", "AUTH", "KEYS", "KEYS", "a", "b"))
     end)
 
-    it("of commands that the server does not have yet", function()
+    it("of commands that this server does not have yet", function()
         for _, text in ipairs { "HGETEX h FIELDS 1 a", "HSETEX h FIELDS 1 a b", "HTTL h FIELDS 1 a", "VSIM h ELE e",
             "XACKDEL h g IDS 1 1-0", "DELEX h IFEQ x", "DELIFEQ h x", "HPEXPIRE h 1 FIELDS 1 a", "DIGEST h" } do
             local args = {}
@@ -206,7 +206,7 @@ describe("the keys of a command", function()
         assert.is_nil(keys.known("NOSUCH", "x"))
     end)
 
-    it("of the subcommands of a module are those that the server tells", function()
+    it("of the subcommands of a module are those that the server reports", function()
         local function told(name, first, subcommands)
             return { name, -2, { "readonly" }, first, first, 1, {}, {}, {}, subcommands or {} }
         end

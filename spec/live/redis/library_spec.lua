@@ -36,7 +36,7 @@ describe("r:library", function()
         end)
     end
 
-    --- How often commands were called at the server.
+    --- The number of calls of commands on the server.
     local function calls(command)
         return math.tointeger(r:info "commandstats":match("cmdstat_" .. command .. ":calls=(%d+)") or 0)
     end
@@ -81,7 +81,7 @@ describe("r:library", function()
         lib:call("put", { "k" }, { "v" })
         r:call("FUNCTION", "FLUSH")
         assert.equal("v", lib:call("peek", { "k" }))
-        server:restart() -- it keeps nothing
+        server:restart() -- it restarts empty
         assert.equal("OK", lib:call("put", { "k" }, { "w" }))
         lib:load()
         assert.equal("w", lib:call("peek", { "k" }))
@@ -150,7 +150,7 @@ describe("r:library", function()
         replica:cli("replicaof", "no", "one")
     end)
 
-    it("says what to do on a server without functions", function()
+    it("gives a hint on a server without functions", function()
         local old <const> = redis_server.start { args = { "--rename-command", "FUNCTION", '""' } }
         local _ <close> = setmetatable({}, { __close = function() old:stop() end })
         local other <close> = redis.client { url = old.url }
@@ -184,7 +184,7 @@ describe("r:library of a cluster", function()
         cluster:stop()
     end)
 
-    it("loads it on all primaries, and again where it is lost", function()
+    it("loads it on all primaries, and again where it was lost", function()
         if lacks_functions(r:nodes()[1].client) then
             return pending "the server has no functions"
         end
@@ -205,12 +205,12 @@ describe("r:library of a cluster", function()
         end
     end)
 
-    it("reads from replicas what only reads", function()
+    it("calls read-only functions on replicas", function()
         if lacks_functions(r:nodes()[1].client) then
             return pending "the server has no functions"
         end
         r:close()
-        assert.is_true(redis_server.wait_until(20, function() -- until the nodes tell of the replicas
+        assert.is_true(redis_server.wait_until(20, function() -- until the nodes list the replicas
             r = redis.client { url = cluster.url }
             local whole <const> = #r:nodes() == 6
             return whole or r:close()

@@ -10,7 +10,7 @@ local redis_cluster = require "spec.support.redis_cluster"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
 
---- Names with braces of all kinds, which decide about the hash slot of a key.
+--- Names with braces of all kinds, which affect the hash slot of a key.
 local NAMES <const> = {
     "job", "user:{7}", "{7}", "a}b", "{}x", "{", "}{", "a{b", "{a", "", "x{}y{z}", 7, 1.5, "{a}{b}",
 }
@@ -19,7 +19,7 @@ describe("a lock", function()
     local server, r
     redis_server.around(_ENV, function(...) server, r = ... end)
 
-    it("is held by one, until it is released", function()
+    it("has one holder, until it is released", function()
         local l <const> = r:lock("job", { ttl = 5 })
         assert.matches("^%x+$", l.token)
         assert.equal(l.token, r:get "job")
@@ -47,7 +47,7 @@ describe("a lock", function()
         assert.equal(other.token, r:get "job")
     end)
 
-    it("waits its turn, at most as long as it is told", function()
+    it("waits its turn, up to its limit", function()
         local l <const> = r:lock("job", { ttl = 20 })
         local began <const> = task.now()
         fails("timeout", r.lock, r, "job", { wait = 0.1 })
@@ -65,7 +65,7 @@ describe("a lock", function()
         assert.is_true(got)
     end)
 
-    it("is valid for less than its ttl, counted from before it was asked for", function()
+    it("is valid for less than its ttl, counted from before the request", function()
         local before <const> = task.now()
         local l <close> = r:lock("job", { ttl = 10 })
         local valid <const>, left <const> = l:valid()
@@ -82,7 +82,7 @@ describe("a lock", function()
         assert.is_true(r:pttl "job" <= 5000)
     end)
 
-    it("tells those who wait for its loss", function()
+    it("wakes tasks that wait for its loss", function()
         local l <const> = r:lock("job", { ttl = 0.3 })
         assert.is_false(l:lost(0))
         assert.is_true(l:lost())
@@ -106,7 +106,7 @@ describe("a lock", function()
     it("has a fence that grows with each holder", function()
         local last = 0
         for i = 1, 20 do
-            -- Asked for with the lock, or when it is needed.
+            -- Requested with the lock, or later when needed.
             local l <close> = r:lock("job", { fence = i % 2 == 0 })
             assert.equal("integer", math.type(l.fence))
             assert.is_true(l.fence > last)
@@ -140,7 +140,7 @@ describe("a lock", function()
         assert.matches("the key '{job}:fence' counts its holders", fence.hint)
     end)
 
-    it("is not left behind when its user may take it and not look at it", function()
+    it("is not left locked when its user has the right to take it but not to read it", function()
         r:call("ACL", "SETUSER", "poor", "on", ">pw", "~*", "+@all", "-pttl")
         local poor <close> = redis.client { path = server.socket, username = "poor", password = "pw" }
         local e <const> = fails("redis", poor.lock, poor, "job")
@@ -157,7 +157,7 @@ describe("a lock", function()
         assert.matches("closed", e.message)
     end)
 
-    it("has its fence in its own hash slot, whatever its name", function()
+    it("has its fence in its own hash slot, for any name", function()
         for _, name in ipairs(NAMES) do
             local before <const> = #r:keys "*"
             local l <const> = r:lock(name, { fence = true })
@@ -184,8 +184,8 @@ describe("a lock", function()
         assert.equal(2, r:lock("job", { fence = true }).fence)
     end)
 
-    it("is extended by what another server would take for the past, when the clock was wrong", function()
-        -- The server's clock is asked for once for each connection: as if it had been set back since.
+    it("is taken although the server's clock was an hour behind when it was read", function()
+        -- The server's clock is read once for each connection: this simulates one that was an hour behind then.
         local l <const> = r:lock("job", { ttl = 20 })
         local time <const> = core.redis.class("pipeline").__index
         local send <const> = time.send
@@ -240,7 +240,7 @@ describe("a lock", function()
         assert.same({}, r:keys "*")
     end)
 
-    it("is refused to a program that may not write, and to wrong arguments", function()
+    it("is refused to a read-only program, and with wrong arguments", function()
         fails("usage", r.lock, r, {})
         for _, ttl in ipairs { 0, -1, 0 / 0, 0.002, 1e15, math.huge, "5" } do
             for _, fence in ipairs { false, true } do
@@ -267,7 +267,7 @@ describe("a lock with a function", function()
     local r
     redis_server.around(_ENV, function(_, client) r = client end)
 
-    it("is held while it runs, and gives its results", function()
+    it("is held while it runs, and returns its results", function()
         local a, b, c = r:lock("job", function(l)
             assert.equal(l.token, r:get "job")
             return 1, nil, 3
@@ -338,7 +338,7 @@ describe("a lock with a function", function()
         r:del "job"
     end)
 
-    it("ends with the reason that the server gave, not with its last attempt's lack of time", function()
+    it("ends with the server's reason, not with its last attempt's timeout", function()
         local pid <const> = math.tointeger(tonumber(r:call("INFO", "server"):match "process_id:(%d+)"))
         local e <const> = fails("redis", r.lock, r, "job", { ttl = 0.8, auto_extend = 0.1 }, function()
             r:call("ACL", "SETUSER", "default", "-evalsha", "-eval")
@@ -377,7 +377,7 @@ describe("a lock with a function", function()
         assert.equal("somebody else's", r:get "job")
     end)
 
-    it("is an error when it was lost, also for one that has swallowed its cancellation, or did not wait", function()
+    it("is an error when it was lost, also if the function ignored its cancellation, or did not wait", function()
         local e = fails("redis", r.lock, r, "job", { ttl = 0.2 }, function() pcall(task.sleep, 30) end)
         assert.equal("LOCKLOST", e.code)
         e = fails("redis", r.lock, r, "other", { ttl = 20 }, function() r:del "other" end)
@@ -385,7 +385,7 @@ describe("a lock with a function", function()
     end)
 end)
 
-describe("a lock that replicas must have", function()
+describe("a lock that replicas must acknowledge", function()
     local server, r
     redis_server.around(_ENV, function(...) server, r = ... end, { tcp = true,
         args = { "--repl-diskless-sync-delay", "0" } })
@@ -416,7 +416,7 @@ describe("a lock that replicas must have", function()
         assert.is_true(ok, tostring(failure))
     end)
 
-    it("leaves nothing behind when it is cancelled while they are waited for", function()
+    it("stays unlocked when it is cancelled while it waits for them", function()
         local w <const> = r:with { wait = { replicas = 1, timeout = 60 } }
         local function is_there(n)
             return redis_server.wait_until(10, function() return r:exists "job" == n end)
@@ -445,7 +445,7 @@ describe("a lock in a cluster", function()
         cluster:stop()
     end)
 
-    it("is held by one, whatever its name", function()
+    it("has one holder, for any name", function()
         for _, name in ipairs(NAMES) do
             local l <const> = r:lock(name, { ttl = 20, fence = true })
             local fence <const> = l.fence -- 7 and "{7}" have the same
@@ -457,7 +457,7 @@ describe("a lock in a cluster", function()
         end
     end)
 
-    it("leaves nothing behind when it is cancelled", function()
+    it("stays unlocked when it is cancelled", function()
         for i = 1, 60 do
             local t <const> = task.spawn(function()
                 local _ <close> = r:lock("cancelled:" .. i, { ttl = 60, wait = 1, fence = i % 2 == 0 })
@@ -481,7 +481,7 @@ describe("a lock in a cluster", function()
         local l <const> = sure:lock("sure", { ttl = 60, fence = true })
         assert.is_true(l:extend())
         assert.is_true(l:release())
-        local unsure <const> = r:with { wait = { replicas = 2, timeout = 0.2 } } -- there is one
+        local unsure <const> = r:with { wait = { replicas = 2, timeout = 0.2 } } -- there is one replica
         for _, fence in ipairs { false, true } do
             assert.equal("WAIT", fails("redis", unsure.lock, unsure, "sure", { ttl = 600, fence = fence }).code)
             assert.is_true(redis_server.wait_until(5, function() return r:exists "sure" == 0 end))

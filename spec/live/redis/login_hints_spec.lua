@@ -1,4 +1,4 @@
--- What the hint of a refused login says, where the server's own words lead astray.
+-- Hints of refused logins whose server messages are misleading.
 local bad_server = require "spec.support.bad_server"
 local redis = require "dbrun.redis"
 local redis_sentinels = require "spec.support.redis_sentinels"
@@ -13,7 +13,7 @@ local function refused(opts)
 end
 
 describe("the hint of a refused login", function()
-    it("says how a password alone is written, when a user and no password was given", function()
+    it("shows how to write a password alone, when a user without a password was given", function()
         local server <const> = redis_server.start { tcp = true, args = { "--requirepass", "pass" } }
         local e = refused { url = ("redis://pass@127.0.0.1:%d"):format(server.port) }
         assert.equal("WRONGPASS", e.code)
@@ -23,7 +23,7 @@ describe("the hint of a refused login", function()
         server:stop()
     end)
 
-    it("says which version an option needs", function()
+    it("names the version that an option needs", function()
         for option, word in pairs { no_touch = "NO-TOUCH", no_evict = "NO-EVICT" } do
             local old <close> = bad_server.start(([[while (sysread $c, my $x, 4096) {
                 print $c qq{-ERR Unknown subcommand or wrong number of arguments for '%s'\r\n+PONG\r\n};
@@ -32,7 +32,7 @@ describe("the hint of a refused login", function()
         end
     end)
 
-    it("names TLS when the server closes without a word", function()
+    it("names TLS when the server closes the connection silently", function()
         local server <const> = redis_server.start { tcp = true, tls = true }
         local port <const> = server.tls.port
         for _, user in ipairs { "", "app:pass@" } do

@@ -1,4 +1,4 @@
--- What a server says to a new connection, and what its caller is told.
+-- A server's replies to a new connection, and the resulting errors.
 local bad_server = require "spec.support.bad_server"
 local errors = require "dbrun.error"
 local pace = require "spec.support.pace"
@@ -6,13 +6,13 @@ local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
 
---- Runs a command on a client of its own.
+--- Runs a command on a new client.
 local function asked(opts, ...)
     local r <close> = redis.client(opts)
     return r:call(...)
 end
 
---- The error of connecting so.
+--- The error of connecting with these options.
 local function refused(opts, ...)
     local ok, e = pcall(asked, opts, ...)
     assert.is_false(ok)
@@ -20,7 +20,7 @@ local function refused(opts, ...)
     return e
 end
 
---- A task that runs a script without end, once the server says so to others.
+--- A task that runs an endless script; returns once the server replies BUSY to others.
 local function run_endless(url)
     local r <const> = redis.client { url = url }
     local running <const> = task.spawn(function()
@@ -51,7 +51,7 @@ describe("a user without a password", function()
         assert.equal("default", asked({ path = server.socket, username = "default" }, "ACL", "WHOAMI"))
     end)
 
-    it("and none at all is the default user", function()
+    it("and without a name is the default user", function()
         assert.equal("default", asked({ path = server.socket, username = "", password = "" }, "ACL", "WHOAMI"))
     end)
 
@@ -66,7 +66,7 @@ describe("a user without a password", function()
         end
     end)
 
-    it("is told that an old server has no users", function()
+    it("gets an error that says that an old server has no users", function()
         local old <close> = bad_server.start [[while (sysread $c, my $x, 4096) {
             print $c qq{-ERR wrong number of arguments for 'auth' command\r\n} for $x =~ /AUTH/;
             print $c qq{+OK\r\n} for $x =~ /PING/;
@@ -81,7 +81,7 @@ describe("a wrong password", function()
     local server, r
     redis_server.around(_ENV, function(...) server, r = ... end)
 
-    it("is told at once, with its code, and ends the wait for a server that comes back", function()
+    it("raises at once, with its code, and ends the wait for a restarting server", function()
         r:acl("SETUSER", "app", "on", ">first", "~*", "+@all")
         local app <close> = redis.client { path = server.socket, username = "app", password = "first" }
         app:ping()
@@ -94,7 +94,7 @@ describe("a wrong password", function()
         assert.same({ "connect", "WRONGPASS", false, "not_sent" }, { e.kind, e.code, e.retryable, e.outcome })
     end)
 
-    it("is told at once where one is required and none was given", function()
+    it("raises at once when one is required and none was given", function()
         local locked <const> = redis_server.start { args = { "--requirepass", "pass" } }
         local e = refused({ url = locked.url }, "PING")
         assert.same({ "NOAUTH", "authentication", false }, { e.code, e.context, e.retryable })
@@ -133,7 +133,7 @@ describe("a server with too many clients", function()
 end)
 
 describe("a server in protected mode", function()
-    it("says that it is", function()
+    it("is named in the error", function()
         local denied <close> = bad_server.start "print $c qq{-DENIED running in protected mode\\r\\n}; close $c"
         for _, password in ipairs { "", "pass" } do
             local e <const> = refused({ url = denied.url, password = password }, "PING")
@@ -156,7 +156,7 @@ describe("a server that runs a long script", function()
         assert(ok, e)
     end
 
-    it("is told at once as BUSY, whatever the connection needs", function()
+    it("raises BUSY at once, for any options of the connection", function()
         while_busy(function()
             for _, opts in ipairs {
                 { url = server.url }, { url = server.url .. "?db=5" }, { url = server.url .. "?client_name=me" },
@@ -181,7 +181,7 @@ describe("a server that runs a long script", function()
         assert.is_nil(asked({ url = server.url }, "GET", "k"))
     end)
 
-    it("is told at once after a connection was lost, too", function()
+    it("raises BUSY at once after a connection was lost, too", function()
         local r <close> = redis.client { url = server.url .. "?db=5" }
         r:ping()
         server:cli("client", "kill", "type", "normal")
@@ -191,7 +191,7 @@ describe("a server that runs a long script", function()
         end)
     end)
 
-    it("can be helped by a client of another database, with a name, or a full pool", function()
+    it("can be freed by a client of another database, with a name, or with a full pool", function()
         for _, opts in ipairs {
             { url = server.url .. "?db=7" }, { url = server.url .. "?client_name=me&db=2" },
             { url = server.url, max_connections = 1 },
@@ -200,13 +200,13 @@ describe("a server that runs a long script", function()
             local used <close> = opts.max_connections and r:acquire() or nil -- luacheck: ignore 211
             local running <const> = run_endless(server.url)
             local e <const> = pace.takes(0, 1, function() return select(2, pcall(r.call, r, "FUNCTION", "STATS")) end)
-            assert.equal("BUSY", e.code) -- it tells of functions, not of scripts
+            assert.equal("BUSY", e.code) -- it means functions, not scripts
             assert.equal("OK", pace.takes(0, 1, function() return r:call("SCRIPT", "KILL") end))
             assert.matches("Script killed", running:join().message)
         end
     end)
 
-    it("can be told to end, when the script has written and cannot be killed", function()
+    it("can be shut down when the script has written and cannot be killed", function()
         local own <const> = redis_server.start { args = { "--busy-reply-threshold", "20" } }
         local r <close> = redis.client { url = own.url .. "?db=1" }
         local running <const> = task.spawn(function()
@@ -226,8 +226,8 @@ describe("a server that runs a long script", function()
     end)
 end)
 
---- A server that answers every command, knows no CLIENT SETINFO, and tells to GET what it has heard. Built with hiredis
---- 1.x a client also asks for RESP3; the server passes over that.
+--- A server that answers every command, does not know CLIENT SETINFO, and replies to GET with the commands that it has
+--- received. Built with hiredis 1.x a client also requests RESP3; the server ignores that.
 local LISTENER <const> = [[
     my ($heard, $rest) = ("", "");
     while (sysread $c, my $x, 4096) {
@@ -240,11 +240,11 @@ local LISTENER <const> = [[
         }
     }]]
 
-describe("what a connection says of itself", function()
+describe("the name that a connection sets", function()
     local server, r
     redis_server.around(_ENV, function(...) server, r = ... end)
 
-    it("is the library, unless another name is given; a server that does not know it serves all the same", function()
+    it("is the library's, unless another is given; a server that does not support it works nevertheless", function()
         local listener <close> = bad_server.start(LISTENER)
         assert.matches("^CLIENT SETINFO LIB%-NAME dbrun; CLIENT SETINFO LIB%-VER %d+%.%d+%.%d+; PING; GET k; $",
             asked({ path = listener.socket }, "GET", "k"))
@@ -259,7 +259,7 @@ describe("what a connection says of itself", function()
         assert.equal("PONG", asked({ path = server.socket }, "PING"))
     end)
 
-    it("holds for every connection of a client", function()
+    it("is set on every connection of a client", function()
         local c <close> = redis.client { url = server.url .. "?client_name=me", no_evict = true }
         local connection <close> = c:acquire()
         assert.equal("me", connection:call("CLIENT", "GETNAME"))
@@ -267,7 +267,7 @@ describe("what a connection says of itself", function()
         assert.matches("flags=%a*e", connection:call("CLIENT", "INFO"))
     end)
 
-    it("is refused when the server does not know what was asked for", function()
+    it("is an error when the server does not support a requested one", function()
         local old <close> = bad_server.start [[while (sysread $c, my $x, 4096) {
             print $c qq{-ERR Unknown subcommand or wrong number of arguments for 'NO-TOUCH'\r\n+PONG\r\n};
         }]]
@@ -276,7 +276,7 @@ describe("what a connection says of itself", function()
         assert.matches("NO%-TOUCH", e.message)
     end)
 
-    it("is an option, and no command on a connection that others use", function()
+    it("is an option, and its command is refused on a shared connection", function()
         local connection <close> = r:acquire()
         for _, each in ipairs {
             { "client_name", "CLIENT", "SETNAME", "x" }, { "lib_name", "client", "setinfo", "lib-name", "x" },
@@ -312,7 +312,7 @@ describe("what a connection says of itself", function()
 end)
 
 describe("a server that loads its data", function()
-    it("is waited for, and the connection has its database", function()
+    it("makes a client wait, whose connection then has its database", function()
         local server <const> = redis_server.start {
             args = { "--key-load-delay", "3000", "--loading-process-events-interval-bytes", "1024" },
         }
@@ -333,7 +333,7 @@ describe("a server that loads its data", function()
         server:stop()
     end)
 
-    it("is asked again for what it refused meanwhile", function()
+    it("gets the commands again that it refused meanwhile", function()
         local loading <close> = bad_server.start [[
             my ($n, $db) = (0, 0);
             while (sysread $c, my $x, 4096) {

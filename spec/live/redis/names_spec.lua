@@ -1,4 +1,4 @@
--- Names of commands: those that a server has renamed or does not have, and what is no name.
+-- Names of commands: those that a server has renamed or does not have, and invalid names.
 local fails = require "spec.support.fails"
 local redis_server = require "spec.support.redis_server"
 
@@ -9,7 +9,7 @@ describe("the name of a command", function()
             "--rename-command", "TIME", "_TIME" },
     })
 
-    it("may be the one that the server has given it: a hash, or one with a sign before it", function()
+    it("can be the server's new name: a hash, or a name with a prefix", function()
         assert.equal("hello", r:call("0f3e-echo", "hello"))
         assert.equal(2, #r:call "_time")
         assert.equal("hello", r:pipeline(function(p) p:call("0F3E-ECHO", "hello") end)[1])
@@ -23,7 +23,7 @@ describe("the name of a command", function()
         assert.matches("did you mean 'LOLWUT'", fails("redis", r.lolwutt, r).hint)
     end)
 
-    it("SCRIPT is also that of a method, which does not take the command's arguments for a source", function()
+    it("SCRIPT is also a method, which does not mistake the command's arguments for a source", function()
         for _, words in ipairs { { "LOAD", "return 1" }, { "exists", "x" }, { "FLUSH" }, { "KILL" } } do
             local e <const> = fails("usage", r.script, r, table.unpack(words))
             assert.equal(('the command is r:call("SCRIPT", "%s", ...)'):format(words[1]:upper()), e.hint)

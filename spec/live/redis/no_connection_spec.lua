@@ -1,11 +1,11 @@
--- What a call says that gets no connection within its own time limit: how long it takes, and why.
+-- A call that gets no connection within its time limit: its duration and its error.
 local bad_server = require "spec.support.bad_server"
 local pace = require "spec.support.pace"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
 
---- The error of `fn`, which may not take much longer than a client with timeout = 0.3 allows.
+--- The error of `fn`, which must not take much longer than a client with timeout = 0.3 allows.
 local function late(fn, ...)
     local given <const> = table.pack(...)
     local ok, e = pace.takes(0.29, 2, function()
@@ -19,7 +19,7 @@ end
 local function nothing() end
 
 describe("a call without a connection", function()
-    it("ends at its own time limit, also when it needs a connection for itself", function()
+    it("ends at its own time limit, also when it needs a dedicated connection", function()
         local mute <close> = bad_server.start "sleep 60"
         local r <close> = redis.client { url = mute.url }
         local short <const> = r:with { timeout = 0.3 }
@@ -32,7 +32,7 @@ describe("a call without a connection", function()
         assert.matches("could not be sent", late(sure.blpop, sure, "k", 1).message)
     end)
 
-    it("says who holds the connections, when all are in use", function()
+    it("names the holders of the connections when all are in use", function()
         local server <const> = redis_server.start()
         local r <close> = redis.client { url = server.url, max_connections = 1 }
         local short <const> = r:with { timeout = 0.3 }
@@ -85,7 +85,7 @@ describe("a call without a connection", function()
         end
     end)
 
-    it("says why the last attempt failed, when the server was there before", function()
+    it("says why the last attempt failed when the server was reachable before", function()
         local server <const> = redis_server.start()
         local r <close> = redis.client { url = server.url }
         r:ping()
@@ -96,12 +96,12 @@ describe("a call without a connection", function()
         assert.matches("unix socket: ", e.detail)
         assert.matches("is REDIS_URL right", e.hint)
         server:restart()
-        -- The pause before the next attempt to connect may be longer than the call's time.
+        -- The pause before the next attempt to connect can be longer than the call's time limit.
         assert.is_true(redis_server.wait_until(5, function() return (pcall(short.get, short, "k")) end))
         server:stop()
     end)
 
-    it("says that the server reads nothing, when it has a connection", function()
+    it("says that the server does not read when there is a connection", function()
         local server <const> = redis_server.start()
         local r <close> = redis.client { url = server.url, alive_timeout = 0 }
         r:ping()

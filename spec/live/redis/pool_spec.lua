@@ -1,4 +1,4 @@
--- Pools of Redis connections: who waits, who is refused, what closing leaves behind.
+-- Pools of Redis connections: waiting, refusals, closing.
 local bad_server = require "spec.support.bad_server"
 local core = require "dbrun.core"
 local fails = require "spec.support.fails"
@@ -11,7 +11,7 @@ describe("a Redis client", function()
     local server, r
     redis_server.around(_ENV, function(...) server, r = ... end)
 
-    it("takes time limits past all time for none", function()
+    it("treats huge time limits as no limit", function()
         for _, seconds in ipairs { 1e12, 1e300, math.huge } do
             local patient <close> = redis.client { url = server.url, connect_timeout = seconds, timeout = seconds,
                 command_timeout = seconds }
@@ -50,7 +50,7 @@ describe("a Redis client", function()
             assert.same({ 1, 2, 3, 4, 5 }, order)
         end)
 
-        it("gives up after its timeout and says who holds the connections", function()
+        it("gives up after its timeout and names the holders of the connections", function()
             local a <close> = small:acquire()
             local b <close> = small:acquire()
             local tries = 0
@@ -69,7 +69,7 @@ describe("a Redis client", function()
             assert.is_not_nil(a and b)
         end)
 
-        it("does not take a later task for the one that took a connection and ended", function()
+        it("does not mistake a later task for one that took a connection and ended", function()
             pool:close()
             pool = redis.pool { url = server.url, max_connections = 1, timeout = 10 }
             local client <close> = redis.client { pool = pool }
@@ -115,7 +115,7 @@ describe("a Redis client", function()
             eager:close()
         end)
 
-        it("has the figures of a PostgreSQL pool, three of them under another name too", function()
+        it("has the statistics of a PostgreSQL pool, three of them also under another name", function()
             local st <const> = pool:stats()
             for _, name in ipairs { "size", "overflow", "open", "idle", "leased", "opening", "resetting", "waiting",
                 "opened", "closed", "recycled", "invalidated", "timeouts", "failed", "acquired", "wait_count",
@@ -127,7 +127,7 @@ describe("a Redis client", function()
             assert.equal(st.wait_sum, st.wait_time)
         end)
 
-        it("tells who waits for ever, and that trying again is of no use", function()
+        it("names the task that would wait forever, and says that a retry is useless", function()
             local e
             task.spawn(function()
                 local a <close> = small:acquire()
@@ -147,7 +147,7 @@ describe("a Redis client", function()
             assert.equal("PONG", small:ping())
         end)
 
-        it("gives up its shared connection to another client of the pool while it is idle", function()
+        it("gives up its idle shared connection to another client of the pool", function()
             local common <close> = redis.pool { url = server.url, max_connections = 1, timeout = 5 }
             local one <close> = redis.client { pool = common }
             local two <close> = redis.client { pool = common }
@@ -160,7 +160,7 @@ describe("a Redis client", function()
             assert.equal(1, common:stats().opened)
         end)
 
-        it("gives up its idle shared connection also where nobody waits for one", function()
+        it("gives up its idle shared connection also when no task waits for one", function()
             local one <close> = redis.client { url = server.url, max_connections = 1, on_full = "error" }
             assert.equal("PONG", one:ping())
             assert.is_nil(one:blpop("q", 0.02))
@@ -169,7 +169,7 @@ describe("a Redis client", function()
             fails("pool", one.ping, one)
         end)
 
-        it("gives up its shared connection to who needs one of his own", function()
+        it("gives up its shared connection to a task that needs a dedicated one", function()
             local one <const> = redis.client { pool = redis.pool { url = server.url, max_connections = 1 } }
             assert.equal("PONG", one:ping())
             assert.is_nil(one:blpop("q", 0.05))
@@ -183,14 +183,14 @@ describe("a Redis client", function()
             return tonumber(r:info("clients"):match "connected_clients:(%d+)")
         end
 
-        -- Pools of other specs that nobody closed would count.
+        -- Unclosed pools of other specs would count.
         before_each(function()
             collectgarbage()
             collectgarbage()
             redis_server.wait_until(10, function() return connected() == 1 end)
         end)
 
-        it("refuses commands, twice is harmless", function()
+        it("refuses commands, and can be closed twice", function()
             local c <const> = redis.client { url = server.url }
             c:ping()
             c:close()
@@ -199,14 +199,14 @@ describe("a Redis client", function()
             assert.matches("client is closed", fails("usage", c.ping, c).message)
         end)
 
-        it("fails what is under way", function()
+        it("fails commands in flight", function()
             local c <const> = redis.client { url = server.url }
             c:ping()
             local e
             task.all {
                 function() e = fails("pool", c.call, c, "DEBUG", "SLEEP", 0.5) end,
                 function()
-                    task.sleep(0) -- it has been sent then, and is not answered for long
+                    task.sleep(0) -- it is sent now, and gets no reply for long
                     c:close()
                 end,
             }
@@ -234,18 +234,18 @@ describe("a Redis client", function()
             local now <const> = ids()
             assert.not_equal(before[1], now[1])
             assert.not_equal(before[2], now[2])
-            assert.equal(before[3], now[3]) -- its holder has it until it is closed
+            assert.equal(before[3], now[3]) -- its holder keeps it until it is closed
             dedicated:close()
             assert.equal(2, pool:stats().open)
             pool:invalidate()
             pool:invalidate()
-            assert.equal(0, pool:stats().open) -- nothing is under way
+            assert.equal(0, pool:stats().open) -- nothing is in flight
             assert.equal("PONG", first:ping())
             second:close()
             pool:close()
         end)
 
-        it("while it connects tells who waits", function()
+        it("while it connects raises in the waiting task", function()
             local mute <close> = bad_server.start "sleep 60"
             local pool <const> = redis.pool { url = mute.url, connect_timeout = 30 }
             local c <const> = redis.client { pool = pool }
@@ -264,7 +264,7 @@ describe("a Redis client", function()
             c:close()
         end)
 
-        it("leaves a pool that was passed in open, and gives its connection back", function()
+        it("does not close a pool that was passed in, and returns its connection", function()
             local pool <const> = redis.pool { url = server.url }
             local c <const> = redis.client { pool = pool }
             c:ping()

@@ -13,7 +13,7 @@ describe("a reply", function()
         return list
     end
 
-    it("that ends with nil has its whole length", function()
+    it("that ends with nil has its full length", function()
         r:set("a", 1)
         local list <const> = counts(3, r:mget("a", "b", "c"))
         assert.equal("1", list[1])
@@ -25,7 +25,7 @@ describe("a reply", function()
         assert.equal(0, #r:lrange("none", 0, -1))
     end)
 
-    it("is the whole of a pipeline, and of a transaction, that ends with nil", function()
+    it("of a pipeline or a transaction that ends with nil has its full length", function()
         local function queue(p)
             p:set("a", 1)
             p:get "nothing"
@@ -47,7 +47,7 @@ describe("a reply", function()
         assert.equal(1, r:rpush("l", { list[1] }))
     end)
 
-    it("has each value of a stream's field that comes again", function()
+    it("has each value of a stream's repeated field", function()
         r:xadd("s", "1-0", "f", 1, "g", "x", "f", 2, "f", 3)
         r:xadd("s", "2-0", { f = 4 })
         local want <const> = { { "1-0", { f = { "1", "2", "3" }, g = "x" } }, { "2-0", { f = "4" } } }
@@ -59,7 +59,7 @@ describe("a reply", function()
         assert.same(want[1], r:xinfo("STREAM", "s")["first-entry"])
     end)
 
-    it("does not take a key, a group or a member for an option", function()
+    it("does not mistake a key, a group or a member for an option", function()
         r:zadd("withscores", 1, "a", 2, "b")
         r:zadd("limit", 1, "a")
         assert.same({ "a", "b" }, r:zunion(1, "withscores"))
@@ -76,12 +76,12 @@ describe("a reply", function()
         r:xgroup("CREATE", "s", "streams", 0)
         assert.same({ s = { { "1-0", { f = "1" } } } },
             r:xreadgroup("GROUP", "streams", "block", "COUNT", 1, "STREAMS", "s", ">"))
-        -- A stream called block blocks nobody.
+        -- A stream called block does not block.
         r:xadd("block", "1-0", { f = 1 })
         assert.same({ block = { { "1-0", { f = "1" } } } }, r:xread("STREAMS", "block", 0))
     end)
 
-    it("has numbers where the server means numbers", function()
+    it("has numbers for the server's numbers", function()
         r:zadd("z", "inf", "a", "-inf", "b", 0.5, "c")
         assert.same({ { "b", -math.huge }, { "c", 0.5 }, { "a", math.huge } }, r:zrange("z", 0, -1, "WITHSCORES"))
         local seen <const> = {}
@@ -95,7 +95,7 @@ describe("a reply", function()
         assert.equal("integer", math.type(stats["db.0"]["overhead.hashtable.main"]))
     end)
 
-    it("is a table by name where the server means a map", function()
+    it("is a table by name for a map of the server", function()
         local docs <const> = r:command("DOCS", "XADD", "CONFIG")
         assert.equal("stream", docs.xadd.group)
         assert.equal("MAXLEN", docs.xadd.arguments[3].arguments[1].arguments[1].token)
@@ -125,7 +125,7 @@ describe("a reply", function()
 
     local function connections() return tonumber(r:info("stats"):match "total_connections_received:(%d+)") end
 
-    it("may be nested 512 levels deep", function()
+    it("can be nested 512 levels deep", function()
         local before <const> = connections()
         for _, depth in ipairs { 0, 1, 6, 7, 8, 9, 10, 100, 511, 512 } do
             assert.equal(depth, depth_of(r:eval(NEST, 0, depth)))
@@ -209,7 +209,7 @@ describe("each type that a server can send", function()
         assert.equal(0, kind "false")
     end)
 
-    it("is the same value in a pipeline and behind a push", function()
+    it("is the same value in a pipeline and after a push", function()
         local replies <const> = r:pipeline(function(p)
             p:debug("PROTOCOL", "map")
             p:debug("PROTOCOL", "push") -- in RESP2 an error

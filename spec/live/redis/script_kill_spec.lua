@@ -1,15 +1,15 @@
--- A script that runs for ever on the connection that all tasks share can be ended by the same client.
+-- A script that runs forever on the connection that all tasks share can be killed by the same client.
 local errors = require "dbrun.error"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
 
 local LIBRARY <const> = "#!lua name=endless\nredis.register_function('endless', function() while true do end end)"
 
-describe("a script that does not end", function()
+describe("an endless script", function()
     local r
     redis_server.around(_ENV, function(_, client) r = client end, { args = { "--busy-reply-threshold", "20" } })
 
-    --- Runs fn in a task, ends it by `command` KILL, and gives what fn raised.
+    --- Runs fn in a task, ends it by `command` KILL, and returns the error that fn raised.
     local function killed(command, fn)
         local running <const> = task.spawn(function() return pcall(fn) end)
         assert.is_true(redis_server.wait_until(10, function()
@@ -23,7 +23,7 @@ describe("a script that does not end", function()
         return e
     end
 
-    it("is killed while others wait behind it", function()
+    it("is killed while other commands wait for it", function()
         local waiting
         killed("SCRIPT", function()
             waiting = task.spawn(function() return r:set("k", "v") end)
@@ -38,7 +38,7 @@ describe("a script that does not end", function()
         killed("FUNCTION", function() r:fcall("endless", 0) end)
     end)
 
-    it("is told to a new connection at once", function()
+    it("raises BUSY on a new connection at once", function()
         killed("SCRIPT", function()
             local other <const> = task.spawn(function()
                 local connection <close> = r:acquire()

@@ -1,5 +1,5 @@
--- The shapes that the client makes of RESP2 are those that the server gives itself in RESP3, with its maps and doubles;
--- for each command that can be called on a server of its own.
+-- The client gives RESP2's replies the shapes that the server uses in RESP3, with its maps and doubles; for each
+-- command that can be called on a private server.
 local errors = require "dbrun.error"
 local redis_server = require "spec.support.redis_server"
 local resp3 = require "spec.support.resp3"
@@ -346,7 +346,7 @@ SHUTDOWN ABORT
 WAITAOF x
 ]]
 
---- On a server that is the whole of a cluster.
+--- On a server that is a cluster of one node.
 local CLUSTER <const> = [[
 CLUSTER ADDSLOTS 0
 CLUSTER ADDSLOTSRANGE 0 1
@@ -378,12 +378,12 @@ CLUSTER SLOTS
 CLUSTER BUMPEPOCH x
 ]]
 
---- Where the client gives more than RESP3: these replies are flat lists in both.
+--- Replies to which the client gives more shape than RESP3: they are flat lists in both.
 local FURTHER <const> = {
     ["PUBSUB NUMSUB"] = "map", ["PUBSUB SHARDNUMSUB"] = "map",
 }
 
---- Commands that turn a connection into something else, end it or the server, or that the client refuses.
+--- Commands that change the connection's mode, close it or stop the server, or that the client refuses.
 local LEFT_OUT <const> = {}
 for name in ([[asking auth client|caching client|reply client|tracking
     client|no-evict client|no-touch client|setinfo client|setname discard exec hello monitor multi psubscribe
@@ -426,7 +426,7 @@ local function fields_of(flat)
     return map
 end
 
---- An entry of a stream has its fields as a flat list in RESP3 too.
+--- An entry of a stream has its fields as a flat list in RESP3, too.
 local function is_entry(typed)
     return #typed == 2 and typed[1].kind == "string" and typed[1].value:find "^%d+%-%d+$" and typed[2].kind == "list"
 end
@@ -471,7 +471,7 @@ end
 
 local KIND <const> = { string = "string", integer = "integer", double = "float" }
 
---- Is the client's value what the server means?
+--- Whether the client's value is equal to the server's.
 function same(typed, value, loose)
     if typed.kind == "list" then
         return same_list(typed, value, loose)

@@ -1,5 +1,5 @@
--- What commands on a shared connection must not do to others, however they are written; what is left of those that
--- were given up; pools and subscriptions that end in the middle of something.
+-- Effects that commands on a shared connection must not have on others, however they are written; abandoned commands;
+-- pools and subscriptions that are closed in the middle of work.
 local core = require "dbrun.core"
 local fails = require "spec.support.fails"
 local pace = require "spec.support.pace"
@@ -20,7 +20,7 @@ describe("a shared Redis connection", function()
     end)
 
     describe("with arguments in tables", function()
-        it("refuses what it refuses otherwise", function()
+        it("refuses the same commands as without tables", function()
             fails("usage", r.client, r, { "REPLY", "SKIP" })
             fails("usage", r.client, r, { REPLY = "OFF" })
             fails("usage", r.script, r, { "DEBUG", "YES" })
@@ -53,7 +53,7 @@ describe("a shared Redis connection", function()
             assert.equal("string", type(r:config({ "GET", "maxclients" }).maxclients))
         end)
 
-        it("refuses a list with a hole, also when a name makes up for it", function()
+        it("refuses a list with a hole, also when it has a named key", function()
             for _, list in ipairs { { "a", nil, "c", x = "d" }, { "a", x = "b" }, { "a", [3] = "b" } } do
                 fails("usage", r.rpush, r, "l", list)
             end
@@ -61,7 +61,7 @@ describe("a shared Redis connection", function()
         end)
     end)
 
-    describe("whose commands are given up", function()
+    describe("whose commands are abandoned", function()
         it("does not run the commands of a failed pipeline with the next", function()
             r:ping()
             local p = r:with({ timeout = 0.1 }):pipeline()
@@ -98,7 +98,7 @@ describe("a shared Redis connection", function()
             assert.equal(64, other:dbsize())
         end)
 
-        it("does not send a long command again that nobody waits for", function()
+        it("does not send an abandoned long command again", function()
             r:llen "l"
             server:freeze()
             local quick <const> = r:with { timeout = 0.3 }
@@ -112,7 +112,7 @@ describe("a shared Redis connection", function()
         end)
     end)
 
-    it("a pool that is closed while it looks at a connection goes", function()
+    it("a pool that is closed during a pre-ping is freed", function()
         do
             local c <const> = redis.client { url = server.url, ping_idle = 0, command_timeout = 1 }
             c:acquire():close()
@@ -126,7 +126,7 @@ describe("a shared Redis connection", function()
         assert.equal("PONG", r:ping())
     end)
 
-    it("Ctrl-C while a connection is looked at ends the program in order", function()
+    it("Ctrl-C during a pre-ping ends the program normally", function()
         local script <const> = ([[
             local redis, task = require "dbrun.redis", require "dbrun.task"
             local r = redis.client { url = %q, ping_idle = 0.1 }
@@ -149,7 +149,7 @@ describe("a shared Redis connection", function()
         assert.equal(130, result.code, result.stderr)
     end)
 
-    it("a subscription closed while it is made again leaves no connection", function()
+    it("a subscription that is closed while it reconnects leaves no connection", function()
         local s <const> = r:subscribe "news"
         local kinds = {}
         local reader <const> = task.spawn(function()

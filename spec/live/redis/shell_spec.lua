@@ -1,4 +1,4 @@
--- `dbrun redis`: what redis-cli prints, side by side with it.
+-- `dbrun redis`, compared with the output of redis-cli.
 local core = require "dbrun.core"
 local fails = require "spec.support.fails"
 local fs = require "dbrun.fs"
@@ -83,7 +83,7 @@ describe("dbrun redis", function()
             "return {1, false, redis.error_reply('ERR inside')}", "0" }).stdout)
     end)
 
-    it("tells an error of the server on stderr, with status 1", function()
+    it("prints an error of the server on stderr, with status 1", function()
         client:set("k", "v")
         local result = dbrun { "LPUSH", "k", "x" }
         assert.same({ 1, "" }, { result.code, result.stdout })
@@ -97,7 +97,7 @@ describe("dbrun redis", function()
         assert.same({ 1, "" }, { result.code, result.stdout })
     end)
 
-    it("takes all behind the command as it is", function()
+    it("passes all words after the command unchanged", function()
         assert.equal("OK\n", dbrun({ "SET", "k", "--format" }).stdout)
         assert.equal("--format", client:get "k")
         assert.equal("OK\n", dbrun({ "SET", "-x", "" }).stdout)
@@ -112,7 +112,7 @@ describe("dbrun redis", function()
         assert.equal(0, dbrun({ "--help" }).code)
     end)
 
-    it("refuses what cannot be run by itself, and says what to do", function()
+    it("refuses commands that cannot run alone, with a hint", function()
         for _, command in ipairs { { "SELECT", "1" }, { "multi" }, { "MONITOR" }, { "AUTH", "x" },
             { "client", "reply", "off" }, { "get k" }, { "-h", "localhost", "DEL", "k" }, { "SUBSCRIBE" },
             { "WAIT", "0", "1" }, { "ASKING" } } do
@@ -135,7 +135,7 @@ describe("dbrun redis", function()
         assert.equal("PONG\n", read_only("PING").stdout)
     end)
 
-    it("waits for what blocks", function()
+    it("waits for blocking commands", function()
         local waiting = scripts.start("redis", { "BLPOP", "queue", "0" }, { REDIS_URL = server.url })
         redis_server.wait_until(30, function() return client:client("LIST"):find("cmd=blpop", 1, true) end)
         client:rpush("queue", "job")
@@ -157,7 +157,7 @@ describe("dbrun redis", function()
         assert.equal(130, child:wait(30).code)
     end)
 
-    it("cuts a typed line into words as redis-cli does", function()
+    it("splits a typed line into words as redis-cli does", function()
         for line, expected in pairs {
             ['set k "a b\\x41\\n\\q\\""'] = { "set", "k", 'a bA\nq"' }, ["  get   k  "] = { "get", "k" },
             ["set 'it\\'s \\n' \"\""] = { "set", "it's \\n", "" }, [""] = {}, ["a\"b\""] = { "ab" },
@@ -172,7 +172,7 @@ describe("dbrun redis", function()
         end
     end)
 
-    it("keeps types and answers on a cluster", function()
+    it("keeps types and replies on a cluster", function()
         local cluster = redis_cluster.start()
         finally(function() cluster:stop() end)
         local r <close> = redis.client { url = cluster.url or cluster:address() }
@@ -184,7 +184,7 @@ describe("dbrun redis", function()
         assert.equal("string\n", render.text(run.call(r, { "TYPE", "a" })))
         assert.same({ status = "OK" }, run.call(r, { "FLUSHALL" }))
 
-        -- The calls have no time limit; a migration that nobody ends, and a slot without a node, are told all the same.
+        -- The calls have no time limit; an endless migration, and a slot without a node, are errors nevertheless.
         local patience <const> = redirect.PATIENCE
         redirect.PATIENCE = 0.2
         finally(function() redirect.PATIENCE = patience end)

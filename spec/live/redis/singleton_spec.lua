@@ -13,7 +13,7 @@ describe("redis.get()", function()
         server:stop()
     end)
 
-    --- Runs a script with this environment; what it prints, and its exit status.
+    --- Runs a script with this environment; returns its output and its exit status.
     local function run(env, code)
         env.REDIS_URL = env.REDIS_URL or "unix://:s3cret-pass@" .. server.socket
         local result <const> = process.run {
@@ -22,7 +22,7 @@ describe("redis.get()", function()
         return result.stdout, result.code
     end
 
-    it("is one client, over the server that the environment names", function()
+    it("is one client, of the server that the environment names", function()
         local out <const>, code <const> = run({}, [[
             local redis = require "dbrun.redis"
             local r = redis.get()
@@ -39,7 +39,7 @@ describe("redis.get()", function()
         assert.equal("7\n", out)
     end)
 
-    it("is made anew after redis.close()", function()
+    it("is a new client after redis.close()", function()
         local out <const> = run({}, [[
             local redis = require "dbrun.redis"
             redis.close()
@@ -60,7 +60,7 @@ describe("redis.get()", function()
         assert.equal("0\n", out)
     end)
 
-    it("a server that is away ends the program with one clear error, and no password", function()
+    it("an unreachable server ends the program with one clear error, and no password", function()
         local out <const>, code <const> = run({ REDIS_URL = "redis://app:s3cret-pass@127.0.0.1:1/0" }, [[
             require("dbrun.redis").get():ping()]])
         assert.equal(1, code)
@@ -69,7 +69,7 @@ describe("redis.get()", function()
         assert.not_matches("s3cret", out, 1, true)
     end)
 
-    it("a program that ends with commands under way ends at once", function()
+    it("a program with commands in flight ends at once", function()
         local out <const>, code <const> = run({}, [[
             local r, task = require("dbrun.redis").get(), require "dbrun.task"
             task.spawn(function() r:blpop("q", 0) end)

@@ -1,4 +1,4 @@
--- Subscriptions: a connection of their own, messages in order, gaps told.
+-- Subscriptions: a dedicated connection, messages in order, reported gaps.
 local errors = require "dbrun.error"
 local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
@@ -21,7 +21,7 @@ describe("a Redis subscription", function()
         return got
     end
 
-    it("gives what is published after it was made, in order", function()
+    it("gives messages that are published after it was made, in order", function()
         local s <close> = r:subscribe("news", "weather")
         assert.equal(1, r:publish("news", "one"))
         r:publish("weather", "rain\0y")
@@ -34,7 +34,7 @@ describe("a Redis subscription", function()
         }, take(s, 3))
     end)
 
-    it("with a pattern says which", function()
+    it("with a pattern names the pattern", function()
         local s <close> = r:psubscribe "news.*"
         r:publish("news.home", "hi")
         assert.same({ { kind = "message", channel = "news.home", pattern = "news.*", payload = "hi" } }, take(s, 1))
@@ -46,7 +46,7 @@ describe("a Redis subscription", function()
         assert.equal("hi", take(s, 1)[1].payload)
     end)
 
-    it("wakes who waits, and lets others go on", function()
+    it("wakes the waiting task, and does not block others", function()
         local s <close> = r:subscribe "news"
         local got = task.all {
             function() return take(s, 1)[1].payload end,
@@ -59,7 +59,7 @@ describe("a Redis subscription", function()
         assert.equal("late", got[1])
     end)
 
-    it("is taken from by one task", function()
+    it("can be read by only one task", function()
         local s <close> = r:subscribe "news"
         local got = task.all {
             function() return take(s, 1)[1].payload end,
@@ -102,7 +102,7 @@ describe("a Redis subscription", function()
         assert.equal(50000 * 50001 // 2, sum)
     end)
 
-    it("that is behind does not fill the memory, and is told what it missed", function()
+    it("that lags does not fill the memory, and gets a gap event", function()
         r:config("set", "client-output-buffer-limit", "pubsub 1mb 1mb 1")
         local s <close> = r:subscribe "news"
         local big <const> = ("x"):rep(100000)
@@ -127,7 +127,7 @@ describe("a Redis subscription", function()
         assert.equal("again", take(s, 1)[1].payload)
     end)
 
-    it("whose connection is killed is made again, with a gap event", function()
+    it("whose connection is killed reconnects, with a gap event", function()
         local s <close> = r:subscribe "news"
         for i = 1, 10 do
             r:call("CLIENT", "KILL", "TYPE", "pubsub")
@@ -140,7 +140,7 @@ describe("a Redis subscription", function()
         end
     end)
 
-    it("outlives a restart of the server", function()
+    it("survives a restart of the server", function()
         local s <close> = r:subscribe "news"
         local got = task.all {
             function() return take(s, 1)[1].kind end,
@@ -155,14 +155,14 @@ describe("a Redis subscription", function()
         assert.equal("back", take(s, 1)[1].payload)
     end)
 
-    it("that is quiet asks the server whether it is there", function()
+    it("that is quiet sends the server a PING", function()
         local c <const> = r:acquire()
         local methods <const> = getmetatable(c).__index
         local next_event <const> = methods.next
         local _ <close> = setmetatable({}, { __close = function() methods.next = next_event end })
         local quiet = 0
         c:discard()
-        -- Its time limits end at once when nothing comes: they are 15 s, and 10 s for the answer.
+        -- Its time limits are shortened here: they are 15 s without messages, and 10 s for the reply.
         function methods.next(connection, seconds)
             local event <const> = next_event(connection, seconds > 10 and 0.02 or seconds)
             quiet = quiet + (event == nil and 1 or 0)
@@ -177,7 +177,7 @@ describe("a Redis subscription", function()
         assert.same({ { kind = "message", channel = "quiet", payload = "here" } }, take(s, 1))
     end)
 
-    it("is made again by one task", function()
+    it("reconnects in only one task", function()
         local s <close> = r:subscribe "news"
         server:kill()
         local gap <const> = task.spawn(take, s, 1)
@@ -187,13 +187,13 @@ describe("a Redis subscription", function()
         assert.equal("gap", gap:join()[1].kind)
     end)
 
-    it("is lost with its server also when each look for a message has little time", function()
+    it("notices a lost server also when each wait for a message is short", function()
         local s <close> = r:subscribe "news"
         local function look()
             return pcall(task.timeout, 0.1, take, s, 1)
         end
         server:freeze()
-        s.heard = s.heard - 15 -- seconds in which nothing came
+        s.heard = s.heard - 15 -- seconds without a message
         local asked <const> = not look() and s.asked
         s.asked = asked and asked - 10
         look()
@@ -202,7 +202,7 @@ describe("a Redis subscription", function()
         assert.equal("gap", take(s, 1)[1].kind)
     end)
 
-    it("is made again by the next loop when a time limit has ended the attempt", function()
+    it("reconnects in the next loop when a time limit has ended the attempt", function()
         local s <close> = r:subscribe "news"
         local function take_in(seconds)
             return pcall(task.timeout, seconds, take, s, 1)
@@ -252,7 +252,7 @@ describe("a Redis subscription", function()
         assert.equal("still there", take(s, 1)[1].payload)
     end)
 
-    it("takes and gives up channels", function()
+    it("can add and remove channels", function()
         local s <close> = r:subscribe "a"
         s:subscribe("b", "c")
         s:unsubscribe "a"
@@ -265,7 +265,7 @@ describe("a Redis subscription", function()
         assert.same({ a = 0, b = 1, c = 1 }, r:pubsub("numsub", "a", "b", "c"))
     end)
 
-    it("takes channels also when its connection is lost and nobody has noticed", function()
+    it("can add channels also when its connection is lost unnoticed", function()
         local s <close> = r:subscribe("a", "b")
         r:call("CLIENT", "KILL", "TYPE", "pubsub")
         task.sleep(0.05)
@@ -275,7 +275,7 @@ describe("a Redis subscription", function()
         assert.same({ a = 0, b = 1, c = 1 }, r:pubsub("numsub", "a", "b", "c"))
     end)
 
-    it("raises what the server refuses later where the messages are read", function()
+    it("raises a later refusal by the server where the messages are read", function()
         r:acl("setuser", "half", "on", ">halfpass", "~*", "+@all", "resetchannels", "&ok*")
         local half <close> = redis.client { path = server.socket, username = "half", password = "halfpass" }
         local s <close> = half:subscribe "ok1"
@@ -284,11 +284,11 @@ describe("a Redis subscription", function()
         assert.equal("NOPERM", fails("redis", take, s, 1).code)
         r:publish("ok1", "still there")
         assert.equal("still there", take(s, 1)[1].payload)
-        server:cli("client", "kill", "type", "pubsub") -- and a reconnect does not ask for it again
+        server:cli("client", "kill", "type", "pubsub") -- and a reconnect does not subscribe to it again
         assert.same({ "ok1", "ok2" }, take(s, 1)[1].channels)
     end)
 
-    it("refuses wrong arguments, and what the server refuses", function()
+    it("raises for wrong arguments, and for channels that the server refuses", function()
         for _, arguments in ipairs { {}, { 5 }, { "a", nil, n = 2 } } do
             local ok, e = pcall(r.subscribe, r, table.unpack(arguments, 1, arguments.n))
             assert.is_false(ok)
