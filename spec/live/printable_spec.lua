@@ -1,4 +1,4 @@
---- Texts of a server hold control characters: an error and a notice keep them, and nothing prints them.
+--- Texts from a server can contain control characters: errors and notices keep them, but none is printed raw.
 local fs = require "dbrun.fs"
 local core = require "dbrun.core"
 local json = require "dbrun.json"
@@ -10,7 +10,7 @@ local scripts = require "spec.support.scripts"
 local terminal = require "spec.support.terminal"
 local tty = require "dbrun.tty"
 
---- Clears the screen, sets the title, goes back to the line's start, begins a sequence with the 8-bit character.
+--- Clears the screen, sets the title, returns to the line's start, begins a sequence with the 8-bit character.
 local EVIL <const> = "\27[2J\27]0;title\7\r\u{9b}2J\u{202e}\127end"
 
 local function check_clean(text)
@@ -94,14 +94,14 @@ describe("are escaped", function()
         assert.equal(EVIL, results[1].text)
     end)
 
-    it("in a part of a UTF-8 character, and in every byte that is none", function()
+    it("in an incomplete UTF-8 character, and in every invalid byte", function()
         for i = 0, 255 do check_clean(tty.printable("a" .. string.char(i) .. "b")) end
         assert.equal("a\tb\né€\u{1f600}", tty.printable "a\tb\né€\u{1f600}")
         assert.equal("\\xe2\\x82", tty.printable "\xe2\x82")
     end)
 end)
 
-it("are escaped in the configuration as JSON, which is read as the same value", function()
+it("are escaped in the configuration as JSON, which parses to the same value", function()
     local value_set <const> = "x\127\u{9b}2J\u{202e}\u{2066}y"
     local file <const> = migrations.folder { [".env"] = ('A="%s"\n'):format(value_set) } .. "/.env"
     for _, more in ipairs { {}, { "--show", "A" } } do
@@ -115,7 +115,7 @@ it("are escaped in the configuration as JSON, which is read as the same value", 
     end
 end)
 
-it("are escaped in what the command line is told to be wrong with", function()
+it("are escaped in errors of the command line", function()
     for _, words in ipairs { { EVIL .. ".lua" }, { "--env-file", EVIL, "config" }, { "--log", EVIL, "x" },
         { "--" .. EVIL }, { "config", "--" .. EVIL }, { "stack", EVIL } } do
         local result = process.run { core.options.program, table.unpack(words) }
@@ -128,7 +128,7 @@ describe("in migrate", function()
     local url
     migrations.around(_ENV, function(...) url = ... end)
 
-    it("are escaped on a terminal, where dbrun's own colours stay", function()
+    it("are escaped on a terminal, but dbrun's own colours are kept", function()
         -- Colours, and one that hides; clears the line; marks of the direction, a line end of Unicode.
         local evil <const> = "\27[8mX\27[31mred\27[0m\27[K\r\27[K\u{200f}\u{2028}"
         local folder <const> = migrations.folder {
@@ -161,7 +161,7 @@ describe("in migrate", function()
         check_clean(result.text)
     end)
 
-    it("are escaped in names of files and in what seeds return, into a pipe, too", function()
+    it("are escaped in file names and in results of seeds, into a pipe, too", function()
         local name <const> = "2_\27[2J\u{9b}.sql"
         local folder = migrations.folder { [name] = "-- migrate:up\nselect 1;\n-- migrate:down\n" }
         for _, command in ipairs { "status", "up", "status", "verify", "lint" } do

@@ -1,4 +1,4 @@
---- The prompt under a real terminal, with a PostgreSQL of its own: SQL and Lua, pastes, transactions, lost connections.
+--- The prompt under a real terminal, with a separate PostgreSQL: SQL and Lua, pastes, transactions, lost connections.
 
 local core <const> = require "dbrun.core"
 local db <const> = require "dbrun.db"
@@ -54,12 +54,12 @@ describe("the prompt with a server", function()
         term:type "\27[200~delete from t\rwhere id = 1;\27[201~"
         term:expect "%-> where id = 1;\n%-> "
         answers("", "DELETE 1\n.-=> ")
-        term:type "delete from t\nwhere id = 2;\n" -- a terminal that does not mark pastes
+        term:type "delete from t\nwhere id = 2;\n" -- a terminal without bracketed paste
         term:expect "DELETE 1\n.-=> "
         answers("drop table t;", "DROP TABLE\n.-=> ")
     end)
 
-    it("keeps and shows 1,000 rows, and lets the statement do all of its work", function()
+    it("keeps and shows 1,000 rows, and lets the statement complete", function()
         answers("create table big as select generate_series(1, 5000) as id, 0 as n;", "SELECT 5000\n.-=> ")
         answers("update big set n = 1 returning id;", "5000 rows: the first 1000 are shown.-=> ")
         answers("select sum(n) from big;", "5000\n.-=> ")
@@ -81,7 +81,7 @@ describe("the prompt with a server", function()
         answers("select 'there';", "there\n.-=> ")
     end)
 
-    it("tells what a lost connection took along, and makes it anew", function()
+    it("says what was lost with a connection, and reconnects", function()
         answers("begin;", "=%*> ")
         server:restart()
         answers("select 1;", "connection was lost, and the open transaction was rolled back.-=> ")
@@ -121,7 +121,7 @@ describe("the prompt with a server", function()
         assert.is_string(core.options.program)
     end)
 
-    it("has commands, and names that are no globals", function()
+    it("has commands, and names that are not globals", function()
         answers("\\x", "One line a column is on.-=> ")
         answers("\\xx", "no command \\xx.-=> ")
         answers("= rawget(_G, 'db'), load 'return db'()", "nil\tnil\n.-=> ")

@@ -14,7 +14,7 @@ describe("public functions of the databases", function()
         server = redis_server.start()
         engine = pg.engine { size = 10 }
         client = redis.client { url = server.url }
-        -- The first call of one of these loads it; the annotations stand there.
+        -- The first call of one of these loads the module with its annotations.
         for _, name in ipairs { "consume", "library", "subscribe" } do
             assert.is_true(errors.is(select(2, pcall(client[name], client, false)), "usage"))
         end

@@ -1,4 +1,4 @@
---- The support that other specs stand on: real servers and peers that misbehave.
+--- The support code of other specs: real servers and peers that misbehave.
 local daemon = require "dbrun.stack.daemon"
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
@@ -19,7 +19,7 @@ local function engine(url, opts)
 end
 
 describe("servers for specs", function()
-    it("give a fresh empty database to everybody who asks", function()
+    it("give each caller a new empty database", function()
         local a, b = servers.database(), servers.database()
         assert.are_not.equal(a, b)
         local e = engine(a)
@@ -27,7 +27,7 @@ describe("servers for specs", function()
         assert.are.equal(0, engine(b):value("select count(*) from pg_tables where tablename = 't'"))
     end)
 
-    it("give an empty Redis database number to everybody who asks", function()
+    it("give each caller an empty Redis database number", function()
         local a, b = redis.client { url = servers.redis_db() }, redis.client { url = servers.redis_db() }
         finally(function() a:close() b:close() end)
         a:set("k", "v")
@@ -35,19 +35,19 @@ describe("servers for specs", function()
         assert.are.equal("v", a:get("k"))
     end)
 
-    it("start a PostgreSQL with the settings asked for, over TCP too", function()
+    it("start a PostgreSQL with the given settings, also over TCP", function()
         local pg <close> = servers.postgres { settings = { max_connections = 7 }, tcp = true }
         assert.are.equal("7", pg:psql("show max_connections"))
         assert.are.equal("7", engine(pg:address { tcp = true }):value("show max_connections"))
     end)
 
-    it("ask for a password where pg_hba.conf says so", function()
+    it("require a password when pg_hba.conf says so", function()
         local pg <close> = servers.postgres { hba = "local all dbrun trust\nlocal all all scram-sha-256" }
         pg:psql("create role app login password 'p@ss:/%#'")
         assert.are.equal("app", engine(pg:address { user = "app", password = "p@ss:/%#" }):value("select current_user"))
     end)
 
-    it("come back after kill -9 and after an immediate stop", function()
+    it("start again after kill -9 and after an immediate stop", function()
         local pg <close> = servers.postgres()
         pg:psql("create table t as select 1 as x")
         pg:kill("KILL")
@@ -58,13 +58,13 @@ describe("servers for specs", function()
         assert.are.equal("1", pg:psql("select x from t"))
     end)
 
-    it("say what the server said when it cannot start", function()
+    it("report the server's message when it cannot start", function()
         local ok, e = pcall(servers.postgres, { settings = { no_such_setting = 1 } })
         assert.is_false(ok)
         assert.matches("no_such_setting", e.detail)
     end)
 
-    it("start a Redis with the configuration asked for", function()
+    it("start a Redis with the given configuration", function()
         local r <close> = servers.redis { config = { maxclients = 17 } }
         assert.matches("17", r:cli("config", "get", "maxclients"))
     end)
@@ -92,7 +92,7 @@ describe("servers for specs", function()
         end
     end)
 
-    it("end with their process, even when that is killed", function()
+    it("stop with their process, even when that is killed", function()
         local script = os.tmpname()
         fs.write(script, [[
             local s = require "spec.support.servers"
@@ -106,7 +106,7 @@ describe("servers for specs", function()
         }
         local pg, r = child:read_line(30), child:read_line(10)
         assert.are.equal("ready", child:read_line(10))
-        -- Test files run side by side, and each sweeps what dead runs have left: none of them may come first.
+        -- Test files run in parallel, and each removes what dead runs have left: none of them may do so first.
         local guard <close> = folder.guard()
         child:kill("KILL")
         assert.is_truthy(daemon.poll(10, function()
@@ -122,7 +122,7 @@ describe("servers for specs", function()
 end)
 
 describe("a proxy", function()
-    it("passes statements on, and tells how much it passed", function()
+    it("passes statements on, and counts the bytes", function()
         local pg = servers.shared_postgres()
         local proxy <close> = fake.proxy { to = pg }
         local e = engine(proxy:address_of(pg))
@@ -132,7 +132,7 @@ describe("a proxy", function()
         assert.is_true(stats.down > 300000)
     end)
 
-    it("delays what the server says", function()
+    it("delays the server's replies", function()
         local pg = servers.shared_postgres()
         local proxy <close> = fake.proxy { to = pg }
         local e = engine(proxy:address_of(pg))
@@ -143,7 +143,7 @@ describe("a proxy", function()
         assert.is_true(task.now() - t >= 0.2)
     end)
 
-    it("loses a reply after the server has done the work", function()
+    it("drops a reply after the server has done the work", function()
         local pg = servers.shared_postgres()
         local proxy <close> = fake.proxy { to = pg }
         pg:psql("create table lost (x int)")
@@ -154,7 +154,7 @@ describe("a proxy", function()
         assert.are.equal("1", pg:psql("select count(*) from lost"))
     end)
 
-    it("becomes a black hole", function()
+    it("passes nothing on demand", function()
         local pg = servers.shared_postgres()
         local proxy <close> = fake.proxy { to = pg }
         local e = engine(proxy:address_of(pg), { command_timeout = 0.3 })
@@ -167,7 +167,7 @@ describe("a proxy", function()
 end)
 
 describe("a fake server", function()
-    it("accepts and says nothing", function()
+    it("accepts and sends nothing", function()
         local mute <close> = fake.mute()
         local e = engine("postgresql://x@/x?host=" .. mute.dir:gsub("/", "%%2F"), { connect_timeout = 1 })
         local t = task.now()
@@ -177,13 +177,13 @@ describe("a fake server", function()
         assert.is_true(task.now() - t < 10)
     end)
 
-    it("answers what it was told to", function()
+    it("sends the given replies", function()
         local said <close> = fake.say { "+PONG\r\n", tcp = true }
         local heard = process.run { "redis-cli", "-p", said.port, "ping", timeout = 10 }
         assert.are.equal("PONG\n", heard.stdout)
     end)
 
-    it("talks garbage", function()
+    it("sends garbage", function()
         local noise <close> = fake.garbage { seed = 7, tcp = true }
         local r = redis.client { url = ("redis://127.0.0.1:%d/0"):format(noise.port), command_timeout = 2 }
         finally(function() r:close() end)

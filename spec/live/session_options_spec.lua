@@ -1,4 +1,4 @@
---- --read-only, --statement-timeout, --lock-timeout: what every session of a program is told, whoever opens it.
+--- --read-only, --statement-timeout, --lock-timeout: settings of every session of a program.
 
 local core = require "dbrun.core"
 local process = require "dbrun.process"
@@ -33,7 +33,7 @@ describe("dbrun", function()
     describe("--read-only", function()
         local READ_ONLY <const> = { "--read-only" }
 
-        it("lets nothing be written to PostgreSQL, by any engine", function()
+        it("allows no writes to PostgreSQL, by any engine", function()
             prints("1\t25006\n1\t25006\n1\t25006\n", READ_ONLY, [[
                 local own <close> = db.engine { url = os.getenv "DATABASE_URL", pipeline = 8, reset = "full" }
                 for _, e in ipairs { db.async, db.sync, own } do
@@ -42,7 +42,7 @@ describe("dbrun", function()
                 end]])
         end)
 
-        it("holds for transactions that ask to write, of dbrun's own too", function()
+        it("applies to transactions that request to write, also dbrun's own", function()
             local migrations <const> = "usage\tthis program runs with --read-only, and migrations write\n"
             prints("25006\n25006\n25006\n" .. migrations, READ_ONLY, [[
                 local writes = { isolation = "read committed", read_only = false }
@@ -58,12 +58,12 @@ describe("dbrun", function()
                 print(e.kind, e.message)]])
         end)
 
-        it("says where it comes from", function()
+        it("names its source in errors", function()
             prints("true\n", READ_ONLY, [[
                 print(tostring(fails(db.sync.exec, db.sync, "create table t (i int)")):find "--read%-only" ~= nil)]])
         end)
 
-        it("sends Redis no command that may write, however it is written", function()
+        it("sends Redis no command that can write, however it is written", function()
             prints("OK\n", READ_ONLY, [[
                 local r = redis.get()
                 local function refused(fn, ...)
@@ -99,7 +99,7 @@ describe("dbrun", function()
                 print(r:dbsize() == 0 and "OK" or "something was written")]])
         end)
 
-        it("verifies what can be read, and skips what writes", function()
+        it("verifies with reads, and skips checks that write", function()
             local result = process.run {
                 core.options.program, "--no-env", "--read-only", "scripts/verify.lua", "--only",
                 "redis.round_trip,postgres.writable", env = env, timeout = 60,
@@ -110,7 +110,7 @@ describe("dbrun", function()
         end)
     end)
 
-    it("--statement-timeout ends statements, --lock-timeout waiting for locks", function()
+    it("--statement-timeout ends statements, --lock-timeout ends waits for locks", function()
         prints("57014\ttimeout\n55P03\n1500ms\t250ms\n", { "--statement-timeout=1.5", "--lock-timeout", "0.25" }, [[
             print(fails(db.async.query, db.async, "select pg_sleep(20)").sqlstate,
                 fails(db.sync.query, db.sync, "select pg_sleep(20)").kind)
@@ -123,7 +123,7 @@ describe("dbrun", function()
             print(c:value "show statement_timeout", c:value "show lock_timeout")]])
     end)
 
-    it("keeps the session settings that the address and PGOPTIONS name", function()
+    it("keeps the session settings of the URL and PGOPTIONS", function()
         local url = env.DATABASE_URL .. (env.DATABASE_URL:find "?" and "&" or "?")
         prints("7MB\ton\n", { "--read-only" }, [[
             print(db.sync:value "show work_mem", db.sync:value "show default_transaction_read_only")]],
@@ -133,7 +133,7 @@ describe("dbrun", function()
             { DATABASE_URL = url .. "options=-c%20work_mem%3D8MB" })
     end)
 
-    it("refuses values that are no times", function()
+    it("refuses values that are not durations", function()
         for _, option in ipairs { "--statement-timeout", "--lock-timeout" } do
             for _, value in ipairs { "0", "-1", "x", "1e9", "nan", "" } do
                 local result = run({ option, value }, "")

@@ -1,4 +1,4 @@
---- Spans of time in options, URLs and the environment: absurd ones are refused in words, huge ones are no limit.
+--- Durations in options, URLs and the environment: invalid ones are refused with a message, huge ones are no limit.
 local core = require "dbrun.core"
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
@@ -11,7 +11,7 @@ local servers = require "spec.support.servers"
 local wrong <const> = { -1, -1e300, 0 / 0, -math.huge, "x", "5", {} }
 
 pg.on_both(describe, function(mode, open)
-    it("db.engine refuses what is no span of time, and takes a huge one as no limit", function()
+    it("db.engine refuses values that are not durations, and treats a huge one as no limit", function()
         for _, name in ipairs { "timeout", "connect_timeout", "command_timeout", "recycle", "pre_ping_idle",
             "statement_cache_age" } do
             for _, value in ipairs(wrong) do
@@ -27,7 +27,7 @@ pg.on_both(describe, function(mode, open)
         assert.is_true(errors.is(pg.raised(open, { connect_timeout = 0 }), "usage"))
     end)
 
-    it("a URL's connect_timeout is obeyed, an option comes before it, 0 is none", function()
+    it("a URL's connect_timeout is used, an option overrides it, 0 is no limit", function()
         local mute <close> = fake.mute()
         local url = "postgresql://joe@/d?host=" .. mute.dir .. "&connect_timeout="
         local function engine(text, seconds)
@@ -47,7 +47,7 @@ pg.on_both(describe, function(mode, open)
     end)
 end)
 
-it("Redis refuses the same in options and in the URL", function()
+it("Redis refuses the same values in options and in the URL", function()
     local server <close> = servers.redis()
     for _, name in ipairs { "timeout", "connect_timeout", "command_timeout", "ping_idle" } do
         for _, value in ipairs(wrong) do
@@ -69,7 +69,7 @@ it("Redis refuses the same in options and in the URL", function()
     end
 end)
 
-it("the environment and the command line refuse the same, with exit status 2", function()
+it("the environment and the command line refuse the same values, with exit status 2", function()
     for _, text in ipairs { "1e12", "nan", "inf", "-2", "5x", "1e-400" } do
         for _, name in ipairs { "DB_CONNECT_TIMEOUT", "DB_POOL_TIMEOUT", "DB_STATEMENT_CACHE_AGE" } do
             local result = process.run { core.options.program, "--no-env", "-e", "print(require 'dbrun.db'.async)",

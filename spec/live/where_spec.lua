@@ -1,12 +1,12 @@
--- Which line of a script called: in errors, in what the pools say about who holds their connections, in warnings.
--- The same from whatever folder dbrun's own modules were loaded, and wherever the script lies.
+-- The calling line of a script: in errors, in the holders that the pools name, in warnings. It is the same for any
+-- folder of dbrun's own modules, and for any place of the script.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local pg = require "spec.support.pg"
 local process = require "dbrun.process"
 local redis_server = require "spec.support.redis_server"
 
--- Prints what, tab, place. What the engine's pool says about its holders is made one line.
+-- Prints a name, a tab, and the place. The engine's list of holders is made one line.
 local SCRIPT <const> = [=[
 local errors = require "dbrun.error"
 local db, redis, task = require "dbrun.db", require "dbrun.redis", require "dbrun.task"
@@ -86,7 +86,7 @@ describe("the line of a script that called", function()
         it("in a stock lua5.4: " .. script, function()
             local build <const> = core.options.program:match "^(.*)/"
             if build:find "/asan$" then
-                return -- the sanitizers' runtime must be in the program itself
+                return -- stock lua5.4 does not contain the sanitizers' runtime
             end
             check(run({ "lua5.4", script }, {
                 LUA_PATH = ("%s/lua/?.lua;%s/lua/?/init.lua;;"):format(fs.cwd(), fs.cwd()),

@@ -27,7 +27,7 @@ describe("at the prompt", function()
         return term:expect(pattern)
     end
 
-    it("what is higher than the screen goes to PAGER, and what fits does not", function()
+    it("output higher than the screen goes to PAGER, and other output does not", function()
         fs.write(fs.join(folder, "pager"), "#!/bin/sh\necho paged; wc -l; echo over\n")
         start(("TERM=xterm DBRUN_HISTORY= PAGER='sh %s/pager'"):format(folder))
         answers("select generate_series(1, 10);", "%(10 rows%)\n")
@@ -37,7 +37,7 @@ describe("at the prompt", function()
         answers("('line\\n'):rep(30)", "paged\n%s*%d+\nover\n")
     end)
 
-    it("cuts a table to the screen, and nothing in a file", function()
+    it("cuts a table to the screen's width, but not in a file", function()
         local file <const> = fs.join(folder, "out.txt")
         start()
         answers("select repeat('x', 200) as wide;", "xxx…\n%(1 row%)\n.-=> ")
@@ -52,7 +52,7 @@ describe("at the prompt", function()
         answers("select 40 + 3;", "43\n.-=> ")
     end)
 
-    it("\\e runs what the editor leaves", function()
+    it("\\e runs the text that the editor saves", function()
         fs.write(fs.join(folder, "editor"), "#!/bin/sh\necho \"select 'edited', 6 * 7;\" > \"$1\"\n")
         start(("DBRUN_HISTORY= VISUAL= EDITOR='sh %s/editor'"):format(folder))
         answers("\\e", "edited.-42\n.-=> ")
@@ -60,7 +60,7 @@ describe("at the prompt", function()
         answers("\\e", "status 3; nothing is run\n.-=> ")
     end)
 
-    it("\\redis takes a command as redis-cli does", function()
+    it("\\redis parses a command as redis-cli does", function()
         start()
         answers([[\redis set greeting "a \"b\""]], "\nOK\n.-=> ")
         answers("\\redis get greeting", [[get greeting
@@ -81,7 +81,7 @@ describe("at the prompt", function()
         answers("\\plan", "\n *Result.-=> ")
     end)
 
-    it("commands say what they do not take", function()
+    it("commands refuse unknown arguments", function()
         start()
         answers("\\watch soon", "expected seconds.-=> ")
         answers("\\d nothing", "no relation nothing.-=> ")
@@ -92,7 +92,7 @@ describe("at the prompt", function()
         answers("\\help prompt", "SQL and Lua in one place.-=> ")
     end)
 
-    it("keeps a statement of several lines as one entry, and nothing with a secret", function()
+    it("keeps a statement of several lines as one history entry, and none with a secret", function()
         start "EDITOR="
         answers("select 'one',", "%-> ")
         answers("'two';", "two\n.-=> ")
@@ -101,7 +101,7 @@ describe("at the prompt", function()
         for _, login in ipairs { "auth hidden-secret", "ACL setuser z >hidden-secret",
             "config set masterauth hidden-secret", "config set RequirePass hidden-secret",
             "sentinel set m auth-pass hidden-secret" } do
-            term:line("\\redis -" .. login) -- no command: nothing is sent
+            term:line("\\redis -" .. login) -- without a command: nothing is sent
             term:expect "not a command of Redis.-=> "
         end
         term:type "\4"
@@ -113,7 +113,7 @@ describe("at the prompt", function()
         assert.equal(tonumber("600", 8), fs.stat(path).mode & tonumber("777", 8))
     end)
 
-    it("keeps no history where DBRUN_HISTORY is empty", function()
+    it("keeps no history when DBRUN_HISTORY is empty", function()
         fs.rmtree(fs.join(folder, ".local"))
         start()
         answers("select 'unkept';", "unkept\n.-=> ")
@@ -123,7 +123,7 @@ describe("at the prompt", function()
         assert.is_string(core.options.program)
     end)
 
-    it("Tab types what the candidates share, and lists them at the second press", function()
+    it("Tab completes the candidates' common prefix, and lists them at the second press", function()
         start()
         answers("begin; create table shelves (id int, width int); create table shelves_old (id int); commit;",
             "COMMIT\n.-=> ")
@@ -149,7 +149,7 @@ describe("at the prompt", function()
         term:expect "=> "
     end)
 
-    it("Ctrl-C stops what was typed, whatever other tasks do", function()
+    it("Ctrl-C stops the typed statement, whatever other tasks do", function()
         start()
         answers("task.spawn(function() while true do for _ = 1, 1e5 do end task.sleep(0) end end)", "=> ")
         answers("task.sleep(60)", "60%)\n")

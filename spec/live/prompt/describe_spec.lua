@@ -91,7 +91,7 @@ it("\\d NAME shows partitions, views, indexes, sequences and quoted names", func
     check(text_of("d", '"Odd ""Name"'), 'Table public."Odd ""Name"')
 end)
 
-it("\\d takes patterns, and says what a missing name may be", function()
+it("\\d accepts patterns, and suggests similar names for a missing one", function()
     check(text_of("d", "parts*"), "Table public.parts_1", "Table public.parts_rest")
     check(text_of("d", "private.*"), "Table private.keys")
     local problem = pg.raised(describe_.run, conn, "d", "noets")
@@ -102,7 +102,7 @@ it("\\d takes patterns, and says what a missing name may be", function()
     check(pg.raised(describe_.run, conn, "d", "other.public.notes").message, "another database")
 end)
 
-it("the lists name what there is", function()
+it("the lists show the existing objects", function()
     check(text_of "d", "public|notes|table", "public|recent|view", "public|parts|partitioned table")
     assert.is_nil(text_of("d"):find("pg_class", 1, true))
     check(text_of "di", "public|notes_bad|index, INVALID")
@@ -134,7 +134,7 @@ it("works for a role without privileges", function()
     conn:exec "reset role"
 end)
 
-it("keeps a transaction whole, and says when one has failed", function()
+it("does not disturb a transaction, and says when one has failed", function()
     conn:exec "begin"
     assert.equal("2201B", pg.raised(describe_.run, conn, "d", "(").sqlstate)
     assert.equal("open", conn:in_transaction())

@@ -1,5 +1,4 @@
---- What the prompt says and allows at its start: protected databases, servers that do not answer, no libedit; and how
---- it ends.
+--- The start of the prompt: protected databases, servers that do not answer, a missing libedit; and its end.
 
 local fs <const> = require "dbrun.fs"
 local servers <const> = require "spec.support.servers"
@@ -32,7 +31,7 @@ describe("the start of the prompt", function()
         answers("conn:query 'create table never ()'", "read%-only transaction.-=> ")
     end
 
-    it("is read-only on a protected database, also behind a statement that makes it writable", function()
+    it("is read-only on a protected database, also after a statement that makes the session writable", function()
         start("DBRUN_PROTECTED=" .. name)
         assert.truthy(term.seen:find "PostgreSQL [%d.]+%) READ%-ONLY PROTECTED")
         refuses_to_write()
@@ -41,14 +40,14 @@ describe("the start of the prompt", function()
         refuses_to_write()
     end)
 
-    it("writes to a protected database that is named", function()
+    it("writes to a protected database that --target names", function()
         start("DBRUN_PROTECTED=" .. name, "--target " .. name)
         assert.is_nil(term:text():find "READ%-ONLY")
         answers("create table written ();", "CREATE TABLE\n.-=> ")
         answers("db.async:query 'drop table written'", "DROP TABLE.-=> ")
     end)
 
-    it("is read-only where another database was named", function()
+    it("is read-only when --target names another database", function()
         start("DBRUN_PROTECTED=" .. name, "--target other")
         assert.truthy(term:text():find("READ-ONLY: the target is the database '" .. name .. "', not 'other'", 1, true))
         answers("create table never ();", "the target is the database.-=> ")
@@ -64,7 +63,7 @@ describe("the start of the prompt", function()
         answers("6 * 7", "\n42\n.-shop=> ")
     end)
 
-    it("reads plain lines without libedit, and says which package helps", function()
+    it("reads plain lines without libedit, and names the missing package", function()
         fs.write(fs.join(folder, "libedit.so.2"), "no library\n")
         term = terminal.start(("env LD_LIBRARY_PATH=%s DATABASE_URL='%s' HOME=%s DBRUN_HISTORY= lua"):format(folder,
             url, folder))

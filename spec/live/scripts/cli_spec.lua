@@ -1,4 +1,4 @@
--- Scripts with cli.run on real servers: one run at a time, and the question at the terminal.
+-- Scripts with cli.run on real servers: one run at a time, and the confirmation at the terminal.
 local advisory = require "dbrun.db.advisory"
 local core = require "dbrun.core"
 local db = require "dbrun.db"
@@ -65,7 +65,7 @@ describe("a script that runs once at a time", function()
         return child:wait(30)
     end
 
-    it("sends a second run away, which says who runs, and is free again at the end", function()
+    it("refuses a second run, which names the first, until the first ends", function()
         local child <close> = started { "hold" }
         local second = process.run(command { "hold" })
         assert.equal(75, second.code)
@@ -76,7 +76,7 @@ describe("a script that runs once at a time", function()
         assert.equal(3, process.run(command { "hold" }).code)
     end)
 
-    it("is free again when the run fails", function()
+    it("can run again after a failed run", function()
         local failed = process.run(command { "hold", "--fail" })
         assert.equal(1, failed.code)
         assert.matches("it failed", failed.stderr)
@@ -86,7 +86,7 @@ describe("a script that runs once at a time", function()
         end)
     end)
 
-    it("is told when the connection that holds the lock breaks", function()
+    it("gets an error when the connection with the lock is lost", function()
         local child <close> = started { "hold" }
         assert.equal(1, engine:value [[select count(pg_terminate_backend(pid)) from pg_stat_activity
             where application_name like 'dbrun hold%' and datname = current_database()]])
@@ -95,7 +95,7 @@ describe("a script that runs once at a time", function()
         assert.matches("only_one: the lock of 'hold' was lost, a second run may have begun", fs.read(dir .. "/stderr"))
     end)
 
-    it("is refused behind a pooler that shares sessions, but for a way around it", function()
+    it("is refused through a pooler in transaction mode, unless MIGRATION_DATABASE_URL avoids it", function()
         if not pgbouncer.is_there() then return pending "pgbouncer is not installed" end
         local pooler <close> = pgbouncer.start(servers.shared_postgres())
         local refused = process.run(command({ "hold" }, { DATABASE_URL = pooler.url }))
@@ -107,7 +107,7 @@ describe("a script that runs once at a time", function()
         assert.equal(3, around.code, around.stderr)
     end)
 
-    it("asks at the terminal, whatever standard input is; only yes is yes", function()
+    it("asks at the terminal, with any standard input; only yes is yes", function()
         local line <const> = ("env DATABASE_URL='%s' DBRUN_PROTECTED='%s' lua %s/scripts/ask.lua </dev/null")
         for _, case in ipairs { { "y", "true" }, { "YES", "true" }, { "", "false" }, { "n", "false" },
             { "yess", "false" } } do
@@ -124,7 +124,7 @@ describe("a script that runs once at a time", function()
         term:ends(130)
     end)
 
-    it("does not ask where there is no terminal", function()
+    it("does not ask without a terminal", function()
         local function away(...)
             return process.run { "setsid", "-w", core.options.program, "--no-env", dir .. "/scripts/ask.lua", ...,
                 env = { DATABASE_URL = url } }

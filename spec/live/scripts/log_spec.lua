@@ -1,4 +1,4 @@
--- What --log debug says about the work on servers.
+-- The log of --log debug about the work on servers.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
@@ -61,7 +61,7 @@ describe("--log debug", function()
         return list, result.stderr
     end
 
-    it("tells statements with their time, rows and place, without parameters", function()
+    it("logs statements with their time, rows and place, without parameters", function()
         local list, text = command()
         local first = find(list, "sql", "as n")
         assert.equal("postgres: statement", first.message)
@@ -93,7 +93,7 @@ describe("--log debug", function()
         assert.matches("^WRONGTYPE", find(list, "command", "LPUSH").error)
     end)
 
-    it("tells parameters where --log-parameters asks for them", function()
+    it("logs parameters with --log-parameters", function()
         local list, text = command "--log-parameters"
         assert.is_nil(text:find("hush", 1, true))
         assert.equal("err unknown command 'sentinel'", find(list, "command", "SENTINEL").error:lower())

@@ -1,5 +1,5 @@
--- The chapter "Writing a maintenance script": its scripts are written to a project and run by the commands that stand
--- behind them, in the chapter's order; what they print is what the chapter says.
+-- The chapter "Writing a maintenance script": its scripts are written to a project and run by the commands that follow
+-- them, in the chapter's order; their output must be that of the chapter.
 local core = require "dbrun.core"
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
@@ -8,7 +8,7 @@ local readme = require "spec.support.readme"
 local redis = require "dbrun.redis"
 local servers = require "spec.support.servers"
 
---- {name = "purge", code =, commands =, output =}, in order; and the files that are no scripts.
+--- {name = "purge", code =, commands =, output =}, in order; and the other files.
 local function chapter(text)
     local scripts, files, last = {}, {}, nil
     for language, code in text:gmatch "\n```(%a+)\n(.-)\n?```" do
@@ -52,7 +52,7 @@ describe("the scripts of the chapter on maintenance", function()
     end)
 
     for _, script in ipairs(scripts) do
-        it("do what it says: " .. script.name, function()
+        it("print the chapter's output: " .. script.name, function()
             local result = run { "sh", "-e", "-c", script.commands }
             if not readme.fits(result.stdout, script.output) then assert.equal(script.output, result.stdout) end
             assert.equal(0, result.code, result.stdout)
@@ -66,7 +66,7 @@ describe("the scripts of the chapter on maintenance", function()
         end)
     end
 
-    it("fill what they should, in batches that go on", function()
+    it("fill the right rows, in batches that continue", function()
         local engine = db.engine { url = env.DATABASE_URL }
         assert.same({ eu = 1300, us = 1300 }, { [engine:value "select min(region) from customers"] =
             engine:value "select count(*) from customers where region = 'eu'",
@@ -77,7 +77,7 @@ describe("the scripts of the chapter on maintenance", function()
         engine:close()
     end)
 
-    it("publish what is notified", function()
+    it("publish notifications", function()
         local engine, client = db.engine { url = env.DATABASE_URL }, redis.client { url = env.REDIS_URL }
         local subscription <close> = client:subscribe "orders"
         local bridge <close> = process.start { core.options.program, "bridge", "orders", "--count", "1", cwd = dir,
@@ -92,7 +92,7 @@ describe("the scripts of the chapter on maintenance", function()
         engine:close()
     end)
 
-    it("end sessions that sit in a transaction", function()
+    it("end sessions that are idle in a transaction", function()
         local engine = db.engine { url = env.DATABASE_URL }
         local conn = engine:acquire()
         conn:exec "begin"

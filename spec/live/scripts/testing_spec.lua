@@ -75,7 +75,7 @@ describe("dbrun test", function()
         return conn:value "select count(*) from pg_database where datname ~ '^dbrun_test_[0-9]+$'"
     end
 
-    it("gives each file databases of its own, migrated and empty, and drops them", function()
+    it("gives each file its own databases, migrated and empty, and drops them", function()
         local body <const> = [[
     it("has the migrated tables and an empty Redis", function()
         assert.equal(0, db.async:value "select count(*) from notes")
@@ -102,7 +102,7 @@ describe("dbrun test", function()
         assert.is_nil(result.stdout:find "WARN", result.stdout)
     end)
 
-    it("runs a script as its user does, and tells status and both outputs apart", function()
+    it("runs a script as its user does, and returns status and both outputs", function()
         spec("run", wrap [[
     it("runs", function()
         db.async:query "insert into notes (text, created_at) values ('old', '2020-01-01'), ('new', now())"
@@ -122,7 +122,7 @@ describe("dbrun test", function()
         assert.equal(0, result.code, result.stdout)
     end)
 
-    it("undoes what t.rollback ran, and looks at deferred constraints", function()
+    it("undoes the work in t.rollback, and checks deferred constraints", function()
         spec("rollback", wrap [[
     it("rolls back", function()
         local n, more = t.rollback(function(tx)
@@ -151,7 +151,7 @@ describe("dbrun test", function()
         assert.equal(0, left())
     end)
 
-    it("reaches no configured server without testing.project(), and says what to write", function()
+    it("reaches no configured server without testing.project(), and gives a hint", function()
         spec("stray", [[
 describe("stray", function()
     it("asks", function() require "dbrun.db".async:value "select 1" end)
@@ -167,7 +167,7 @@ end)]])
         assert.equal(3, told, result.stdout)
     end)
 
-    it("shows what a migration says when it fails, with file and line", function()
+    it("shows the error of a failed migration, with file and line", function()
         migration("20260101130000_bad", "select 1;\nselect nothing;")
         spec("one", wrap [[    it("never runs", function() assert(false) end)]])
         local result <const> = dbrun()
@@ -198,7 +198,7 @@ end)]])
         assert.not_equal(first, templates())
     end)
 
-    it("runs the seeds when asked", function()
+    it("runs the seeds on request", function()
         fs.mkdir_p(folder .. "/scripts/seeds/demo")
         fs.write(folder .. "/scripts/seeds/010_notes.sql", "insert into notes (text) values ('seeded');\n")
         fs.write(folder .. "/scripts/seeds/demo/010_more.sql", "insert into notes (text) values ('demo');\n")
@@ -212,7 +212,7 @@ end)]])
         assert.equal(0, result.code, result.stdout)
     end)
 
-    it("removes what a run that was killed has left", function()
+    it("removes the databases that a killed run has left", function()
         spec("dies", wrap [[
     it("dies", function()
         redis.get():set("left", 1)
@@ -233,7 +233,7 @@ end)]])
         assert.equal(0, count)
     end)
 
-    it("starts servers of its own, and removes them", function()
+    it("starts its own servers, and removes them", function()
         env.DBRUN_TEST_DATABASE_URL, env.DBRUN_TEST_REDIS_URL = nil, nil
         env.DBRUN_PG_BINDIR = initdb.bindir()
         spec("one", wrap [[
@@ -260,16 +260,16 @@ end)]])
         while not fs.exists(folder .. "/waiting") do
             assert.is_nil(child:wait(0.05))
         end
-        os.execute(("kill -INT -%d"):format(child.pid)) -- as a terminal does: to the program and to busted
+        os.execute(("kill -INT -%d"):format(child.pid)) -- like a terminal: to the program and to busted
         local result <const> = child:wait(60)
         assert.equal(130, result.code, result.stdout)
-        support.eventually(60, function() -- after 2 seconds a program of its own goes on alone
+        support.eventually(60, function() -- after 2 seconds a separate program continues alone
             return #fs.list(folder .. "/.dbrun") == 1
         end, "the servers are not removed")
         assert.same({ ".gitignore" }, fs.list(folder .. "/.dbrun"))
     end)
 
-    it("refuses what it cannot do", function()
+    it("refuses missing files, unknown options and incomplete settings", function()
         local result = dbrun("spec/none_spec.lua")
         assert.equal(2, result.code)
         assert.matches("there is no 'spec/none_spec.lua' here", result.stdout, 1, true)
@@ -292,7 +292,7 @@ end)]])
         assert.matches("apt-get install lua-busted", result.stdout, 1, true)
     end)
 
-    it("is for busted only", function()
+    it("works only in busted", function()
         fs.write(folder .. "/try.lua", 'require("dbrun.testing").project()')
         local result <const> = process.run { program, "try.lua", env = env, cwd = folder, stderr = "stdout" }
         assert.equal(2, result.code)

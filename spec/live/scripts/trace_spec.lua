@@ -1,4 +1,4 @@
--- What --trace writes: the work on servers as events in lanes, whatever comes in between.
+-- The output of --trace: the work on servers as events in lanes, for any order of events.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
@@ -73,7 +73,7 @@ describe("--trace", function()
         error(("no %s has %s in %s"):format(cat, text, key), 2)
     end
 
-    it("tells work of every kind with its time, rows and place, without values", function()
+    it("records work of every kind with its time, rows and place, without values", function()
         local result = run("a.json", "a.lua")
         assert.same({ 0, "" }, { result.code, result.stderr })
         local list, ended = events "a.json"
@@ -134,7 +134,7 @@ describe("--trace", function()
         assert.equal(384, fs.stat(dir .. "/a.json").mode & 511)
     end)
 
-    it("nests, pairs and counts whatever tasks do at random", function()
+    it("nests, pairs and counts the random work of tasks", function()
         print("# DBRUN_TEST_SEED=" .. seed)
         local work <const> = fs.realpath "spec/support/trace_work.lua"
         local all = run("random.json", work, tostring(seed), "5", tostring(rounds(24)))
@@ -148,7 +148,7 @@ describe("--trace", function()
         assert.equal(0, list[#list].args.left_out)
     end)
 
-    it("keeps to its limit, and to its counts", function()
+    it("keeps its size limit, and its counts are right", function()
         fs.write(dir .. "/many.lua", [[
 local db, task = require "dbrun.db", require "dbrun.task"
 for i = 1, 900 do db.sync:value("select $1::int -- " .. i % 9, i) end
@@ -167,7 +167,7 @@ for i = 1, 9 do db.sync:value("select pg_sleep(0.003)") end]])
         assert.equal(last.least_us, least)
     end)
 
-    it("is whole however the program ends", function()
+    it("is complete after every kind of end of the program", function()
         for script, code in pairs {
             ["return 0"] = 0, ["error 'x'"] = 1, ["os.exit(3)"] = 3, ["os.exit(4, true)"] = 4,
             ["require 'dbrun.task'.sleep(9)"] = 1, ["while true do end"] = 1,
@@ -187,7 +187,7 @@ for i = 1, 9 do db.sync:value("select pg_sleep(0.003)") end]])
         end
     end)
 
-    --- Starts a script that says when it has queried, and returns it then.
+    --- Starts a script, and returns it after its first query.
     local function started(file, script)
         local child = process.start(command(file, "-e", ([[
 require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):format(script)))
@@ -195,7 +195,7 @@ require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):f
         return child
     end
 
-    it("is whole after SIGINT, has its events after a second one, and its lines after SIGKILL", function()
+    it("is complete after SIGINT, has its events after a second SIGINT, and its lines after SIGKILL", function()
         local killed = started("kill.json", "while true do end") -- meanwhile its lines are written
         local child = started("int.json", "require 'dbrun.task'.sleep(9)")
         child:kill "INT"
@@ -251,7 +251,7 @@ require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):f
         assert.matches("%-%-trace FILE.html writes one", alone.stderr)
     end)
 
-    it("keeps the file that was there when the first lines of the new one cannot be written", function()
+    it("keeps an existing file when the first lines of the new one cannot be written", function()
         fs.mkdir(dir .. "/kept")
         fs.write(dir .. "/kept/a.json", "old")
         local result = process.run { "sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh",
@@ -263,7 +263,7 @@ require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):f
         assert.equal("old", fs.read(dir .. "/kept/a.json"))
     end)
 
-    it("replaces a file, so that who has the old one reads nothing of the new one, and follows a link", function()
+    it("replaces a file, so that readers of the old one do not see the new one, and follows a link", function()
         fs.write(dir .. "/old.json", "old")
         fs.chmod(dir .. "/old.json", 420)
         fs.symlink("old.json", dir .. "/link.json")
@@ -274,7 +274,7 @@ require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):f
         assert.is_true(select(2, events "old.json"))
     end)
 
-    it("says once that it cannot write any more, and the script goes on", function()
+    it("says once that it can no longer write, and the script continues", function()
         assert.equal(0, process.run { "mkfifo", dir .. "/pipe.json" }.code)
         local reader = process.start { "head", "-c", "2000", dir .. "/pipe.json", stdout = "capture" }
         local result = run("pipe.json", "-e",
@@ -285,7 +285,7 @@ require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):f
         assert.equal(1, n, result.stderr)
     end)
 
-    it("is a page with the same lines", function()
+    it("can be an HTML page with the same lines", function()
         assert.equal(0, run("a.html", "a.lua").code)
         local text = fs.read(dir .. "/a.html")
         assert.equal("<!doctype html>", text:sub(1, 15):lower())

@@ -56,7 +56,7 @@ describe("dbrun seed", function()
         assert.equal(data, sql(sum))
     end)
 
-    describe("with seeds of one's own", function()
+    describe("with a project's seeds", function()
         before_each(function() sql "create table t (n int)" end)
 
         it("runs them in the order of their names", function()
@@ -81,7 +81,7 @@ describe("dbrun seed", function()
             assert.matches("no seed is called 'nope'; there are 010_a, 020_b", result.stderr)
         end)
 
-        it("keeps nothing of one that fails, and what ran before it", function()
+        it("rolls a failed one back, and keeps the seeds before it", function()
             local dir = folder {
                 ["010_a.lua"] = insert(1),
                 ["020_b.lua"] = "return function(ctx)\n  ctx.db:exec 'insert into t values (2)'\n"
@@ -112,7 +112,7 @@ describe("dbrun seed", function()
             assert.equal("", rows())
         end)
 
-        it("--dry-run lets each see what the ones before it did, and keeps nothing", function()
+        it("--dry-run lets each see the changes of those before it, and keeps none", function()
             local dir = folder {
                 ["010_a.lua"] = insert(1),
                 ["020_b.lua"] = "return function(ctx) return 'sees ' .. ctx.db:value 'select count(*) from t' end",
@@ -124,7 +124,7 @@ describe("dbrun seed", function()
             assert.equal("", rows())
         end)
 
-        it("--dry-run refuses Redis, which cannot take anything back", function()
+        it("--dry-run refuses Redis, which cannot roll back", function()
             local dir = folder { ["010_a.lua"] = "return function(ctx) ctx.redis:set('x', 1) end" }
             local redis = servers.redis_db()
             local result = seed({ "--dir", dir, "--dry-run" }, { REDIS_URL = redis })
@@ -132,7 +132,7 @@ describe("dbrun seed", function()
             assert.matches("a dry run cannot use Redis", result.stderr)
         end)
 
-        it("gives a seed its database, Redis, configuration, random numbers, and what was asked for", function()
+        it("gives a seed its database, Redis, configuration, random numbers, and the command's options", function()
             local dir = folder { ["010_a.lua"] = [[
 return function(ctx)
     ctx.redis:set("seeded", ctx.config.DB_POOL_SIZE)
@@ -158,7 +158,7 @@ end
             assert.matches("things: 100 %%  3/3 rows", first.stderr)
         end)
 
-        it("runs a seed once, and again when it has changed or --force says so", function()
+        it("runs a seed once, and again when it has changed or with --force", function()
             local two = "-- two more\ninsert into t values (2), (3);"
             local dir = folder { ["010_a.lua"] = insert(1), ["020_b.sql"] = two }
             assert.matches("seeded  020_b  2 rows", seed({ "--dir", dir }).stdout)
@@ -181,7 +181,7 @@ end
             assert.equal("1 1", rows())
         end)
 
-        it("forgets a seed that failed, and a dry run", function()
+        it("does not record a failed seed, or a dry run", function()
             local dir = folder { ["a.lua"] = "return function(ctx)\n"
                 .. "ctx.db:exec 'insert into t values (1)' error 'x' end" }
             assert.equal(1, seed({ "--dir", dir }).code)
@@ -193,7 +193,7 @@ end
             assert.equal("1", rows())
         end)
 
-        it("runs seeds after those they declare", function()
+        it("runs seeds after their declared dependencies", function()
             local dir = folder {
                 ["010_a.lua"] = [[return { after = { "b" }, run = function(ctx)
                     ctx.db:exec "insert into t select max(n) * 10 from t" end }]],
@@ -204,7 +204,7 @@ end
             assert.equal("4 40", rows())
         end)
 
-        it("runs each once when several begin at the same time", function()
+        it("runs each once when several runs start at the same time", function()
             local dir = folder { ["a.lua"] = "return function(ctx) ctx.db:query 'select pg_sleep(0.2)' "
                 .. "ctx.db:exec 'insert into t values (1)' end" }
             local runs = {}
@@ -219,7 +219,7 @@ end
             assert.equal("1", rows())
         end)
 
-        it("refuses a protected target until it is named", function()
+        it("refuses a protected target unless --target names it", function()
             local dir = folder { ["a.lua"] = insert(1) }
             local protected = { DBRUN_PROTECTED = "other, spec_*" }
             local refused = seed({ "--dir", dir }, protected)
@@ -232,7 +232,7 @@ end
             assert.equal("1", rows())
         end)
 
-        it("--list says what there is and runs nothing", function()
+        it("--list shows the seeds and runs none", function()
             local dir = folder { ["010_a.lua"] = "return { description = 'makes an a', run = function() end }" }
             local nowhere = "postgresql://nobody@/nowhere?host=/nowhere"
             local result = seed({ "--dir", dir, "--list" }, { DATABASE_URL = nowhere })

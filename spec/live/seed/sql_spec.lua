@@ -1,4 +1,4 @@
--- SQL seeds: what pg_dump writes, what is refused, where an error is, and what is left in the session.
+-- SQL seeds: output of pg_dump, refusals, places of errors, and session state.
 local fs = require "dbrun.fs"
 local pgbouncer = require "spec.support.pgbouncer"
 local process = require "dbrun.process"
@@ -31,7 +31,7 @@ describe("an SQL seed", function()
 
     local lacking <const> = servers.pg_dump_lacks()
 
-    it("that somebody cancels on the server is an error like any other", function()
+    it("that is cancelled on the server is an error like any other", function()
         for name, text in pairs {
             ["1_a.sql"] = "select pg_cancel_backend(pg_backend_pid()), pg_sleep(20);",
             ["1_a.lua"] = "return function(c) c.db:exec 'select pg_cancel_backend(pg_backend_pid()), pg_sleep(20)' end",
@@ -43,7 +43,7 @@ describe("an SQL seed", function()
         end
     end)
 
-    it("may be what pg_dump writes, and the next one finds the session as it was", function()
+    it("can be the output of pg_dump, and the next one has a clean session", function()
         if lacking then pending(lacking) end
         sql [[create table t (id int primary key, v text); insert into t values (1, E'a\tb'), (2, null), (3, E'\\.')]]
         sql "create schema empty; create table empty.t (i int)"
@@ -66,7 +66,7 @@ describe("an SQL seed", function()
         end
     end)
 
-    it("may have large objects as pg_dump writes them, and no other transaction", function()
+    it("can have large objects as pg_dump writes them, but no other transaction", function()
         if lacking then pending(lacking) end
         sql [[create table t (i int primary key, o oid);
             insert into t values (1, lo_from_bytea(0, '\x00ff10')), (2, lo_from_bytea(0, '\xabcd'))]]
@@ -127,7 +127,7 @@ describe("an SQL seed", function()
         assert.matches("hint: leave client_encoding out", said, 1, true)
     end)
 
-    it("that fails at its COMMIT is named, in a dry run too", function()
+    it("that fails at its COMMIT is named, also in a dry run", function()
         sql "create table p (i int primary key); create table c (i int references p deferrable initially deferred)"
         for _, options in ipairs { {}, { "--dry-run" } } do
             for _, file in ipairs { { "1_a.sql", "insert into c values (1);" },
@@ -153,7 +153,7 @@ describe("an SQL seed", function()
         end
     end)
 
-    it("that cannot be recorded is named with the line that is to blame", function()
+    it("that cannot be recorded is named with the line that caused it", function()
         for text, expected in pairs {
             ["select 1;\ndrop table dbrun_seeds;\nselect 2"] = ":2: while the seed 1_a was recorded: relation",
             ["select 1;\n\nalter schema public rename to other"] = ":3: while the seed 1_a was recorded: relation",
@@ -169,7 +169,7 @@ describe("an SQL seed", function()
             failing { ["1_a.sql"] = "do $$ begin commit; end $$" }, 1, true)
     end)
 
-    it("reads its strings as the server does, and is refused where its text does not show how", function()
+    it("reads its strings as the server does, and is refused when its text does not show how", function()
         local result = seed(url, { ["1_a.sql"] = "create table t (v text);\nset standard_conforming_strings = off;\n"
             .. "insert into t values ('\\'; x');\ninsert into t values ('y');" })
         assert.equal(0, result.code, result.text)
@@ -179,7 +179,7 @@ describe("an SQL seed", function()
         assert.matches("2_b.sql:2: standard_conforming_strings was switched", said, 1, true)
     end)
 
-    it("of a role that may not record it names the GRANT", function()
+    it("of a role without the right to record it names the GRANT", function()
         local role = "spec_seed_" .. database:gsub("%W", "_")
         sql(("create role %s; revoke create on schema public from public"):format(role))
         local address = url .. (url:find("?", 1, true) and "&" or "?") .. "options=-c%20role%3D" .. role
@@ -194,7 +194,7 @@ describe("an SQL seed", function()
         sql(("drop owned by %s; drop role %s"):format(role, role))
     end)
 
-    it("shows the server's messages, but with --quiet", function()
+    it("shows the server's messages, except with --quiet", function()
         local files = { ["1_a.sql"] = "\ndrop table if exists nothing;" }
         assert.matches("1_a.sql:2: NOTICE:  table", seed(url, files).stderr, 1, true)
         assert.equal("", seed(url, files, "--force", "--quiet").stderr)
@@ -224,9 +224,9 @@ insert into public.found select concat_ws(' ', current_user = session_user, curr
         servers.shared_postgres():psql "drop role spec_seed"
     end
 
-    it("leaves nothing in the session for the next", function() leaves_nothing(url) end)
+    it("leaves no session state for the next", function() leaves_nothing(url) end)
 
-    it("leaves nothing in the session behind a transaction pooler", function()
+    it("leaves no session state through a transaction pooler", function()
         if not pgbouncer.is_there() then pending "pgbouncer is not installed" end
         local bouncer <close> = pgbouncer.start(servers.shared_postgres(), { default_pool_size = 1 })
         leaves_nothing((bouncer.url:gsub("/postgres%?", "/" .. database .. "?")))

@@ -1,4 +1,4 @@
--- upsert: many rows at once, whether they are there already or not.
+-- upsert: many rows at once, existing and new ones.
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
 local seed = require "dbrun.seed"
@@ -25,7 +25,7 @@ describe("upsert", function()
             from t]]
     end
 
-    it("inserts what is not there and updates what differs, and counts those", function()
+    it("inserts missing rows and updates different ones, and counts both", function()
         assert.equal(2, upsert("t", { "id" }, { { id = 1, name = "a" }, { id = 2, name = "b" } }))
         assert.equal("1 a 7, 2 b 7", all())
         local rows = { { id = 1, name = "a" }, { id = 2, name = "c" }, { id = 3, name = "d" } }
@@ -37,14 +37,14 @@ describe("upsert", function()
         assert.equal("1 a 7, 2 c 7, 3  7", all())
     end)
 
-    it("does not write rows that are as they should be", function()
+    it("does not write rows that are equal already", function()
         upsert("t", { "id" }, { { 1, "a", 1 }, { 2, "b", db.null } })
         local before = engine:value "select string_agg(xmin::text || ctid::text, ' ' order by id) from t"
         assert.equal(0, upsert("t", { "id" }, { { 1, "a", 1 }, { 2, "b", db.null } }))
         assert.equal(before, engine:value "select string_agg(xmin::text || ctid::text, ' ' order by id) from t")
     end)
 
-    it("leaves rows alone with update = false, and where there is nothing but the key", function()
+    it("does not change existing rows with update = false, or without other columns than the key", function()
         upsert("t", { "id" }, { { 1, "a", 1 } })
         assert.equal(1, upsert("t", { "id" }, { { 1, "x", 1 }, { 2, "y", 2 } }, { update = false }))
         assert.equal("1 a 1, 2 y 2", all())
@@ -59,7 +59,7 @@ describe("upsert", function()
             pg.raised(upsert, "t", { "id" }, setmetatable({}, { __len = function() return 1 end })).message)
     end)
 
-    it("takes rows from a function, one a call, and none at all", function()
+    it("takes rows from a function, one per call, and an empty list", function()
         local i = 0
         assert.equal(2500, upsert("t", { "id" }, function()
             i = i + 1
@@ -82,7 +82,7 @@ describe("upsert", function()
             select string_agg("K" || ' ' || "v ""x", ',' order by "K") from "My"."Ta.ble"]])
     end)
 
-    it("does without a join of the rows where the server does not support it", function()
+    it("works without a join of the rows when the server does not support it", function()
         -- A policy refuses the join as Citus does.
         engine:exec [[
             create function unsupported() returns bool language plpgsql as $$ begin
@@ -133,7 +133,7 @@ describe("upsert", function()
         assert.equal("7 1, 8 2", engine:value "select string_agg(id || ' ' || v, ', ' order by id) from made")
     end)
 
-    it("makes the server say nothing that the rows have not caused", function()
+    it("causes no server messages of its own", function()
         local said = {}
         engine:transaction(function(tx)
             tx:on_notice(function(notice) said[#said + 1] = notice.message end)

@@ -1,4 +1,4 @@
--- `dbrun sql`: what psql does with the same SQL, and where it differs, as documented.
+-- `dbrun sql` compared with psql: equal output, and the documented differences.
 local core = require "dbrun.core"
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
@@ -8,7 +8,7 @@ local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
----Values of many types, as the regression tests of PostgreSQL have them.
+---Values of many types, from the regression tests of PostgreSQL.
 local VALUES <const> = {
     "1::int2, (-2147483648)::int4, 9223372036854775807::int8", "null, true, false", "'', ' ', 'a|b', E'a\\nb\\tc\\\\'",
     "1.0::numeric, 123456789012345678901234567890.0123456789, 'NaN'::numeric, 0.1::float8, 'Infinity'::float8",
@@ -72,7 +72,7 @@ describe("dbrun sql", function()
         assert.equal(psql({ "-Atq" }, text).stdout, sql({ "-t" }, text).stdout)
     end)
 
-    it("prints csv as psql does, but for NULL and the empty string", function()
+    it("prints csv as psql does, except NULL and the empty string", function()
         local text = "select 1 as a, 'x, \"y\"' as \"b c\", null as d, E'l\\nm' as e;"
         assert.equal(psql({ "--csv" }, text).stdout, sql({ "--format", "csv" }, text).stdout)
         assert.equal('a,b\n,""\n', sql { "--format", "csv", "select null as a, '' as b" }.stdout)
@@ -80,7 +80,7 @@ describe("dbrun sql", function()
         assert.equal('a\tb\n\\N\tx\\ty\n', sql { "--format", "tsv", "select null as a, E'x\\ty' as b" }.stdout)
     end)
 
-    it("prints JSON with values of JSON, and both columns of one name", function()
+    it("prints JSON with JSON values, and both columns of one name", function()
         local result = sql { "--format", "jsonl", "select 1 as id, 2 as id, true as b, null as n, 1.50 as num, "
             .. "'{\"x\": [1]}'::jsonb as j, 'NaN'::float8 as f, '{1,2}'::int[] as arr" }
         assert.equal("", result.stderr)
@@ -113,7 +113,7 @@ describe("dbrun sql", function()
         assert.equal(1, pg:value "select count(*) from t")
     end)
 
-    it("keeps nothing with -1 when a statement fails, and all when none does", function()
+    it("with -1 rolls back everything when a statement fails, and otherwise commits", function()
         fails(1, "division by zero", sql { "-1", "insert into t values (1); select 1/0" })
         assert.equal(0, pg:value "select count(*) from t")
         for _, last in ipairs { "commit", "rollback", "begin", "end", "abort work", "prepare transaction 'x'" } do
@@ -127,14 +127,14 @@ describe("dbrun sql", function()
             "create temp table u (a int unique deferrable initially deferred); insert into u values (1), (1)" })
     end)
 
-    it("runs BEGIN and COMMIT, and tells of a transaction that is left open", function()
+    it("runs BEGIN and COMMIT, and reports a transaction that is left open", function()
         assert.equal(0, sql({ "begin; insert into t values (1); commit; begin; delete from t; rollback" }).code)
         assert.equal(1, pg:value "select count(*) from t")
         fails(1, "<stdin>:3: .*not ended", sql({}, "select 1;\n\nbegin;\ninsert into t values (2);\n"))
         assert.equal(1, pg:value "select count(*) from t")
     end)
 
-    it("gives values as parameters, never as text", function()
+    it("sends values as parameters, never as text", function()
         local value = "x'; drop table t; --"
         local result = sql { "-t", "-v", "v=" .. value, "select :v, :v, length(:v), $$:v$$, ':v', a[1:2] from (select "
             .. "'{1,2}'::int[] as a) s" }
@@ -162,7 +162,7 @@ describe("dbrun sql", function()
         assert.equal(0, pg:value "select count(*) from t")
     end)
 
-    it("refuses what only psql knows before anything runs", function()
+    it("refuses psql's own commands before anything runs", function()
         for text, hint in pairs {
             ["\\d t"] = "the prompt has it", ["\\i x.sql"] = "-f FILE", ["\\set x 1"] = "-v NAME=VALUE",
             ["\\copy t from 'x'"] = "copy t from stdin", ["select 1 \\gexec"] = "Lua", ["\\connect other"] = "one run",
@@ -194,7 +194,7 @@ describe("dbrun sql", function()
         fails(2, "line 2 .* would be lost", sql({ "copy t (b) from stdin csv quote ''''" }, "x\n\\.\ny\n"))
     end)
 
-    it("writes the whole file or none", function()
+    it("writes the complete file or none", function()
         local path = folder .. "/out"
         fs.write(path, "before", 384)
         fails(1, "division", sql { "-o", "out", "select 1; select 1/0" })
@@ -204,7 +204,7 @@ describe("dbrun sql", function()
         fails(1, "division", sql { "-o", "new", "select 1/0" })
         assert.is_false(fs.exists(folder .. "/new"))
         fs.write(folder .. "/new.0123456789ab.new", "of a run that was killed")
-        local held <const> = fs.lock(folder .. "/new.ba9876543210.new") -- of one that is at work
+        local held <const> = fs.lock(folder .. "/new.ba9876543210.new") -- the temporary file of a running program
         assert.equal(0, sql({ "-o", "new", "select 1" }).code)
         assert.is_false(fs.exists(folder .. "/new.0123456789ab.new"))
         assert.is_true(fs.exists(folder .. "/new.ba9876543210.new"))
@@ -250,7 +250,7 @@ describe("dbrun sql", function()
         assert.same({ "DO\n", "NOTICE:  hello\n" }, { result.stdout, result.stderr })
     end)
 
-    it("is refused when it is not told what to run", function()
+    it("is refused without anything to run", function()
         fails(2, "'%-f' must be used at most 1 time", sql { "-f", "a.sql", "-f", "b.sql" })
         fails(2, "'%-o' must be used at most 1 time", sql { "-o", "a", "-o", "b", "select 1" })
         fails(2, "no SQL", sql { "" })
@@ -280,10 +280,10 @@ describe("dbrun sql", function()
         assert.equal(0, pg:value "select count(*) from t")
     end)
 
-    it("streams large results, and ends without a word when nobody reads on", function()
+    it("streams large results, and ends silently when its reader ends", function()
         local dbrun <const> = ("%s --no-env %s/sql.lua"):format(core.options.program, fs.realpath "scripts")
         local large <const> = "select g, repeat('x', 1000) from generate_series(1, 200000) g"
-        -- The address sanitizer takes address space of its own.
+        -- The address sanitizer uses much address space.
         local limit <const> = os.getenv "ASAN_OPTIONS" and "unlimited" or "600000"
         local shell <const> = ([[ulimit -v %s; %s -t "%s" | tail -c 5; %s -t "%s" | head -n 1 | head -c 5; echo
             %s -t "%s" | head -n 1 >/dev/null; echo ${PIPESTATUS[0]}]]):format(limit, dbrun, large,

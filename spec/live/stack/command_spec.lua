@@ -1,4 +1,4 @@
---- The private stack: what it is, what brings it back after all kinds of ends.
+--- The private stack: its servers, and their recovery after all kinds of failures.
 local daemon = require "dbrun.stack.daemon"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -29,7 +29,7 @@ describe("dbrun stack", function()
         answers(folder)
     end)
 
-    it("does nothing when both are up, which takes hardly longer than a program that asks once", function()
+    it("does nothing when both are up, hardly slower than a program that runs one statement", function()
         local before = { pid_of(folder), pid_of(folder, "redis") }
         local function seconds(run)
             local t = task.now()
@@ -52,7 +52,7 @@ describe("dbrun stack", function()
         assert.is_true(best < 3 * once, ("%.1f ms, asking once %.1f ms"):format(best * 1000, once * 1000))
     end)
 
-    it("listens on unix sockets only, which nobody else can open", function()
+    it("listens only on unix sockets, which no other user can open", function()
         assert.are.equal("", psql(folder, "show listen_addresses"))
         assert.are.equal("port\n0", redis_cli(folder, "config", "get", "port"))
         local at = place_of(folder)
@@ -71,7 +71,7 @@ describe("dbrun stack", function()
         assert.are.equal("*\n", fs.read(folder .. "/.dbrun/.gitignore"))
     end)
 
-    it("tells its state: exit status 0 when both answer", function()
+    it("reports its state: exit status 0 when both answer", function()
         local r = ok(stack(folder, "status"))
         assert.matches("PostgreSQL%s+answers, process " .. pid_of(folder), r.stdout)
         assert.matches("Redis%s+answers, process " .. pid_of(folder, "redis"), r.stdout)
@@ -86,7 +86,7 @@ describe("dbrun stack", function()
         assert.are.equal(pg .. "\n" .. redis_url .. "\n", r.stdout)
     end)
 
-    it("runs a command with the addresses, its arguments and its exit status untouched", function()
+    it("runs a command with the URLs, and does not change its arguments and exit status", function()
         local code = 'echo "$DATABASE_URL|$REDIS_URL|$1|$2"; exit 7'
         local r = stack(folder, "run", "--", "sh", "-c", code, "sh", "a b", "--help")
         local pg, redis_url = urls(folder)
@@ -94,7 +94,7 @@ describe("dbrun stack", function()
         assert.are.equal(7, r.code)
     end)
 
-    it("lets psql and redis-cli find the servers, whatever the environment says", function()
+    it("lets psql and redis-cli find the servers, in any environment", function()
         local env = {
             PGHOST = "nowhere.example", PGPORT = "1", PGUSER = "nobody", PGDATABASE = "none", PGPASSWORD = "x",
             PGSSLMODE = "verify-full", PGTARGETSESSIONATTRS = "standby", PGGSSENCMODE = "require",
@@ -125,13 +125,13 @@ describe("dbrun stack", function()
             { stdin = "select 1/0;" }).code)
     end)
 
-    it("says what is missing without psql", function()
+    it("names the missing package without psql", function()
         local r = stack(folder, "psql", { env = { PATH = "/nowhere", DBRUN_PG_BINDIR = "/usr/bin" } })
         assert.are.equal(2, r.code)
         assert.matches("psql is not installed.*apt%-get install postgresql%-client", r.stderr)
     end)
 
-    it("runs the clients that stand beside the server, and in no other folder", function()
+    it("runs the clients from the server's folder, and from no other", function()
         local bindir = require("dbrun.stack.programs").postgres().bindir
         if not fs.access(bindir .. "/psql", "x") then return pending "there is no psql beside the server" end
         for _, words in ipairs { { "psql" }, { "run", "--", "psql" } } do
@@ -154,14 +154,14 @@ describe("dbrun stack", function()
         assert.are.equal("dbrun\n", r.stdout, r.stderr)
     end)
 
-    it("does not ask for the removal of data where nobody can answer", function()
+    it("does not ask for the removal of data without a terminal", function()
         local r = stack(folder, "reset")
         assert.are.equal(2, r.code)
         assert.matches("%-%-force", r.stderr)
         answers(folder)
     end)
 
-    it("refuses what it does not know", function()
+    it("refuses unknown commands and options", function()
         assert.are.equal(2, stack(folder, "start").code)
         assert.are.equal(2, stack(folder).code)
         local help = ok(stack(folder, "--help")).stdout
@@ -169,7 +169,7 @@ describe("dbrun stack", function()
         for line in help:gmatch "[^\n]+" do assert.is_true(#line <= 100, line) end
     end)
 
-    it("is not taken for its own by a copy of the folder", function()
+    it("does not belong to a copy of its folder", function()
         local copy = new_folder("copy")
         finally(clean_up)
         ok(process.run { "cp", "-a", folder .. "/.dbrun", copy })
@@ -183,7 +183,7 @@ end)
 describe("dbrun stack, after", function()
     local folder
 
-    -- One stack is damaged again and again, until something has ruined it for good.
+    -- One stack is damaged repeatedly, until it cannot be repaired.
     before_each(function()
         if not folder then
             folder = new_folder()
@@ -209,7 +209,7 @@ describe("dbrun stack, after", function()
         assert.are.equal("v", redis_cli(folder, "get", "k"))
     end
 
-    it("a password that somebody has set: up says what to do, and does not wait", function()
+    it("a new password: up gives a hint, and does not wait", function()
         ok(stack(folder, "redis-cli", "config", "set", "requirepass", "secret"))
         local result = stack(folder, "up")
         assert.equal(1, result.code)
@@ -218,7 +218,7 @@ describe("dbrun stack, after", function()
         ok(stack(folder, "up"))
     end)
 
-    it("down: nothing runs, status says so, and up brings the data back", function()
+    it("down: no server runs, status says so, and up keeps the data", function()
         local data = place_of(folder).data
         local r = ok(stack(folder, "down"))
         assert.matches("PostgreSQL%s+stopped", r.stdout)
@@ -230,7 +230,7 @@ describe("dbrun stack, after", function()
         data_is_there()
     end)
 
-    it("reset: everything is gone, and up makes it anew", function()
+    it("reset: everything is removed, and up creates it again", function()
         ruined()
         local at = place_of(folder)
         ok(stack(folder, "reset", "--force"))
@@ -241,7 +241,7 @@ describe("dbrun stack, after", function()
         assert.are.equal("0", psql(folder, "select count(*) from pg_tables where tablename = 't'"))
     end)
 
-    it("kill -9 of both servers, with a statement under way", function()
+    it("kill -9 of both servers, during a statement", function()
         local busy <close> = process.start {
             "psql", "-X", (urls(folder)), "-c", "select pg_sleep(60)", stdout = "null", stderr = "null",
         }
@@ -264,7 +264,7 @@ describe("dbrun stack, after", function()
         data_is_there()
     end)
 
-    it("a crash whose process numbers were given to others: those are left alone", function()
+    it("a crash whose process numbers were reused: the other processes are not touched", function()
         local stranger <close> = process.start { "sleep", "300" }
         local at = place_of(folder)
         ok(stack(folder, "down"))
@@ -303,7 +303,7 @@ describe("dbrun stack, after", function()
         assert.are.equal(1, #daemon.processes("redis-server", at.data .. "/redis"))
     end)
 
-    it("a freeze of PostgreSQL: status tells, down ends it all the same", function()
+    it("a freeze of PostgreSQL: status reports it, down stops it nevertheless", function()
         local pid = pid_of(folder)
         process.kill(pid, "STOP")
         local t = task.now()
@@ -335,7 +335,7 @@ describe("dbrun stack, after", function()
         assert.matches("global/pg_control", r.stderr)
     end)
 
-    it("a change of PostgreSQL's version: it says what to do", function()
+    it("a change of PostgreSQL's version: it gives a hint", function()
         ruined()
         ok(stack(folder, "down"))
         fs.write(place_of(folder).data .. "/postgres/PG_VERSION", "9\n")
@@ -346,10 +346,10 @@ describe("dbrun stack, after", function()
     end)
 end)
 
-describe("dbrun stack, where it was never started", function()
+describe("dbrun stack, in a folder where it was never started", function()
     after_each(clean_up)
 
-    it("has nothing to stop, to remove or to tell, and makes no folder for it", function()
+    it("has nothing to stop, to remove or to report, and creates no folder", function()
         local folder = new_folder()
         assert.are.equal(1, stack(folder, "status").code)
         assert.matches("never been started", stack(folder, "env").stderr)

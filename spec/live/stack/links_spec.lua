@@ -1,4 +1,4 @@
---- The private stack and symbolic links: one in place of .dbrun is followed, one inside is not the stack's.
+--- The private stack and symbolic links: a link in place of .dbrun is followed, a link inside is not trusted.
 local fs = require "dbrun.fs"
 local own = require "spec.support.stack"
 local process = require "dbrun.process"
@@ -6,11 +6,11 @@ local process = require "dbrun.process"
 local stack <const>, ok <const>, new_folder <const>, place_of <const>, answers <const>, clean_up <const> =
     own.stack, own.ok, own.new_folder, own.place_of, own.answers, own.clean_up
 
-describe("dbrun stack, where a link stands", function()
+describe("dbrun stack, with a link", function()
     after_each(clean_up)
 
     for _, name in ipairs { "/.dbrun", "/.dbrun/stack" } do
-        it("in place of " .. name .. ", uses the servers behind it", function()
+        it("in place of " .. name .. ", uses the servers at its target", function()
             local main, base = new_folder "main"
             ok(stack(main, "up"))
             local other, place, pid = base .. "/other", fs.read(main .. "/.dbrun/stack/place"), own.pid_of(main)
@@ -27,13 +27,13 @@ describe("dbrun stack, where a link stands", function()
     end
 
     for _, name in ipairs { "data", "sockets", "data/postgres", "data/redis" } do
-        it("in place of " .. name .. ", touches nothing behind it", function()
+        it("in place of " .. name .. ", does not touch its target", function()
             local folder, base = new_folder "project"
             ok(stack(folder, "up"))
             ok(stack(folder, "down"))
             local precious = base .. "/precious"
             for _, made in ipairs { "/postgres.new.7", "/redis" } do fs.mkdir_p(precious .. made) end
-            -- A server that runs has its process there; this one does.
+            -- A running server has its process number there; this one does.
             fs.write(precious .. "/postmaster.pid", process.pid() .. "\n")
             fs.write(precious .. "/.s.PGSQL.5432", "")
             fs.write(precious .. "/postgres.new.7/novel", "chapter one")
@@ -56,10 +56,10 @@ describe("dbrun stack, where a link stands", function()
     end
 end)
 
-describe("dbrun stack, whose Redis nothing names any more,", function()
+describe("dbrun stack, whose record of Redis is lost,", function()
     after_each(clean_up)
 
-    it("ends it with reset", function()
+    it("stops it with reset", function()
         local folder = new_folder()
         ok(stack(folder, "up"))
         local pid = own.pid_of(folder, "redis")
@@ -68,7 +68,7 @@ describe("dbrun stack, whose Redis nothing names any more,", function()
         assert.is_false(process.alive(pid))
     end)
 
-    it("ends it when the folder was removed, before it starts another one", function()
+    it("stops it when the folder was removed, before it starts another one", function()
         local folder = new_folder()
         ok(stack(folder, "up"))
         local pid = own.pid_of(folder, "redis")

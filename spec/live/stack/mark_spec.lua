@@ -1,4 +1,4 @@
---- The private stack uses and removes only what is its own, whatever its record says.
+--- The private stack uses and removes only its own folders, whatever its record says.
 local fs = require "dbrun.fs"
 local own = require "spec.support.stack"
 
@@ -8,7 +8,7 @@ local stack <const>, ok <const>, new_folder <const>, place_of <const>, answers <
 describe("dbrun stack, whose record names folders that are not its own,", function()
     after_each(clean_up)
 
-    ---A folder with a file in it, as a user has them, and a stack's folder whose record names it.
+    ---A user's folder with a file in it, and a stack's folder whose record names it.
     local function claimed(data, sockets, writer)
         local folder, base = new_folder("project")
         local precious = base .. "/precious"
@@ -28,7 +28,7 @@ describe("dbrun stack, whose record names folders that are not its own,", functi
         ["$folder/.dbrun/stack/../../../precious"] = "$folder/.dbrun/stack/sockets", ["../precious"] = "$precious",
         ["$folder"] = "$folder/.dbrun",
     } do
-        it(("data=%s sockets=%s: touches nothing there, and reset forgets them"):format(data, sockets), function()
+        it(("data=%s sockets=%s: does not touch them, and reset drops the record"):format(data, sockets), function()
             for _, writer in ipairs { "$folder", "/no/such" } do
                 local folder, precious = claimed(data, sockets, writer)
                 local mode = fs.stat(precious).mode
@@ -49,7 +49,7 @@ describe("dbrun stack, whose record names folders that are not its own,", functi
         end)
     end
 
-    it("another project's stack among them, leaves that alone", function()
+    it("such as another project's stack, does not touch that", function()
         local other = new_folder(("long"):rep(30))
         ok(stack(other, "up"))
         local at = place_of(other)
@@ -61,7 +61,7 @@ describe("dbrun stack, whose record names folders that are not its own,", functi
         end
     end)
 
-    it("leaves what others have put into its own folders", function()
+    it("keeps files that others have put into its own folders", function()
         local folder = new_folder()
         ok(stack(folder, "up"))
         local at = place_of(folder)
@@ -72,7 +72,7 @@ describe("dbrun stack, whose record names folders that are not its own,", functi
         assert.is_false(fs.exists(at.sockets))
     end)
 
-    it("uses the folders elsewhere that carry its mark, also after a move", function()
+    it("uses folders elsewhere that have its mark, also after a move", function()
         local folder, base = new_folder(("long"):rep(30))
         ok(stack(folder, "up"))
         local at = place_of(folder)
@@ -91,7 +91,7 @@ end)
 describe("dbrun stack in a sub-folder", function()
     after_each(clean_up)
 
-    it("is that of the nearest folder above that has one, but not beyond a repository", function()
+    it("is the stack of the nearest parent folder that has one, up to the repository's root", function()
         local folder = new_folder("project")
         ok(stack(folder, "up"))
         fs.mkdir_p(folder .. "/src/deep")
@@ -103,7 +103,7 @@ describe("dbrun stack in a sub-folder", function()
         ok(stack(folder .. "/src", "reset", "--force"))
         answers(folder)
         for name, mark in pairs { env = ".env", migrations = "scripts/migrations/", own = ".dbrun/" } do
-            local inner <const> = folder .. "/" .. name -- a project of its own: reset must not reach the one above
+            local inner <const> = folder .. "/" .. name -- a separate project: reset must not reach the one above
             fs.mkdir_p(fs.dirname(fs.join(inner, mark)))
             if mark:find "/$" then fs.mkdir_p(inner .. "/" .. mark) else fs.write(inner .. "/" .. mark, "") end
             assert.matches("never started", stack(inner, "status").stdout)
@@ -112,7 +112,7 @@ describe("dbrun stack in a sub-folder", function()
         answers(folder)
     end)
 
-    it("is named by errors when nothing is configured, and as long as it runs", function()
+    it("is named in errors when no database is configured, and as long as it runs", function()
         local folder = new_folder("project")
         ok(stack(folder, "up"))
         fs.mkdir(folder .. "/src")
@@ -123,7 +123,7 @@ describe("dbrun stack in a sub-folder", function()
             "PGHOSTADDR" } do
             env[name] = false
         end
-        env.PGPORT = "1" -- where nothing listens
+        env.PGPORT = "1" -- where no server listens
         local function run(...)
             local argv = { own.dbrun, ... }
             argv.cwd, argv.env, argv.stderr, argv.timeout = folder .. "/src", env, "stdout", 60
@@ -150,7 +150,7 @@ describe("dbrun stack in a sub-folder", function()
         all_name("dbrun stack up", true)
     end)
 
-    it("is not that of another user, who may have put it there", function()
+    it("is not used when it belongs to another user", function()
         if not own.is_root then return pending("needs root to become another user") end
         local folder = new_folder("shared")
         fs.mkdir_p(folder .. "/.dbrun/stack")

@@ -1,4 +1,4 @@
---- What is left of servers that were killed goes with their data: their shared memory, too.
+--- The remains of killed servers are removed with their data: also their shared memory.
 local compiled = require "spec.support.compiled"
 local fs = require "dbrun.fs"
 local own = require "spec.support.stack"
@@ -16,7 +16,7 @@ describe("dbrun stack leaves no shared memory behind", function()
         return fs.read("/proc/sysvipc/shm"):gmatch "(%s*%-?%d+%s+(%d+)%s+%d+%s+%d+%s+(%d+)[^\n]*)"
     end
 
-    -- The numbers of processes come again: what was there before may have a creator of the same number.
+    -- Process numbers are reused: an older segment can have a creator with the same number.
     local before <const> = {}
     for _, id in listed() do before[id] = true end
 
@@ -28,7 +28,7 @@ describe("dbrun stack leaves no shared memory behind", function()
         return list
     end
 
-    ---The processes that noted their segment in a cluster under way.
+    ---The processes that noted their segment in an unfinished cluster.
     local function noted(data, pids)
         for _, name in ipairs(fs.exists(data) and fs.list(data) or {}) do
             local file = data .. "/" .. name .. "/postmaster.pid"
@@ -38,7 +38,7 @@ describe("dbrun stack leaves no shared memory behind", function()
         end
     end
 
-    it("when an `up` is killed while it makes the cluster", function()
+    it("when an `up` is killed while it creates the cluster", function()
         local folder = new_folder()
         local pids = {}
         local child = process.start { own.dbrun, own.script, "up", cwd = folder, stdout = "null", stderr = "null" }
@@ -56,12 +56,12 @@ describe("dbrun stack leaves no shared memory behind", function()
         assert.are.same({}, segments_of(pids))
     end)
 
-    it("when a server that was killed is never started again", function()
+    it("when a killed server is never started again", function()
         local folder = new_folder()
         ok(stack(folder, "up"))
         local pid = own.pid_of(folder)
         local mapped <const> = fs.read(("/proc/%d/maps"):format(pid))
-        assert.is_truthy(mapped:find("/pg_dynshmem/", 1, true)) -- goes with the data; what is in /dev/shm stays
+        assert.is_truthy(mapped:find("/pg_dynshmem/", 1, true)) -- removed with the data; files in /dev/shm stay
         assert.is_nil(mapped:find("/dev/shm/PostgreSQL", 1, true))
         process.kill(pid, "KILL")
         require("dbrun.stack.daemon").wait_gone(pid, nil, 10)
@@ -70,7 +70,7 @@ describe("dbrun stack leaves no shared memory behind", function()
         assert.are.same({}, segments_of { [tostring(pid)] = true })
     end)
 
-    it("when its memory is released a moment after its end", function()
+    it("when its memory is released a moment after it has ended", function()
         local folder <const> = new_folder()
         local server <const> = process.start {
             compiled.program "segment", stdin_from = "pipe", stdout = "capture",

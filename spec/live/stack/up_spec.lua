@@ -1,4 +1,4 @@
---- The private stack made from nothing: several at once, in folders of all kinds, by all kinds of users, interrupted.
+--- The first start of the private stack: several at once, in folders of all kinds, by all kinds of users, interrupted.
 local daemon = require "dbrun.stack.daemon"
 local fs = require "dbrun.fs"
 local initdb = require "spec.support.initdb"
@@ -15,7 +15,7 @@ local oct <const>, stack <const>, ok <const>, new_folder <const>, place_of <cons
 describe("dbrun stack up", function()
     after_each(clean_up)
 
-    it("makes one cluster when it is called several times at once", function()
+    it("creates one cluster when it is called several times at once", function()
         local folder = new_folder()
         local results = task.map({ 1, 2, 3, 4 }, 4, function() return stack(folder, "up", { initdb = true }) end)
         local started = 0
@@ -27,7 +27,7 @@ describe("dbrun stack up", function()
         answers(folder)
     end)
 
-    it("takes hardly longer from nothing than initdb does", function()
+    it("takes hardly longer than initdb the first time", function()
         local folder, base = new_folder()
         local user = is_root and "postgres" or nil
         if user then fs.chmod(base, oct "777") end
@@ -59,7 +59,7 @@ describe("dbrun stack up", function()
         assert.is_true(fs.exists(folder .. "/.dbrun/stack/sockets/redis.sock"))
     end)
 
-    it("puts the sockets elsewhere when a comma is in the path, which a URL cannot say", function()
+    it("puts the sockets elsewhere when the path has a comma, which a URL cannot express", function()
         local folder = new_folder("a,b")
         ok(stack(folder, "up"))
         answers(folder)
@@ -85,7 +85,7 @@ describe("dbrun stack up", function()
         assert.is_false(fs.exists(at.sockets))
     end)
 
-    it("uses a path that just fits, and not one that is a byte longer", function()
+    it("uses a path of the largest length, and not one that is a byte longer", function()
         local base = new_folder()
         local rest = #"/.dbrun/stack/sockets/.s.PGSQL.5432"
         for _, length in ipairs { 107, 108 } do
@@ -97,7 +97,7 @@ describe("dbrun stack up", function()
         end
     end)
 
-    it("works for root in a folder that the servers' user may not enter", function()
+    it("works for root in a folder that the servers' user cannot enter", function()
         if not is_root then return pending("only root changes users") end
         local folder, base = new_folder()
         fs.chmod(base, oct "700")
@@ -151,7 +151,7 @@ describe("dbrun stack up", function()
         ok(theirs("reset", "--force"))
     end)
 
-    it("knows its servers where root may not look into other users' processes, as in a container", function()
+    it("recognises its servers when root cannot inspect other users' processes, as in a container", function()
         if not is_root then return pending("root's servers run as another user") end
         local folder = new_folder()
         local function contained(...)
@@ -189,7 +189,7 @@ describe("dbrun stack up", function()
         answers(folder)
     end)
 
-    it("says so when the stack belongs to somebody else", function()
+    it("says so when the stack belongs to another user", function()
         if not is_root then return pending("needs root to become somebody else") end
         local folder, base = new_folder("ours")
         ok(stack(folder, "up"))
@@ -216,7 +216,7 @@ describe("dbrun stack up", function()
         assert.matches("useradd", r.stderr)
     end)
 
-    it("leaves nothing half-made when the disk is full, and works when there is room", function()
+    it("leaves no partial cluster when the disk is full, and works when there is room", function()
         if not is_root then return pending("only root can mount a small file system") end
         local folder = new_folder("small")
         if not process.run({ "mount", "-t", "tmpfs", "-o", "size=20m,mode=755", "tmpfs", folder }).ok then
@@ -239,7 +239,7 @@ describe("dbrun stack up", function()
         answers(folder)
     end)
 
-    it("is not confused by an `up` that was killed in the middle", function()
+    it("recovers from an `up` that was killed in the middle", function()
         local folder = new_folder()
         for _, moment in ipairs { 0.02, 0.1, 0.3, 0.6 } do
             local child = process.start { dbrun, script, "up", cwd = folder, stdout = "null", stderr = "null" }
@@ -259,7 +259,7 @@ describe("dbrun stack up", function()
         assert.are.equal(1, #daemon.processes("redis-server", data .. "/redis"))
     end)
 
-    it("ends who still writes into a cluster that was never finished", function()
+    it("stops processes that still write into an unfinished cluster", function()
         local folder = new_folder()
         ok(stack(folder, "up"))
         ok(stack(folder, "down"))
@@ -296,14 +296,14 @@ describe("dbrun stack up", function()
         answers(folder)
     end)
 
-    it("names the folder that DBRUN_PG_BINDIR should be", function()
+    it("names the right folder for DBRUN_PG_BINDIR", function()
         local folder = new_folder()
         local r = stack(folder, "up", { env = { DBRUN_PG_BINDIR = "/no/such/bin" } })
         assert.are.equal(2, r.code)
         assert.matches("DBRUN_PG_BINDIR", r.stderr)
     end)
 
-    it("tells at once what libpq finds in the environment and cannot be right", function()
+    it("reports at once wrong libpq settings in the environment", function()
         local folder = new_folder()
         for variable, words in pairs { PGSERVICE = 'definition of service "none" not found', PGSSLMODE = "sslmode",
             PGCHANNELBINDING = "channel", PGOPTIONS = "none" } do
@@ -328,7 +328,7 @@ describe("dbrun stack up", function()
         answers(folder)
     end)
 
-    it("says what to install when a server is not there", function()
+    it("names the package to install when a server is missing", function()
         local folder = new_folder()
         local r = stack(folder, "up", { env = { PATH = "/nowhere" } })
         assert.are.equal(2, r.code)
@@ -336,7 +336,7 @@ describe("dbrun stack up", function()
         assert.matches("apt%-get install redis%-server", r.stderr)
     end)
 
-    it("starts servers that a hang-up of the terminal does not reach", function()
+    it("starts servers that survive a hang-up of the terminal", function()
         local folder = new_folder()
         ok(stack(folder, "up"))
         local pid = pid_of(folder)

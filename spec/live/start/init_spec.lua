@@ -1,4 +1,4 @@
---- The way of `dbrun init`, as somebody with nothing but the binary goes it.
+--- The steps of `dbrun init` for a user who has only the binary.
 local core <const> = require "dbrun.core"
 local fs <const> = require "dbrun.fs"
 local initdb <const> = require "spec.support.initdb"
@@ -10,7 +10,7 @@ local LUA_DIR <const> = (os.getenv "DBRUN_LUA_DIR" or "") ~= "" and fs.realpath(
 describe("dbrun init", function()
     local root, folder
 
-    ---Runs a command line in the folder with the binary alone in front of the PATH.
+    ---Runs a command line in the folder with only the binary in front of the PATH.
     local function sh(command, where)
         return process.run {
             "env", "-i", "HOME=" .. root, "PATH=" .. root .. "/bin:" .. os.getenv "PATH",
@@ -35,7 +35,7 @@ describe("dbrun init", function()
     end)
     after_each(function() fs.rmtree(folder) end)
 
-    it("leads through a migration, a seed, a script, its test and a check by what it prints", function()
+    it("prints steps that lead through a migration, a seed, a script, its test and a check", function()
         local printed <const> = out("dbrun init 'my shop; #1'")
         assert.matches("\n8 files%. Next:\n  cd 'my shop; #1'\n", printed)
         local where <const>, commands <const> = folder .. "/my shop; #1", {}
@@ -57,13 +57,13 @@ describe("dbrun init", function()
             out("cp .env.example .env; dbrun config | grep ^DATABASE_URL | xargs | sed 's/DATABASE_URL //'", where))
     end)
 
-    it("refuses an empty name, as of an unset variable", function()
+    it("refuses an empty name, such as an unset variable", function()
         local r <const> = sh 'dbrun init "$UNSET"'
         assert.equal(2, r.code)
         assert.equal("init: the folder's name is empty (help: dbrun init --help)\n", r.stderr)
     end)
 
-    it("refuses a link to nothing in its way, before it writes", function()
+    it("refuses a dangling link in its way, before it writes", function()
         for _, link in ipairs { "here", "here/.gitignore", "here/scripts", "here/scripts/seeds" } do
             out("rm -rf here; mkdir -p $(dirname " .. link .. "); ln -s nowhere " .. link)
             local before <const> = out "find here | sort"
@@ -76,12 +76,12 @@ describe("dbrun init", function()
         out "rm -rf here"
     end)
 
-    it("is no reason to make stubs in a project without", function()
+    it("does not cause stubs in a project without them", function()
         out "dbrun config"
         assert.is_false(fs.exists(folder .. "/.dbrun"))
     end)
 
-    it("is there beside folders of commands' names", function()
+    it("works beside folders with the names of commands", function()
         out "mkdir init test config help migrate; dbrun init; dbrun config >/dev/null; dbrun help >/dev/null"
         assert.matches("\n8 files", out "dbrun init sub/folder")
         assert.matches("did you mean 'migrate'", sh("dbrun migrat up").stderr)

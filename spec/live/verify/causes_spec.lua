@@ -1,4 +1,4 @@
--- Causes that a message names, each made on a real server, and the remedy that fits it.
+-- The causes that messages name, each produced on a real server, and their remedies.
 local fs = require "dbrun.fs"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
@@ -35,7 +35,7 @@ describe("dbrun verify", function()
         return result.stdout
     end
 
-    it("gives the remedy that fits a refused connection, and one block for one cause", function()
+    it("gives the right remedy for a refused connection, and one block for each cause", function()
         local cases = {
             { { user = "few" }, "the role's connection limit is reached", "alter role few connection limit -1" },
             { { user = "plain", database = "narrow" }, "the database's connection limit is reached",
@@ -69,19 +69,19 @@ describe("dbrun verify", function()
         end
     end)
 
-    it("knows a statement_timeout that is too short for anything", function()
+    it("recognises a statement_timeout that is too short for any statement", function()
         local text = report(pg:address { user = "hasty" })
         assert.matches("statement_timeout is too short", text)
         assert.matches("alter role hasty reset statement_timeout", text, 1, true)
     end)
 
-    it("knows a service that is not there", function()
+    it("recognises a missing service", function()
         local text = report "postgresql:///?service=nosuch"
         assert.matches("there is no such service", text)
         assert.matches("[nosuch]", text, 1, true)
     end)
 
-    it("quotes the name in a GRANT, whatever it is", function()
+    it("quotes any name in a GRANT", function()
         pg:psql [[create materialized view "My Totals" as select 1 as n]]
         local root = scripts.folder { ["e.lua"] = [[return { { check = "own", run = function(ctx)
             return ctx.db:value 'select n from "My Totals"' end } }]] }
@@ -104,7 +104,7 @@ describe("dbrun verify", function()
         assert.matches("grant select on table schema_migrations to plain;", result.stdout, 1, true)
     end)
 
-    it("--read-only skips what it may not do", function()
+    it("--read-only skips checks that write", function()
         local r <close> = servers.redis()
         local command = scripts.command("verify", { "--skip", "schema" }, { DATABASE_URL = pg.url, REDIS_URL = r.url })
         table.insert(command, 2, "--read-only")

@@ -1,4 +1,4 @@
--- Certificates that end soon, of PostgreSQL and of Redis.
+-- Certificates that expire soon, of PostgreSQL and of Redis.
 local certificates = require "spec.support.certificates"
 local folder = require "spec.support.servers.folder"
 local fs = require "dbrun.fs"

@@ -1,4 +1,4 @@
--- The checks of Citus against a real cluster of three nodes. Debian does not package it: without it all is pending.
+-- The checks of Citus on a real cluster of three nodes. Debian does not package it: without it all is pending.
 local extensions = require "spec.support.extensions"
 local fs = require "dbrun.fs"
 local scripts = require "spec.support.scripts"
@@ -54,7 +54,7 @@ describe("dbrun verify, about Citus:", function()
         return result.stdout
     end
 
-    it("passes while all is well, on each node and without rights", function()
+    it("passes on a healthy cluster, on each node and without rights", function()
         told("postgres.citus", "", "PASS", "3 nodes", { strict = true })
         told("postgres.citus", "", "PASS", "3 nodes", { strict = true, node = 2 })
         told("postgres.citus", "", "PASS", "3 nodes", { user = "nobody" })
@@ -62,7 +62,7 @@ describe("dbrun verify, about Citus:", function()
         told("postgres.citus_shards", "", "WARN", "grant usage on schema ... to nobody;", { user = "nobody" })
     end)
 
-    it("expects how tables are distributed", function()
+    it("checks the expected distribution of tables", function()
         told("schema.distribution", [[{ table = "orders", distributed_by = "customer" },
             { table = "private.items", distributed_by = "customer", reference = false },
             { table = "countries", reference = true }]], "PASS", nil, { strict = true, user = "nobody" })
@@ -95,7 +95,7 @@ describe("dbrun verify, about Citus:", function()
         nodes[3]:kill "CONT"
     end)
 
-    it("sees nodes that are not active, have old metadata or another version", function()
+    it("sees nodes that are inactive, or have old metadata or another version", function()
         local where = (" where nodeport = %d"):format(nodes[3].tcp_port)
         finally(function() sql("update pg_dist_node set isactive = true, metadatasynced = true" .. where) end)
         sql("update pg_dist_node set isactive = false" .. where)

@@ -1,4 +1,4 @@
--- scripts/verify.lua on real servers that are well.
+-- scripts/verify.lua on healthy real servers.
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
 local scripts = require "spec.support.scripts"
@@ -8,7 +8,7 @@ describe("dbrun verify", function()
     local pg, env, database
     local made = 0
 
-    -- A server as it should be: the one that specs share runs without fsync, which is a warning.
+    -- A well-configured server: the one that specs share runs without fsync, which is a warning.
     setup(function() pg = servers.postgres { settings = { fsync = "on" } } end)
     teardown(function() pg:close() end)
     before_each(function()
@@ -29,7 +29,7 @@ describe("dbrun verify", function()
         return found
     end
 
-    it("passes on servers that hold what is expected", function()
+    it("passes on servers that meet the expectations", function()
         migrate "up"
         for _, args in ipairs { {}, { "--strict" } } do
             table.move({ "--skip", "postgres.end_of_life" }, 1, 2, #args + 1, args) -- that depends on the day
@@ -50,7 +50,7 @@ describe("dbrun verify", function()
         end
     end)
 
-    it("leaves nothing behind", function()
+    it("leaves no objects in the database", function()
         assert.equal(0, verify().code)
         assert.equal("0", servers.shared_redis():cli("-n", env.REDIS_URL:match "%d+$", "dbsize"))
         assert.equal("0", sql "select count(*) from pg_class where relnamespace = 'public'::regnamespace")
@@ -58,7 +58,7 @@ describe("dbrun verify", function()
             where datname = current_database() and pid <> pg_backend_pid()]])
     end)
 
-    it("warns about what is missing in the database, and fails with --strict, each time saying what to do", function()
+    it("warns about missing objects, and fails with --strict, with a remedy each time", function()
         local basic = verify()
         assert.equal(0, basic.code, basic.text)
         local strict = verify "--strict"
@@ -146,7 +146,7 @@ describe("dbrun verify", function()
         assert.matches("no/such/folder", nowhere.stderr, 1, true)
     end)
 
-    it("uses as many connections as the pool may have", function()
+    it("uses as many connections as the pool can have", function()
         for size = 1, 6 do
             env.DB_POOL_SIZE, env.DB_MAX_OVERFLOW = tostring(size), "0"
             local result = verify "--skip=schema.tables"
@@ -166,7 +166,7 @@ describe("dbrun verify", function()
         assert.matches("/" .. name .. " ", lines(result)["postgres.sync"], 1, true)
     end)
 
-    it("runs what is chosen", function()
+    it("runs the chosen checks", function()
         local result = verify("--only", "redis")
         assert.equal(0, result.code)
         assert.matches("10 of 10 passed", result.stdout)
@@ -214,11 +214,11 @@ describe("dbrun verify", function()
     end)
 
     -- The wait for the checks was settled by a task that ran just before the loop polled; the poll then slept on the
-    -- idle connections for ever.
-    it("runs in a stock lua5.4 with dbrun/core.so too", function()
+    -- idle connections forever.
+    it("runs in a stock lua5.4 with dbrun/core.so, too", function()
         local build = require("dbrun.core").options.program:match "^(.*)/"
         if build:find "/asan$" then
-            return -- the sanitizers' runtime must be in the program itself
+            return -- stock lua5.4 does not contain the sanitizers' runtime
         end
         local root = fs.cwd()
         local command = scripts.command("verify", { "--skip", "postgres.end_of_life" }, env)
@@ -231,14 +231,14 @@ describe("dbrun verify", function()
         assert.matches("41 of 48 passed, 3 warnings, 4 skipped", result.stdout)
     end)
 
-    it("takes a broken file of expectations for a wrong configuration", function()
+    it("treats a broken file of expectations as a wrong configuration", function()
         local result = verify("--expect", "/nowhere")
         assert.equal(2, result.code, result.text)
         assert.matches("/nowhere: there is no such file", result.stdout, 1, true)
         assert.matches("SKIP  schema.columns +0.0 ms  needs expectations", result.stdout)
     end)
 
-    it("tells an error in the expectations as such, whichever checks are chosen", function()
+    it("reports an error in the expectations, whichever checks are chosen", function()
         local dir = fs.mkdtemp()
         finally(function() fs.rmtree(dir) end)
         fs.write(dir .. "/e.lua", "local x\nreturn { { table = x.y } }")

@@ -1,4 +1,4 @@
--- Conditions of the PostgreSQL server that are easily overlooked: by a role that sees little, on a service without some
+-- Conditions of the PostgreSQL server that are easily overlooked: for a role with few rights, on a service without some
 -- of the functions, in a database with odd names.
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
@@ -20,7 +20,7 @@ describe("dbrun verify, about conditions that are easily overlooked:", function(
     teardown(function() pg:close() end)
     before_each(function()
         root = fs.mkdtemp()
-        support.eventually(10, function() -- the sessions of a report may still be ending: they count as others
+        support.eventually(10, function() -- the sessions of a report can still be ending: they count as others
             return pg:psql "select count(*) from pg_stat_activity where backend_type = 'client backend'" == "1"
         end, "sessions of the test before stay")
     end)
@@ -61,14 +61,14 @@ describe("dbrun verify, about conditions that are easily overlooked:", function(
         engine:close()
     end)
 
-    it("only sessions of the role count against the limit of the role", function()
+    it("only the role's sessions count against the role's limit", function()
         local engine = db.engine { url = pg:address { user = "watcher" }, size = 12 }
         local held = {}
         for i = 1, 12 do held[i] = engine:acquire() end
         local check = report("few")["postgres.capacity"]
         assert.matches("5 %+ 15 %+ 2 %(sync%) of 37, others use 1[2-4]", check.text) -- so 25 are left, of the role's 30
         pg:psql "alter role few connection limit 23"
-        support.eventually(20, function() -- sessions of the role that have left may still be ending
+        support.eventually(20, function() -- closed sessions of the role can still be ending
             check = report("few")["postgres.capacity"]
             return check.text:find("5 + 15 + 2 (sync) of 23, others use 0", 1, true)
         end, "the end of the role's sessions")
@@ -77,7 +77,7 @@ describe("dbrun verify, about conditions that are easily overlooked:", function(
         engine:close()
     end)
 
-    it("settings that only superusers see, and what follows from one that is off", function()
+    it("settings that only superusers see, and the effect of one that is off", function()
         is(report "watcher", "postgres.pending_restart", "PASS")
         pg:psql "alter system set shared_preload_libraries = 'auto_explain'"
         pg:psql "alter system set full_page_writes = off"
@@ -104,11 +104,11 @@ describe("dbrun verify, about conditions that are easily overlooked:", function(
         end)
     end)
 
-    it("archiving that is on, and has no command", function()
+    it("archiving that is on without a command", function()
         is(report "nobody", "postgres.archiving", "WARN", "neither archive_command nor archive_library is set")
     end)
 
-    it("a primary key that cannot tell the rows of a published table apart, and rules that are not enforced", function()
+    it("a primary key that cannot identify the rows of a published table, and unenforced constraints", function()
         pg:psql [[create table public.later (n int primary key deferrable);
             create publication p for table public.later]]
         finally(function() pg:psql "drop publication p; drop table public.later" end)
@@ -140,7 +140,7 @@ describe("dbrun verify, about conditions that are easily overlooked:", function(
         end
     end
 
-    it("a server that does not offer a function fails nothing", function()
+    it("a server without a function fails no check", function()
         without("pg_sleep", "concurrency")
         without "inet_server_port"
         without "pg_postmaster_start_time"
@@ -150,7 +150,7 @@ describe("dbrun verify, about conditions that are easily overlooked:", function(
         without("pg_stat_get_archiver", "archiving")
     end)
 
-    it("a name that is not UTF-8 hides only what it is about", function()
+    it("a name that is not UTF-8 hides only its own object", function()
         pg:psql "create database bytes encoding 'SQL_ASCII' template template0 lc_collate 'C' lc_ctype 'C'"
         finally(function() pg:psql "drop database bytes" end)
         pg:psql([[set client_encoding = 'SQL_ASCII';

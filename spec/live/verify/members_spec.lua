@@ -36,7 +36,7 @@ describe("dbrun verify, about a URL with several hosts:", function()
         return result.stdout
     end
 
-    ---Gives a server a cluster of its own: all those of the specs are copies of one.
+    ---Gives a server a new system identifier: all clusters of the specs are copies of one.
     local function renew(server)
         local uid, gid = folder.ids()
         local settings = fs.read(server.data .. "/postgresql.auto.conf")
@@ -52,7 +52,7 @@ describe("dbrun verify, about a URL with several hosts:", function()
 
     local WRITE <const> = "target_session_attrs=read-write"
 
-    it("says which of them answers, and what the others are", function()
+    it("says which of them answers, and the roles of the others", function()
         told("PASS", ("primary %s (answers), standby %s"):format(name(primary), name(standby)), WRITE, primary, standby)
         told("PASS", ("standby %s, primary %s (answers)"):format(name(standby), name(primary)), WRITE, standby, primary)
         local text = told("WARN", "any member may answer, a standby too", "", standby, primary)
@@ -61,7 +61,7 @@ describe("dbrun verify, about a URL with several hosts:", function()
         told("SKIP", "the URL names one host", "", primary)
     end)
 
-    it("takes two names of one server for one", function()
+    it("treats two names of one server as one", function()
         local function ask(hosts)
             return scripts.run("verify", { "--only", "postgres.members" }, {
                 DATABASE_URL = ("postgresql://dbrun@%s/postgres?%s"):format(hosts, WRITE) })
@@ -89,7 +89,7 @@ describe("dbrun verify, about a URL with several hosts:", function()
         end
     end)
 
-    it("sees a member that is down, and that none can write", function()
+    it("sees a member that is down, and that none accepts writes", function()
         primary:stop()
         finally(function() primary:start() end)
         local text = told("FAIL", "no member that answers is a primary", WRITE, primary, standby)
@@ -98,7 +98,7 @@ describe("dbrun verify, about a URL with several hosts:", function()
         told("SKIP", "no member answers", WRITE, primary, primary)
     end)
 
-    it("sees members of different clusters, and two that take writes", function()
+    it("sees members of different clusters, and two that accept writes", function()
         local other <close> = servers.postgres { tcp = true }
         renew(other)
         local text = told("FAIL", "the members are not of one cluster", WRITE, primary, other)

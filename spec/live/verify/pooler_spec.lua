@@ -1,4 +1,4 @@
--- What verify says of a pooler in front of the server, where the pool is smaller than what verify holds.
+-- verify through a pooler, when the pool is smaller than the number of connections that verify holds.
 local pgbouncer = require "spec.support.pgbouncer"
 local fs = require "dbrun.fs"
 local scripts = require "spec.support.scripts"
@@ -21,7 +21,7 @@ describe("dbrun verify behind PgBouncer", function()
         return result.stdout:match("(%u%u%u%u)  " .. name:gsub("%.", "%%.") .. " ")
     end
 
-    it("in transaction mode lets connections share a backend, where that is expected", function()
+    it("in transaction mode lets connections share a backend, when that is expected", function()
         local pool <close> = pgbouncer.start(servers.shared_postgres(), { default_pool_size = 1 })
         local result = verify(pool, "'transaction'")
         assert.equal(0, result.code, result.text)
@@ -31,7 +31,7 @@ describe("dbrun verify behind PgBouncer", function()
         assert.matches("expect it: { pooler = 'transaction' }", result.stdout, 1, true)
     end)
 
-    it("in session mode says that the pool is too small, and goes on with the other checks", function()
+    it("in session mode says that the pool is too small, and runs the other checks", function()
         local pool <close> = pgbouncer.start(servers.shared_postgres(),
             { pool_mode = "session", default_pool_size = 1 })
         local result = verify(pool, "'session'")

@@ -40,7 +40,7 @@ describe("dbrun verify, about Redis:", function()
         incomplete("redis.version", "{ redis = '< 5' }", "version < 5 is expected")
     end)
 
-    it("rights, and a user who may not even ask", function()
+    it("rights, and a user who may not even query them", function()
         assert.equal("PASS", (check("redis.rights", "{ redis_can = { 'publish', 'EVAL' } }")))
         r:cli("acl", "setuser", "few", "on", ">secret22", "~*", "+@read", "+@write", "+@connection", "-info")
         finally(function() r:cli("acl", "deluser", "few") end)
@@ -55,7 +55,7 @@ describe("dbrun verify, about Redis:", function()
         assert.not_matches("secret22", text)
     end)
 
-    it("a right that is missing, and what is expected but cannot be seen", function()
+    it("a missing right, and an expectation that cannot be checked", function()
         r:cli("acl", "setuser", "blind", "on", ">secret22", "~*", "+ping", "+get", "-info", "-config")
         r:cli("acl", "setuser", "noconfig", "on", ">secret22", "~*", "+@all", "-config")
         finally(function() r:cli("acl", "deluser", "blind", "noconfig") end)
@@ -183,7 +183,7 @@ describe("dbrun verify, about Redis:", function()
         assert.matches("the link to the master is down", text)
     end)
 
-    it("tells a server that will not become ready, and one without TLS, long before the deadline", function()
+    it("reports a server that will not become ready, and one without TLS, long before the deadline", function()
         local sick <close> = servers.redis { tcp = true, config = { ["lua-time-limit"] = 50 } }
         local redis = require "dbrun.redis"
         local function told(url, ...)
@@ -207,12 +207,12 @@ describe("dbrun verify, about Redis:", function()
         told(sick.url, "a replica without its master answers nothing", "replicaof no one")
     end)
 
-    it("tells at once that a server speaks TLS, to a URL without it", function()
+    it("reports at once that a server uses TLS when the URL does not", function()
         local server = require("spec.support.redis_server").start { tls = true }
         finally(function() server:stop() end)
         local port = server.tls.port
         server:cli("config", "set", "requirepass", "hunter22")
-        for _, clients in ipairs { "yes", "no" } do -- must a client have a certificate?
+        for _, clients in ipairs { "yes", "no" } do -- whether a client needs a certificate
             server:cli("-a", "hunter22", "--no-auth-warning", "config", "set", "tls-auth-clients", clients)
             local result = scripts.run("verify", { "--only", "redis", "--deadline", "50" },
                 { REDIS_URL = "redis://:hunter22@127.0.0.1:" .. port })

@@ -11,7 +11,7 @@ local function check(name, url)
     return result.stdout:match("(%u%u%u%u)  " .. name:gsub("%p", "%%%0") .. " "), result.stdout
 end
 
----Tries until it is told, because the servers need a moment to agree.
+---Retries until it is reported, because the servers need a moment to agree.
 local function told(name, url, wanted, cause)
     local status, text
     pg.eventually(20, function()
@@ -65,7 +65,7 @@ describe("dbrun verify, about sentinels:", function()
         assert.not_matches("secret", text)
     end)
 
-    it("says that they refuse, and why, where others are silent", function()
+    it("says that they refuse, and why, when others are silent", function()
         local url = set.url:gsub(set.hosts:gsub("%p", "%%%0"), "127.0.0.1:1," .. set.hosts)
         local text = told("redis.sentinels", (url:gsub("sentinel_password=other", "sentinel_password=wrong")), "FAIL",
             ("sentinel 127.0.0.1:%d refuses: "):format(set.ports[1]))
@@ -77,7 +77,7 @@ describe("dbrun verify, about sentinels:", function()
         assert.matches("the NAME is the one in `sentinel monitor`", text, 1, true)
     end)
 
-    it("sees one that knows nothing of the others and has another master", function()
+    it("sees one that does not know the others and has another master", function()
         local liar = set:start_liar(set.servers[2].port)
         local url = set.url:gsub(set.hosts:gsub("%p", "%%%0"), set.hosts .. "," .. liar)
         local text = told("redis.sentinels", url, "FAIL", "the sentinels name different masters")
@@ -99,7 +99,7 @@ describe("dbrun verify, about sentinels:", function()
 end)
 
 describe("dbrun verify, about a single server:", function()
-    it("leaves both out of the report, unless they are asked for", function()
+    it("leaves both out of the report, unless they are requested", function()
         local server <close> = setmetatable({ it = redis_server.start {} }, { __close = function(s) s.it:stop() end })
         local url = server.it.url
         assert.equal("SKIP", (check("redis.cluster", url)))

@@ -1,5 +1,5 @@
--- Every check of the server, with what it looks for present, as a role without any right, as one of pg_monitor, and as
--- the owner: each finds it, or says that it cannot see.
+-- Every check of the server, on a server with all conditions, as a role without any right, as one of pg_monitor, and as
+-- the owner: each finds the condition, or says that it cannot see it.
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
@@ -7,7 +7,7 @@ local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
----Limits that are exceeded at once, where the condition cannot be made older or larger.
+---Limits that are exceeded at once, for conditions that cannot be made older or larger.
 local EXPECT <const> = [[return {
     { limit = "postgres.transactions", warn = 0 }, { limit = "postgres.idle_in_transaction", warn = 1e6, fail = 1e6 },
     { limit = "postgres.locks", warn = 0 }, { limit = "postgres.prepared_transactions", warn = 0 },
@@ -15,7 +15,7 @@ local EXPECT <const> = [[return {
     { limit = "postgres.slots", warn = 0 }, { limit = "postgres.capacity", warn = 0 },
 }]]
 
----The checks that must not pass, and what each says when it sees.
+---The checks that must not pass, and their messages.
 local PRESENT <const> = {
     ["postgres.transactions"] = "has had one open", ["postgres.wraparound"] = "vacuum does not keep up",
     ["postgres.dead_rows"] = "worn: 15,000 dead", ["postgres.invalid_indexes"] = "twice_n",
@@ -98,7 +98,7 @@ describe("dbrun verify, as a role with and without rights:", function()
     end
 
     for _, user in ipairs { "nobody", "watcher", "owner" } do
-        it(user .. " is told everything, or what cannot be seen", function()
+        it(user .. " gets every finding, or a message that it cannot be seen", function()
             beside(function()
                 local checks = report(user)
                 for name, text in pairs(PRESENT) do

@@ -1,4 +1,4 @@
--- The checks of what is in the database, a team's own checks, the formats of the report, and --watch.
+-- The checks of the database's contents, a team's own checks, the formats of the report, and --watch.
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
 local process = require "dbrun.process"
@@ -63,7 +63,7 @@ describe("dbrun verify", function()
         assert.equal("SKIP", status, text)
     end)
 
-    it("sees a migration that was changed after it had been applied, and one that is half done", function()
+    it("sees a migration that was changed after it was applied, and one that is partly done", function()
         fs.mkdir(root .. "/m")
         env.DBRUN_MIGRATIONS_DIR = root .. "/m"
         fs.write(root .. "/m/1_a.sql", "-- migrate:up\ncreate table a (n int);\n-- migrate:down\ndrop table a;\n")
@@ -90,7 +90,7 @@ describe("dbrun verify", function()
             "t: no index t_b", "t: no index unique (b, a desc)", "t: no index (b)")
     end)
 
-    it("takes an index for the expected one only when it holds all rows and is valid", function()
+    it("accepts an index as the expected one only when it contains all rows and is valid", function()
         sql [[create table t (a int, b text, c int); create unique index part on t (a) where c > 0;
             create index low on t (lower(b)); create index broken on t (c);
             update pg_index set indisvalid = false where indexrelid = 'broken'::regclass]]
@@ -102,7 +102,7 @@ describe("dbrun verify", function()
             "t: no index index (a)")
     end)
 
-    it("knows types by all their names", function()
+    it("recognises types by all their names", function()
         sql [[create schema app; create type app.mood as enum ('a'); create type app."My Type" as enum ('a');
             create table t (a timestamptz(3), b varchar(20)[], c time(0), d numeric(10,2), e numeric(5), f serial,
                 g bigserial, h float, i float(10), j bit, k app.mood, l app."My Type", m app.mood[], n char)]]
@@ -132,7 +132,7 @@ describe("dbrun verify", function()
             "plpgsql is 1.0, expected > 99", "no_such is not installed on the server")
     end)
 
-    it("skips hypertables where TimescaleDB is absent, unless only that can be what is expected", function()
+    it("skips hypertables without TimescaleDB, unless the expectation requires it", function()
         local status, text = check("schema.hypertables", "")
         assert.equal("SKIP", status, text)
         assert.matches("TimescaleDB is not in this database", text)
@@ -164,7 +164,7 @@ describe("dbrun verify", function()
     end)
 
     -- Debian has no TimescaleDB: tables of the names and columns of its views stand for the catalog.
-    it("compares hypertables with what the catalog of TimescaleDB says", function()
+    it("compares hypertables with TimescaleDB's catalog", function()
         sql [[create table t (at timestamptz); create schema timescaledb_information;
             set search_path = timescaledb_information;
             create table hypertables (hypertable_schema name, hypertable_name name, num_dimensions int,
@@ -226,7 +226,7 @@ describe("dbrun verify", function()
         local FACTS <const> = [[{ table = "nowhere" }, { check = "team.<&\">", run = function(ctx)
             return ctx.fail("a # b <c> & \"d\"\1\n\xff") end }]]
 
-        it("junit is what readers of JUnit take", function()
+        it("junit is valid for readers of JUnit", function()
             local result = verify(FACTS, "--format", "junit")
             assert.equal(1, result.code)
             fs.write(root .. "/junit.xml", result.stdout)
@@ -237,7 +237,7 @@ describe("dbrun verify", function()
             assert.matches("<system%-out>WARN: 0 of 1 are there&#10;missing: nowhere", result.stdout)
         end)
 
-        it("json holds what is not UTF-8, and says what --fail-on makes of a warning", function()
+        it("json contains text that is not UTF-8, and the effect of --fail-on on a warning", function()
             local result = verify(FACTS, "--format", "json", "--only", "team.<&\">")
             local decoded = json.decode(result.stdout)
             assert.equal('a # b <c> & "d"\\x01\n\\xff', decoded.checks[1].text)
@@ -246,7 +246,7 @@ describe("dbrun verify", function()
             assert.same({ 1, false, 0, 1 }, { result.code, decoded.ok, decoded.failed, decoded.warned })
         end)
 
-        it("tap is what prove takes", function()
+        it("tap is valid for prove", function()
             local result = verify(FACTS, "--format", "tap")
             fs.write(root .. "/run.t", "cat <<'END'\n" .. result.stdout .. "END\n")
             local proved = process.run { "prove", "-e", "sh", root .. "/run.t" }
@@ -260,7 +260,7 @@ describe("dbrun verify", function()
         end)
     end)
 
-    it("--watch shows the whole once and then what changes", function()
+    it("--watch shows everything once and then only changes", function()
         fs.write(root .. "/expect.lua", "return { { table = 'late' } }")
         local run = scripts.watch("verify", { "--watch", "0.1", "--only", "schema.tables", "--expect",
             root .. "/expect.lua" }, env)
@@ -277,14 +277,14 @@ describe("dbrun verify", function()
         assert.equal(2, lines, result.stdout)
     end)
 
-    it("does not report on nothing: --only and --skip that leave no check are refused", function()
+    it("refuses --only and --skip that leave no check", function()
         local result = verify("", "--only", "schema.tables", "--skip", "postgres.async")
         assert.equal(2, result.code, result.text)
         assert.matches("no check is left", result.stderr, 1, true)
         assert.equal(3, verify("", "--only", "schema.tables", "--skip", "postgres", "--format", "nagios").code)
     end)
 
-    it("--watch tells one cause in one line, and its end", function()
+    it("--watch reports each cause in one line, and its end", function()
         local pg <close> = servers.postgres()
         local run = scripts.watch("verify", { "--watch", "0.1", "--only", "postgres" }, { DATABASE_URL = pg.url,
             REDIS_URL = env.REDIS_URL })

@@ -45,7 +45,7 @@ describe("dbrun verify, about the PostgreSQL server:", function()
         incomplete("postgres.version", "{ postgresql = '>= 99' }", "version >= 99 is expected")
     end)
 
-    --- Waits until no session is left: that of the run before may still be ending when its program has ended.
+    --- Waits until no session is left: the previous run's can still be ending after its program has ended.
     local function alone()
         local deadline <const> = task.now() + 10
         repeat
@@ -143,7 +143,7 @@ describe("dbrun verify, about the PostgreSQL server:", function()
         incomplete("postgres.replication", "{ replicas = 1 }", "1 expected")
     end)
 
-    it("a replication slot that keeps WAL for nobody", function()
+    it("an inactive replication slot that keeps WAL", function()
         pg:psql "select pg_create_physical_replication_slot('left', true)"
         pg:psql "create table w as select generate_series(1, 999)"
         finally(function() pg:psql "select pg_drop_replication_slot('left'); drop table w" end)
@@ -188,7 +188,7 @@ describe("dbrun verify, about the PostgreSQL server:", function()
         incomplete("postgres.timezone", "{ timezone = 'No/Where' }", "knows no time zone 'No/Where'", zoned)
     end)
 
-    it("a server that does not offer a function takes only the checks of that group along", function()
+    it("a server without a function skips only the checks of that group", function()
         pg:psql [[create database managed; create role guest login]]
         pg:psql("revoke execute on function pg_stat_get_wal_senders(), pg_stat_get_archiver() from public", "managed")
         finally(function() pg:psql "drop database managed; drop role guest" end)
@@ -231,7 +231,7 @@ describe("dbrun verify, about the PostgreSQL server:", function()
         pg:psql [[create table worn (n int) with (autovacuum_enabled = false);
             insert into worn select generate_series(1, 20000); delete from worn where n <= 15000]]
         finally(function() pg:psql "drop table worn" end)
-        local function arrived(dead) -- before PostgreSQL 15 the figures come later
+        local function arrived(dead) -- before PostgreSQL 15 the statistics arrive later
             for _ = 1, 500 do
                 if pg:psql "select n_dead_tup from pg_stat_user_tables where relname = 'worn'" == dead then return end
                 task.sleep(0.02)

@@ -1,5 +1,5 @@
--- The checks of TimescaleDB against a real one. Debian does not package it: without it all is pending, and
--- schema_spec.lua has what can be told from tables of the catalog's names.
+-- The checks of TimescaleDB on a real one. Debian does not package it: without it all is pending, and schema_spec.lua
+-- tests with tables that have the catalog's names.
 local extensions = require "spec.support.extensions"
 local fs = require "dbrun.fs"
 local pg = require "spec.support.pg"
@@ -23,7 +23,7 @@ describe("dbrun verify, about TimescaleDB:", function()
             shared_preload_libraries = "timescaledb", max_worker_processes = 20,
             ["timescaledb.telemetry_level"] = "off",
         } }
-        -- Its own jobs would fail on some releases of the server.
+        -- TimescaleDB's own jobs would fail on some releases of the server.
         sql [[begin; create extension timescaledb;
             select alter_job(job_id, scheduled => false) from timescaledb_information.jobs; commit;
             create role nobody login; create schema private;
@@ -57,7 +57,7 @@ describe("dbrun verify, about TimescaleDB:", function()
         if cause then assert.matches(cause, text, 1, true) end
     end
 
-    it("compares intervals by their meaning, and numbers of integer hypertables", function()
+    it("compares intervals by value, and numbers of integer hypertables", function()
         told("schema.hypertables", [[{ table = "private.h", chunk_interval = "30 days" },
             { table = "ints", chunk_interval = 86400 }, { table = "ints", chunk_interval = "86400" },
             { table = "m", chunk_interval = "168 hours", time_partitioned = "at" }]], "PASS", nil, { strict = true })
@@ -79,7 +79,7 @@ describe("dbrun verify, about TimescaleDB:", function()
             { user = "nobody" })
     end)
 
-    it("expects policies of compression and retention", function()
+    it("checks expected policies of compression and retention", function()
         sql [[alter table m set (timescaledb.compress, timescaledb.compress_segmentby = 'd');
             select add_compression_policy('m', interval '30 days'), add_retention_policy('m', interval '90 days');]]
         finally(function() sql "select remove_compression_policy('m'), remove_retention_policy('m')" end)
@@ -99,7 +99,7 @@ describe("dbrun verify, about TimescaleDB:", function()
         assert.matches("ints: no retention policy", text, 1, true)
     end)
 
-    it("tells jobs that failed, with their error, and those that are paused or overdue", function()
+    it("reports failed jobs, with their error, and paused or overdue ones", function()
         local bad, good = sql "select add_job('bad', '1 hour')", sql "select add_job('good', '1 hour')"
         finally(function()
             sql(("select delete_job(%s), delete_job(%s)"):format(bad, good))
@@ -143,7 +143,7 @@ describe("dbrun verify, about TimescaleDB:", function()
         told("postgres.timescale", "", "FAIL", "select timescaledb_post_restore();")
     end)
 
-    it("sees a licence that is not enough", function()
+    it("sees an insufficient licence", function()
         local other <close> = servers.postgres { settings = {
             shared_preload_libraries = "timescaledb", ["timescaledb.license"] = "apache" } }
         other:psql "create extension timescaledb"
@@ -155,7 +155,7 @@ describe("dbrun verify, about TimescaleDB:", function()
         assert.matches("a is not a continuous aggregate", result.stdout, 1, true)
     end)
 
-    it("expects continuous aggregates, and that they are refreshed", function()
+    it("checks that continuous aggregates exist and are refreshed", function()
         sql [[create materialized view hourly with (timescaledb.continuous) as
             select time_bucket('1 hour', at) as b, d, avg(v) from m group by 1, 2 with no data]]
         finally(function() sql "drop materialized view hourly" end)
