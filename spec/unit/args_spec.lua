@@ -37,7 +37,7 @@ describe("a rule", function()
         end)
     end
 
-    it("is told with what was given, but never with a string that may be secret", function()
+    it("names the given value in its error, but never a string that can be secret", function()
         assert.equal("fs.read: path must be a string, got nil", problem(args.check, "fs.read", "path", nil, "string"))
         assert.equal("f: size must be a whole number of at least 0, got -1",
             problem(args.check, "f", "size", -1, args.whole(0)))
@@ -53,7 +53,7 @@ end)
 describe("options", function()
     local known = { timeout = args.seconds, format = args.one_of("csv", "text"), header = "boolean" }
 
-    it("are given back, and none are an empty table", function()
+    it("are returned, and missing ones are an empty table", function()
         local given = { timeout = 1, header = false }
         assert.equal(given, args.options("f", given, known))
         assert.same({}, args.options("f", nil, known))
@@ -94,10 +94,10 @@ describe("options", function()
     end)
 end)
 
-describe("a name that is not there", function()
+describe("a missing name", function()
     local module = args.answer_for_names({ select = 1, update = 2 }, "db", { fetch = "db.query(...) gives all rows" })
 
-    it("is answered with what was meant", function()
+    it("is an error with a suggestion", function()
         assert.equal("db has no 'fetch' | db.query(...) gives all rows", problem(function() return module.fetch end))
         assert.equal("db has no 'selct' | did you mean 'select'?", problem(function() return module.selct end))
     end)

@@ -1,5 +1,5 @@
--- The benchmark harness: what it computes, what it prints, what it refuses. No server and no program is
--- needed: contenders are tables with a `run` function, and these bring numbers that are known.
+-- The benchmark harness: computations, output, refusals. No server and no program is needed: contenders are tables
+-- with a `run` function that returns known numbers.
 package.path = "spec/?.lua;" .. package.path
 
 local contender <const> = require "bench.lib.contender"
@@ -22,7 +22,7 @@ local FACTS <const> = {
 
 local function silent() end
 
---- A contender that answers with these rates, one after the other.
+--- A contender that returns these rates, one after the other.
 local function racer(name, kind, rates, extra)
     local i, calls = 0, {}
     return {
@@ -65,7 +65,7 @@ describe("medians and ratios", function()
         assert.same({ 3, 1, 2 }, list)
     end)
 
-    it("is not moved by one run that was disturbed", function()
+    it("is not affected by one disturbed run", function()
         assert.equal(10, stats.median { 10, 10.1, 9.9, 10, 1000 })
     end)
 
@@ -82,13 +82,13 @@ describe("targets", function()
         assert.is_false(targets.judge(t, { 199 }, { 100 }).met)
     end)
 
-    it("turn times into a factor of speed where at_least is asked for", function()
+    it("turn times into a factor of speed with at_least", function()
         local v <const> = targets.judge({ metric = "time", against = "peer", at_least = 10 }, { 0.02 }, { 0.25 })
         assert.near(12.5, v.ratio, 1e-9)
         assert.is_true(v.met and v.faster)
     end)
 
-    it("turn times into a factor of cost where at_most is asked for", function()
+    it("turn times into a factor of cost with at_most", function()
         local t <const> = { metric = "cpu", against = "floor", at_most = 1.5 }
         local v <const> = targets.judge(t, { 6e-6 }, { 5e-6 })
         assert.near(1.2, v.ratio, 1e-9)
@@ -104,14 +104,14 @@ describe("targets", function()
         assert.near(3, v.high, 1e-9)
     end)
 
-    it("may bound ours alone", function()
+    it("can limit ours alone", function()
         local t <const> = { metric = "memory", limit = 12 * 1024 * 1024 }
         assert.is_true(targets.judge(t, { 11 * 1024 * 1024 }, {}).met)
         assert.is_false(targets.judge(t, { 13 * 1024 * 1024 }, {}).met)
         assert.equal("<= 12.0 MiB", targets.text(t))
     end)
 
-    it("may be met by a ratio or by a limit", function()
+    it("can be met by a ratio or by a limit", function()
         local t <const> = { metric = "time", against = "peer", at_least = 14, or_limit = 0.25e-6 }
         assert.is_true(targets.judge(t, { 0.2e-6 }, { 1e-6 }).met)
         assert.is_true(targets.judge(t, { 0.3e-6 }, { 4.5e-6 }).met)
@@ -119,13 +119,13 @@ describe("targets", function()
         assert.equal("<= 0.25 us or >= 14 x", targets.text(t))
     end)
 
-    it("tell the ratio without a verdict where there is no bound", function()
+    it("give the ratio without a verdict when there is no bound", function()
         local v <const> = targets.judge({ metric = "rate" }, { 3 }, { 2 })
         assert.equal(1.5, v.ratio)
         assert.is_nil(v.met)
     end)
 
-    it("that mean nothing are refused", function()
+    it("that are invalid are refused", function()
         for _, t in ipairs {
             { metric = "speed", against = "p", at_least = 1 },
             { metric = "rate", against = "p" },
@@ -167,7 +167,7 @@ describe("a workload's run", function()
         assert.equal(200, runner.value(result, "dbrun"))
     end)
 
-    it("tells the honest ratio when the target is missed, and that is no failure", function()
+    it("gives the true ratio when the target is missed, which is not a failure", function()
         local result <const> = race(workload { ours = { racer("dbrun", "ours", { 10, 10, 10 }) } })
         assert.is_nil(result.failure)
         assert.near(0.1, result.rows[1].verdict.ratio, 1e-9)
@@ -182,7 +182,7 @@ describe("a workload's run", function()
         assert.equal(2, #result.rows)
     end)
 
-    it("begins no pair that would end behind the limit", function()
+    it("starts no pair that would end after the limit", function()
         local clock = 0
         local function slow(name)
             return { name = name, kind = "ours", run = function()
@@ -199,14 +199,14 @@ describe("a workload's run", function()
         assert.same({ "X1: not measured, the time was over; --only X1 measures it" }, late.missing)
     end)
 
-    it("shows what nothing is compared with", function()
+    it("shows a contender without an opponent", function()
         local result <const> = race(workload { others = {}, targets = {} })
         assert.equal(200, result.rows[1].ours_value)
         assert.is_nil(result.rows[1].other)
         assert.is_nil(result.rows[1].verdict.met)
     end)
 
-    it("says what to install when it cannot run itself", function()
+    it("says what to install when it cannot run", function()
         local absent <const> = racer("dbrun", "ours", {})
         absent.missing = function() return "lua-busted" end
         local result <const> = race(workload { ours = { absent } })
@@ -214,13 +214,13 @@ describe("a workload's run", function()
         assert.equal(0, #result.rows)
     end)
 
-    it("tells a peer that no target names for information", function()
+    it("reports a peer that no target names for information", function()
         local result <const> = race(workload { targets = {} })
         assert.equal("", result.rows[1].target)
         assert.is_nil(result.rows[1].verdict.met)
     end)
 
-    it("says what to install for a peer that is missing, and is no failure", function()
+    it("says what to install for a missing peer, which is not a failure", function()
         local absent <const> = racer("peer", "peer", {})
         absent.missing = function() return "python3-asyncpg" end
         local result <const> = race(workload {
@@ -243,7 +243,7 @@ describe("a workload's run", function()
         assert.equal(0, #result.rows)
     end)
 
-    it("refuses a target against somebody who does not take part", function()
+    it("refuses a target against an unknown contender", function()
         assert.has_error(function()
             runner.check(workload { targets = { { metric = "rate", against = "nobody", at_least = 1 } } })
         end, "no contender is named nobody")
@@ -282,7 +282,7 @@ describe("the result line of a measuring program", function()
         end, "1 wrong answers of 10")
     end)
 
-    it("that checked nothing, did nothing or is not there is a failed run", function()
+    it("that checked nothing, did nothing or is missing is a failed run", function()
         for _, text in ipairs {
             '{"ops":10,"seconds":2,"cpu_us_per_op":5,"errors":0,"checks":0}',
             '{"ops":0,"seconds":2,"cpu_us_per_op":5,"errors":0,"checks":0}',
@@ -300,7 +300,7 @@ describe("the result line of a measuring program", function()
 end)
 
 describe("a spec that measures", function()
-    it("is counted, and tells its figures", function()
+    it("is counted, and returns its figures", function()
         local passed <const>, told <const> = spec.read "# one 1.5\nok 1 - a\n# two\nok 2 - # SKIP b\n1..2\n"
         assert.equal(1, passed)
         assert.equal("one 1.5\ntwo", told)
@@ -415,11 +415,11 @@ describe("the picture", function()
         local results <const> = { race(workload()), race(workload { id = "X2" }) }
         local counts <const> = parse(picture.draw(results, FACTS))
         assert.equal(1, counts.svg)
-        assert.equal(1 + 3 + 4, counts.rect) -- the paper, the legend, two bars for each of two workloads
+        assert.equal(1 + 3 + 4, counts.rect) -- the background, the legend, two bars for each of two workloads
         assert.equal(2, counts.circle)
     end)
 
-    it("is well-formed whatever names and titles hold", function()
+    it("is well-formed for any names and titles", function()
         local nasty <const> = [[<a href="x">&'"</a>]] .. "\1\n"
         local result <const> = race(workload {
             title = nasty, others = { racer(nasty, "peer", { 1, 1, 1 }) },
@@ -467,13 +467,13 @@ describe("the picture", function()
 end)
 
 describe("words for the shell", function()
-    it("arrive as they are, whatever they hold", function()
+    it("arrive unchanged, with any characters", function()
         local nasty <const> = "it's $HOME `id` \"x\"\n\\ *"
         assert.equal(nasty .. "|", (shell.run { "printf", "%s|", nasty }))
         assert.equal(nasty, (shell.run({ "sh", "-c", 'printf %s "$NASTY"' }, { NASTY = nasty })))
     end)
 
-    it("bring back the status, also of a signal", function()
+    it("return the status, also of a signal", function()
         assert.equal(3, select(2, shell.run { "sh", "-c", "exit 3" }))
         assert.equal(128 + 9, select(2, shell.run { "sh", "-c", "kill -9 $$" }))
         assert.has_error(function() shell.must { "sh", "-c", "echo why; exit 1" } end, "sh: status 1\nwhy\n")

@@ -1,4 +1,4 @@
--- What the benchmarks have to reach.
+-- The targets of the benchmarks.
 package.path = "spec/?.lua;" .. package.path
 
 local runner <const> = require "bench.lib.runner"
@@ -6,7 +6,7 @@ local shell <const> = require "bench.lib.shell"
 local targets <const> = require "bench.lib.targets"
 
 describe("the workloads that ship", function()
-    -- What was agreed. A change here is a change of what dbrun promises.
+    -- The agreed targets. A change here changes dbrun's promises.
     local AGREED <const> = {
         P1 = { "rate pgbench >= 1.15 x", "rate SQLAlchemy + asyncpg >= 12 x", "cpu floor in C <= 1.3 x" },
         P2 = { "rate pgbench >= 4 x" },
@@ -40,7 +40,7 @@ describe("the workloads that ship", function()
         loaded[w.id] = w
     end
 
-    it("make sense", function()
+    it("are valid", function()
         for _, w in pairs(loaded) do runner.check(w) end
     end)
 
@@ -55,7 +55,7 @@ describe("the workloads that ship", function()
         end
     end)
 
-    it("stand at different places of the table", function()
+    it("have different places in the table", function()
         local seen <const> = {}
         for id, w in pairs(loaded) do
             assert.is_nil(seen[w.order], id)

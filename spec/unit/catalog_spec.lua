@@ -1,4 +1,4 @@
--- SQL of dbrun's own names everything of pg_catalog in full.
+-- dbrun's own SQL names everything of pg_catalog in full.
 local catalog = require "dbrun.db.catalog"
 
 describe("names and operators in braces", function()

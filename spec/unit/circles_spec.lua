@@ -13,7 +13,7 @@ describe("the check for circles", function()
         fs.rmtree(dir)
     end)
 
-    ---@param files table<string, string> "floor/x.c" and "floor/x.h"; what ends in .c is compiled
+    ---@param files table<string, string> "floor/x.c" and "floor/x.h"; files that end in .c are compiled
     ---@return string said, boolean ok
     local function check(files)
         sources.compile(dir, files)
@@ -53,7 +53,7 @@ describe("the check for circles", function()
         assert.matches("headers in a circle: floor/d.h\n", said, 1, true)
     end)
 
-    it("fails when there are no objects to look at", function()
+    it("fails when there are no objects to check", function()
         fs.mkdir_p(dir .. "/obj")
         local r <const> = process.run { "lua5.4", "spec/support/circles.lua", dir .. "/obj", dir .. "/src" }
         assert.is_true(r.code ~= 0)

@@ -1,4 +1,4 @@
--- Command lines of scripts: what cli.run makes of a specification and of what is typed.
+-- Command lines of scripts: how cli.run uses a specification and parses arguments.
 local cli = require "dbrun.cli"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -10,7 +10,7 @@ local specs = require "dbrun.cli.spec"
 
 local function run() return 0 end
 
---- What run would get; nil and the message of the error with its hint.
+--- The arguments that run would get; or nil and the error's message with its hint.
 local function parsed(options, argv, more)
     local spec = { options = options, run = run }
     for key, value in pairs(more or {}) do spec[key] = value end
@@ -56,7 +56,7 @@ describe("a value of a type", function()
         { "date", "", "2026-02-29", "1900-02-29", "2026-13-01", "2026-00-10", "2026-01-00", "2026-1-1", "0000-01-01",
             "2026-01-31T00:00", "today" },
     } do
-        it("is refused where it is none of " .. case[1], function()
+        it("is refused when it is not " .. case[1], function()
             for i = 2, #case do
                 local got, why = parsed({ { "x", case[1] } }, { "--x=" .. case[i] })
                 assert.is_nil(got, case[i])
@@ -65,7 +65,7 @@ describe("a value of a type", function()
         end)
     end
 
-    it("is a file that is there and can be read", function()
+    it("is an existing file that can be read", function()
         local file = { { "x", "file" } }
         assert.equal(dir .. "/there", parsed(file, { "--x", dir .. "/there" }).x)
         assert.matches("a file that exists", select(2, parsed(file, { "--x", dir .. "/not" })))
@@ -73,7 +73,7 @@ describe("a value of a type", function()
         assert.matches("a file that exists, got '/no'", select(2, parsed({ { "x", "file", default = "/no" } }, {})))
     end)
 
-    it("is one of the choices, with what was meant", function()
+    it("is one of the choices, otherwise an error with a suggestion", function()
         local choice = { { "x", "choice", choices = { "fast", "slow" } } }
         assert.equal("slow", parsed(choice, { "--x", "slow" }).x)
         assert.equal("--x: expected one of fast, slow, got 'fats' | did you mean 'fast'?",
@@ -117,7 +117,7 @@ describe("a command line", function()
     local options <const> = { { "days", "integer", short = "d" }, { "force", "flag", short = "f" },
         { "all", "flag", short = "a" }, { "dry_run", "flag" }, { "name" } }
 
-    it("takes the forms that people know", function()
+    it("accepts the usual forms", function()
         assert.same({ days = 5, force = true, all = true, dry_run = false }, parsed(options, { "-fad5" }))
         assert.same({ days = 5, force = true, all = false, dry_run = true },
             parsed(options, { "-d", "5", "--dry-run", "--force" }))
@@ -148,13 +148,13 @@ describe("a command line", function()
         end)
     end
 
-    it("does not take an option for a value", function()
+    it("does not mistake an option for a value", function()
         assert.equal("--name needs a value, but '--force' follows | "
             .. "a value that begins with '-' is written --name=--force",
             select(2, parsed(options, { "--name", "--force" })))
     end)
 
-    it("has arguments by position, before, between and behind options", function()
+    it("has arguments by position, before, between and after options", function()
         local more = { args = { { "table" }, { "ids", "integer", variadic = true, optional = true } } }
         assert.same({ table = "t", ids = { 1, -2 }, days = 5, force = false, all = false, dry_run = false },
             parsed(options, { "t", "1", "--days", "5", "-2" }, more))
@@ -166,12 +166,12 @@ describe("a command line", function()
         assert.equal("z", parsed({}, {}, { args = { { "one", default = "z" } } }).one)
     end)
 
-    it("says what is missing, all of it", function()
+    it("names everything that is missing", function()
         assert.equal("missing: FILE, --to, --key (or KEY_OF_TESTS)", select(2, parsed({ { "to", required = true },
             { "key", required = true, env = "KEY_OF_TESTS" } }, {}, { args = { { "file" } } })))
     end)
 
-    it("has commands with options of their own, and those of the script", function()
+    it("has commands with their own options and the script's", function()
         local more = { commands = {
             { "add", options = { { "n", "integer" } }, args = { { "who" } } },
             { "drop", commands = { { "all" }, { "one" } } },
@@ -291,7 +291,7 @@ examples:
         assert.equal(0, result.code)
     end)
 
-    it("ends with the status of what happened", function()
+    it("ends with the status of its result", function()
         for _, case in ipairs {
             { {}, 0, "90\t5242880", "" }, { { "-d7" }, 7, "7\t", "" },
             { { "--fail" }, 1, "", "it failed" },
@@ -305,12 +305,12 @@ examples:
         end
     end)
 
-    it("counts its status also where the script forgets to return it", function()
+    it("has the right status also when the script forgets to return it", function()
         assert.equal(9, dbrun({ "forgets.lua" }).code)
         assert.equal(2, dbrun({ "forgets.lua", "--x" }).code)
     end)
 
-    it("has failed when run returns why, as io.open does", function()
+    it("fails when run returns nil and a message, as io.open does", function()
         for code, expected in pairs { ["nil, 'no rows'"] = { 1, "why: no rows\n" },
             ["false, 'no rows'"] = { 1, "why: no rows\n" }, ["nil"] = { 0, "" }, ["false"] = { 1, "" } } do
             fs.write(dir .. "/scripts/why.lua", ([[return require "dbrun.cli".run {
@@ -325,7 +325,7 @@ examples:
         assert.matches("configuration error: no rows", result.stderr, 1, true)
     end)
 
-    it("takes what is not given from the environment, then from the .env, without showing it", function()
+    it("takes missing values from the environment, then from the .env, without showing them", function()
         assert.matches("^begins\n5\t", dbrun({ "tidy" }, { TIDY_DAYS = "5" }).stdout)
         assert.matches("^begins\n6\t", dbrun({ "tidy", "--days=6" }, { TIDY_DAYS = "5" }).stdout)
         local wrong = dbrun({ "tidy" }, { TIDY_DAYS = "geheim" })
@@ -339,7 +339,7 @@ examples:
         fs.unlink(dir .. "/.env")
     end)
 
-    it("tells its options without being run", function()
+    it("lists its options without being run", function()
         local told = assert(cli.describe(dir .. "/scripts/tidy.lua"))
         assert.equal("tidy", told.name)
         assert.equal("days", told.options[1].name)

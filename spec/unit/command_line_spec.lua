@@ -1,4 +1,4 @@
--- What scripts share on the command line: options and their mistakes, tables, times, the last word about an error.
+-- Code that scripts share for the command line: options and their errors, tables, times, the final message of an error.
 local cli = require "dbrun.command_line"
 local errors = require "dbrun.error"
 
@@ -21,7 +21,7 @@ local function mistake(argv)
 end
 
 describe("a command line", function()
-    it("gives its options as values of their types", function()
+    it("returns its options as values of their types", function()
         local args = cli.parse(sample(), { "go", "--wait", "1.5", "--steps=3", "--only", "a, b,,c" })
         assert.same({ command = "go", go = true, wait = 1.5, steps = 3, only = { "a", "b", "c" } }, args)
     end)
@@ -36,10 +36,10 @@ describe("a command line", function()
             assert.is_nil(plain(word), word)
             assert.is_nil(plain("--list", word), word)
         end
-        assert.is_nil(plain("--strict", "--strict")) -- the parser's to refuse
+        assert.is_nil(plain("--strict", "--strict")) -- the parser must refuse it
     end)
 
-    it("answers --help with the text, anywhere, also where something else is missing", function()
+    it("answers --help with the text, anywhere, also when another argument is missing", function()
         for _, argv in ipairs { { "--help" }, { "-h" }, { "go", "--help" }, { "go", "--wait", "1", "-h" } } do
             local args, help = cli.parse(sample(), argv)
             assert.is_nil(args)
@@ -76,15 +76,15 @@ describe("a command line", function()
     end)
 end)
 
-describe("what is printed", function()
-    it("stands in columns, colours and accents counted as what they show", function()
+describe("printed output", function()
+    it("is in columns, with colours and accents counted by their visible width", function()
         local red = "\27[31mx\27[0m"
         assert.same({ "a    b  c", "äöü  " .. red .. "  y" }, cli.table { { "a", "b", "c" }, { "äöü", red, "y" } })
         assert.same({ " 1 a", "22 b" }, cli.table({ { "1", "a" }, { "22", "b" } }, { gap = 1, right = { true } }))
         assert.same({}, cli.table {})
     end)
 
-    it("says times as people do", function()
+    it("has readable times", function()
         local cases = {
             { 0.00012, "0.1 ms" }, { 0.0099, "9.9 ms" }, { 0.012, "12 ms" }, { 0.9994, "999 ms" }, { 1, "1.00 s" },
             { 59.99, "59.99 s" }, { 60, "1 min 00 s" }, { 125.4, "2 min 05 s" }, { 3725, "1 h 02 min" },
@@ -92,7 +92,7 @@ describe("what is printed", function()
         for _, case in ipairs(cases) do assert.equal(case[2], cli.duration(case[1])) end
     end)
 
-    it("says counts with their thousands apart", function()
+    it("has counts with separated thousands", function()
         assert.equal("0", cli.count(0))
         assert.equal("999", cli.count(999))
         assert.equal("1,000", cli.count(1000))
@@ -132,12 +132,12 @@ describe("the end of a script", function()
         assert.matches("^sample: no way\n  at: ", written[3])
     end)
 
-    it("is 1 with a traceback for a mistake in the program", function()
+    it("is 1 with a traceback for an error in the program", function()
         assert.equal(1, status(function() local t = nil; return t.x end))
         assert.matches("attempt to index a nil value.*stack traceback", written[1])
     end)
 
-    it("leaves an interruption to the host", function()
+    it("leaves an interrupt to the host", function()
         local ok, e = pcall(status, function() errors.raise { kind = "cancelled", message = "interrupted" } end)
         assert.is_false(ok)
         assert.equal("cancelled", e.kind)

@@ -1,8 +1,8 @@
--- Which values `dbrun config` shows, and which it hides.
+-- The values that `dbrun config` shows, and those that it hides.
 local shown <const> = require "dbrun.config.keys".shown
 
 describe("dbrun config masks", function()
-    it("what has the name of a secret", function()
+    it("values whose key names a secret", function()
         for _, key in ipairs {
             "MY_PASSPHRASE", "JWT", "SUPABASE_JWT_KID", "AUTH", "BASIC_AUTH", "HTTPAUTH", "AUTH_HEADER", "SALT",
             "SLACK_WEBHOOK", "WEBHOOK_URL", "SESSION_COOKIE", "SENTRY_DSN", "DSN", "apiKey", "api-key", "KEY",
@@ -15,7 +15,7 @@ describe("dbrun config masks", function()
         end
     end)
 
-    it("what looks like one", function()
+    it("values that look like secrets", function()
         for _, value in ipairs {
             "aB3dE5gH7jK9mN1pQ3sT", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", "Bearer aB3dE5gH7jK9mN1pQ3sT",
             "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
@@ -25,7 +25,7 @@ describe("dbrun config masks", function()
             [[{\"password\":\"x\"}]], "<password>x</password>", "mysql --password x1 -h db", "password%3Dx1",
             "curl -u ann:x1 https://h.example/", "Basic dXNlcjpwYXNz", "Bearer x1",
             "jdbc:oracle:thin:ann/x1@db:1521:x",
-            -- a key of Amazon, with slashes, and the number of one
+            -- a key of Amazon, with slashes, and its ID
             "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "AKIAIOSFODNN7EXAMPLE", "qzxkvbnmwrtplkjhgfds",
             "hJ7$kP2!mQ9@wR4#tY6&", "f47ac10b-58cc-4372-a567-0e02b2c3d479", "a3f5c9d2e8b1f4a7c6d0e9b8",
         } do
@@ -33,7 +33,7 @@ describe("dbrun config masks", function()
         end
     end)
 
-    it("what a generator makes, of any alphabet", function()
+    it("generated secrets of any alphabet", function()
         local seed = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time()
         math.randomseed(seed)
         local letters, digits = "abcdefghijklmnopqrstuvwxyz", "0123456789"
@@ -49,7 +49,7 @@ describe("dbrun config masks", function()
                     end
                     missed = missed + (shown("PLAIN", table.concat(chars)) == "***" and 0 or 1)
                 end
-                -- One in 500 of these looks like words; of hexadecimal ones of 32 every fifth was shown once.
+                -- One in 500 of these looks like words; every fifth hexadecimal one of 32 digits was shown in the past.
                 assert.truthy(missed <= 9, ("%d of 300 from %s, length %d, seed %d"):format(missed, alphabet,
                     length, seed))
             end

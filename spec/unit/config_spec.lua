@@ -4,7 +4,7 @@ local errors = require "dbrun.error"
 
 local AWKWARD <const> = "p@/:%#'\\ ä\u{10348}?&"
 
----A configuration that sees only this environment and this text of a file.
+---A configuration with only this environment and this text of a file.
 local function load(environ, text, arguments)
     local path
     if text then
@@ -45,7 +45,7 @@ describe("the configuration", function()
         assert.equal("redis://127.0.0.1:6379/0", c.redis_url)
     end)
 
-    it("takes arguments before the environment, that before the file, that before defaults", function()
+    it("prefers arguments to the environment, that to the file, that to defaults", function()
         local file = "SYNC_POOL_SIZE=1\nDB_POOL_SIZE=1\nDB_MAX_OVERFLOW=1"
         local c, path = load({ DB_POOL_SIZE = "2", DB_MAX_OVERFLOW = "2" }, file, { DB_MAX_OVERFLOW = 3 })
         assert.same({ 3, 2, 1, 50 }, { c.DB_MAX_OVERFLOW, c.DB_POOL_SIZE, c.SYNC_POOL_SIZE, c.REDIS_MAX_CONNECTIONS })
@@ -55,14 +55,14 @@ describe("the configuration", function()
         })
     end)
 
-    it("takes an empty value as the default, and lets it hide what is behind", function()
+    it("treats an empty value as the default, and lets it hide lower sources", function()
         local c = load({ DB_POOL_SIZE = "", DATABASE_URL = "" }, "DB_POOL_SIZE=7\nDATABASE_URL=postgresql://file")
         assert.equal(20, c.DB_POOL_SIZE)
         assert.equal("postgresql://", c.async_database_url)
         assert.equal("default", c.source "DB_POOL_SIZE")
     end)
 
-    it("has any other key as the string it was given as", function()
+    it("has any other key as its original string", function()
         local c = load({ FROM_ENV = "01" }, "CUSTOM='a b'\nEMPTY=", { mine = "x" })
         assert.same({ "01", "a b", "", "x" }, { c.FROM_ENV, c.CUSTOM, c.EMPTY, c.mine })
         assert.is_nil(c.NOT_THERE)
@@ -102,14 +102,14 @@ describe("the configuration", function()
     }
     for _, case in ipairs(typed) do
         local key = case[1]
-        it("takes the values of " .. key, function()
+        it("accepts the values of " .. key, function()
             for text, value in pairs(case[2]) do
                 local got = load({ [key] = text })[key]
                 assert.equal(value, got, ("%s=%s"):format(key, text))
                 assert.equal(math.type(value), math.type(got))
             end
         end)
-        it("refuses wrong values of " .. key .. ", naming key, source and what was expected", function()
+        it("refuses wrong values of " .. key .. ", naming key, source and expected values", function()
             for _, text in ipairs(case[3]) do
                 local e = refused(function() return load({ [key] = text })[key] end)
                 assert.truthy(e.message:find(key .. " (environment): expected ", 1, true), e.message)
@@ -117,14 +117,14 @@ describe("the configuration", function()
         end)
     end
 
-    it("takes numbers and booleans as arguments", function()
+    it("accepts numbers and booleans as arguments", function()
         local c = load(nil, nil, { DB_POOL_SIZE = 3, DB_POOL_TIMEOUT = 1.5, DB_POOL_PRE_PING = false,
             DB_POOL_RECYCLE = false, REDIS_DB = 2.0 })
         assert.same({ 3, 1.5, false, false, 2 },
             { c.DB_POOL_SIZE, c.DB_POOL_TIMEOUT, c.DB_POOL_PRE_PING, c.DB_POOL_RECYCLE, c.REDIS_DB })
     end)
 
-    it("names the line of the file that a wrong value stands in", function()
+    it("names the line of a wrong value in the file", function()
         local c, path = load(nil, "# x\n\nDB_POOL_SIZE=hunter2")
         local e = refused(function() return c.DB_POOL_SIZE end)
         assert.equal(("DB_POOL_SIZE (%s line 3): expected an integer from 0 to 100000"):format(path), e.message)
@@ -137,7 +137,7 @@ describe("the configuration", function()
             load({ REDIS_PORT = "tcp://10.0.0.1:6379", REDIS_URL = "redis://cache" }).redis_url)
     end)
 
-    it("refuses a file that does not exist when it was named", function()
+    it("refuses a named file that does not exist", function()
         local c = config.load(nil, { environ = {}, env_file = "/nonexistent/dev.env" })
         assert.truthy(refused(function() return c.DB_POOL_SIZE end).message:find("/nonexistent/dev.env", 1, true))
     end)
@@ -196,7 +196,7 @@ describe("the database's URL", function()
         assert.equal("MIGRATION_DATABASE_URL (environment)", c.source "sync_database_url")
     end)
 
-    it("is never the file's MIGRATION_DATABASE_URL when this run was pointed somewhere else", function()
+    it("is never the file's MIGRATION_DATABASE_URL when this run names another database", function()
         local c = load({ MIGRATION_DATABASE_URL = "postgresql://production" }, nil,
             { DATABASE_URL = "postgresql://mine" })
         assert.equal("postgresql://mine", c.sync_database_url)
@@ -204,7 +204,7 @@ describe("the database's URL", function()
         assert.equal("postgresql://b", c.sync_database_url)
     end)
 
-    it("names the keys that are to blame", function()
+    it("names the keys that cause the error", function()
         assert.equal("DATABASE_URL (environment)",
             load { DATABASE_URL = "postgresql://db" }.source "async_database_url")
         assert.equal("POSTGRES_HOST (environment), POSTGRES_PORT (environment)",
@@ -213,7 +213,7 @@ describe("the database's URL", function()
         assert.equal("REDIS_URL (environment)", load { REDIS_URL = "redis://c" }.source "redis_url")
     end)
 
-    it("is refused with key and source where it is wrong", function()
+    it("is refused with key and source when it is wrong", function()
         local c, path = load(nil, "\nDATABASE_URL=postgresql://app:hunter2@db:port/x")
         local e = refused(function() return c.async_database_url end)
         assert.equal(("DATABASE_URL (%s line 2): the port is not a number from 1 to 65535"):format(path), e.message)
@@ -266,7 +266,7 @@ describe("config.explain", function()
         assert.is_true(seen.async_database_url and seen.sync_database_url and seen.redis_url)
     end)
 
-    it("shows no secret, wherever it stands", function()
+    it("shows no secret, wherever it is", function()
         local c = load({
             DATABASE_URL = "postgresql://app:hunter%402@db/x?sslpassword=hunter3",
             MIGRATION_DATABASE_URL = "host=db password='hunter 4'",
@@ -286,7 +286,7 @@ describe("config.explain", function()
         assert.is_nil(tostring(row(sentinel, "REDIS_URL").value):find("hunter", 1, true))
     end)
 
-    it("tells what is wrong with a value instead of failing", function()
+    it("describes a wrong value instead of failing", function()
         local c = load { DB_POOL_SIZE = "hunter2", DATABASE_URL = "postgresql://u:hunter2@h:x" }
         local r = row(c, "DB_POOL_SIZE")
         assert.is_nil(r.value)
@@ -295,18 +295,18 @@ describe("config.explain", function()
         assert.equal("20", row(load(), "DB_POOL_SIZE").value)
     end)
 
-    it("does not complain about keys that a URL wins over", function()
+    it("does not complain about keys that a URL overrides", function()
         local c = load { DATABASE_URL = "postgresql://db", POSTGRES_PORT = "tcp://10.0.0.1:5432" }
         assert.same({ key = "POSTGRES_PORT", value = "(not used)", source = "environment" }, row(c, "POSTGRES_PORT"))
     end)
 end)
 
 describe("config.check", function()
-    it("passes where all is right", function()
+    it("passes when all is right", function()
         assert.same({}, load({ DATABASE_URL = "postgresql://db" }, "CUSTOM=1").check())
     end)
 
-    it("raises the first thing that is wrong", function()
+    it("raises the first error", function()
         local e = refused(function() load({ DB_STATEMENT_CACHE = "hunter2" }).check() end)
         assert.truthy(e.message:find "^DB_STATEMENT_CACHE")
         refused(function() load({ REDIS_URL = "hunter2" }).check() end)
@@ -323,13 +323,13 @@ describe("config.check", function()
             load({ DATABASE_ULR = "postgresql://app:hidden@db", PATH = "x", DATA_URL = "y" }).check())
     end)
 
-    it("leaves alone what a URL wins over", function()
+    it("ignores keys that a URL overrides", function()
         assert.same({}, load({ REDIS_URL = "redis://c", REDIS_PORT = "tcp://10.0.0.1:6379" }).check())
     end)
 end)
 
 describe("passwords", function()
-    it("are known to the masking once they are read, plain and as they stand in a URL", function()
+    it("are masked once they are read, plain and URL-encoded", function()
         local c = load { POSTGRES_USER = "app", POSTGRES_PASSWORD = "quite@hidden",
             REDIS_URL = "redis://:well%2Fhidden@c" }
         assert(c.async_database_url and c.redis_url)
@@ -337,7 +337,7 @@ describe("passwords", function()
         assert.equal("*** *** *** ***", core.log.mask(text))
     end)
 
-    it("that equal the user's name do not garble every message", function()
+    it("that equal the user's name do not mask it in every message", function()
         assert(load { DATABASE_URL = "postgresql://garbled:garbled@db" }.async_database_url)
         assert.equal('role "garbled" does not exist', core.log.mask 'role "garbled" does not exist')
     end)
@@ -399,7 +399,7 @@ describe("dbrun in a folder", function()
         assert.equal("0", status)
     end)
 
-    it("lets --stack win over everything, MIGRATION_DATABASE_URL included", function()
+    it("lets --stack override everything, including MIGRATION_DATABASE_URL", function()
         file(".env", "MIGRATION_DATABASE_URL=postgresql://production/x\nREDIS_URL=redis://production")
         local output = run([[-e 'require "dbrun.core".options.overlay =
             { DATABASE_URL = "postgresql://stack", REDIS_URL = "unix:///stack" }
@@ -409,7 +409,7 @@ describe("dbrun in a folder", function()
         assert.equal("postgresql://stack\tpostgresql://stack\tunix:///stack?db=0\t--stack\n", output)
     end)
 
-    it("notes in the log what wins, what was given twice and what is not expanded", function()
+    it("logs overridden and repeated keys, and values that are not expanded", function()
         file(".env", "DATABASE_URL=postgresql://db/x\nPOSTGRES_DB=y\nPOSTGRES_HOST=db\nA=1\nA=2\nB=${A}\n")
         local output = run [[-e 'local c = require "dbrun.config"
             assert(c.async_database_url and c.sync_database_url)']]
@@ -435,7 +435,7 @@ describe("dbrun in a folder", function()
         assert.is_nil(output:find("hunter2", 1, true))
     end)
 
-    it("warns where there is no address but a mistyped one", function()
+    it("warns when the only address has a mistyped key", function()
         local output, status = config_script("", "DATABASE_ULR=x REDIS_UR=y")
         assert.equal("0", status)
         assert.matches("DATABASE_ULR %(environment%) is not a key of dbrun; did you mean DATABASE_URL%?", output)
@@ -444,7 +444,7 @@ describe("dbrun in a folder", function()
             :find("did you mean", 1, true))
     end)
 
-    it("tells of a mistyped key of the pool or of a folder when its default is used", function()
+    it("reports a mistyped key of the pool or of a folder when its default is used", function()
         file(".env", "DATABASE_URL=postgresql://db/x\nDB_POOL_SZIE=3\nDB_HOST=far\nDB_NAME=far")
         local output = config_script("", "DBRUN_PROTECTD=x")
         assert.equal(1, select(2, output:gsub("DB_POOL_SZIE %(%.env line 2%) is not a key of dbrun; "
@@ -454,7 +454,7 @@ describe("dbrun in a folder", function()
         assert.is_nil(config_script("", "DB_POOL_SIZE=4"):find("did you mean", 1, true))
     end)
 
-    it("shows one value as it is with --show", function()
+    it("shows one value unmasked with --show", function()
         file(".env", "DATABASE_URL=postgresql://app:hunter2@db/x\nAPI_TOKEN=hunter3")
         for key, value in pairs {
             DATABASE_URL = "postgresql://app:hunter2@db/x", API_TOKEN = "hunter3", DB_POOL_SIZE = "20",
@@ -483,7 +483,7 @@ describe("dbrun in a folder", function()
         end
     end)
 
-    it("says with --check what is wrong, and exits with 2", function()
+    it("names errors with --check, and exits with 2", function()
         file(".env", "\nDB_POOL_SIZE=hunter2")
         local output, status = config_script "--check"
         assert.equal("2", status)
@@ -497,7 +497,7 @@ describe("dbrun in a folder", function()
         assert.equal("0", status)
     end)
 
-    it("says which line of .env is malformed, and exits with 2", function()
+    it("names the malformed line of .env, and exits with 2", function()
         file(".env", "A=1\nhunter2\n")
         for _, arguments in ipairs { "", "--check", "--format json" } do
             local output, status = config_script(arguments)
@@ -507,7 +507,7 @@ describe("dbrun in a folder", function()
         end
     end)
 
-    it("refuses options it does not know with exit 2, and explains itself with --help", function()
+    it("refuses unknown options with exit 2, and shows its help with --help", function()
         local output, status = config_script "--nonsense"
         assert.equal("2", status)
         assert.truthy(output:find("unknown option", 1, true))

@@ -1,4 +1,4 @@
--- dbrun.csv: records out of pieces of any size, types, bad rows with their lines; and the writer.
+-- dbrun.csv: records from pieces of any size, types, bad rows with their lines; and the writer.
 local core = require "dbrun.core"
 local csv = require "dbrun.csv"
 local fs = require "dbrun.fs"
@@ -43,7 +43,7 @@ describe("csv.reader", function()
         end)
     end
 
-    it("converts by type, and keeps what is none", function()
+    it("converts by type, and keeps values that do not match", function()
         local rows, reader = read("a,b,c,d,e\n1,1.5e3,yes,2024-02-29,x\n+9223372036854775807,-0.5,F,2023-12-31,y\n" ..
             "9223372036854775808,1,t,2024-01-01,x\n1,0x10,t,2024-01-01,x\n1,1,maybe,2024-01-01,x\n" ..
             "1,1,1,2023-02-29,x\n1,1,1,2024-01-01,no\n",
@@ -63,7 +63,7 @@ describe("csv.reader", function()
         }, told)
     end)
 
-    it("keeps each digit of a decimal, and rows without NULL where none may be", function()
+    it("keeps each digit of a decimal, and refuses NULL where it is not allowed", function()
         local types <const> = { price = "decimal" }
         local rows, reader = read("id,price\n1,+12345678901234567.890\n2,-.5e3\n3,\n,1\n\"\",2\n4,1.2.3\n5,e\n",
             { types = types, required = { "id", "price" } })
@@ -80,7 +80,7 @@ describe("csv.reader", function()
         assert.matches("csv.reader: required: there is no column 'ident'", e.message, 1, true)
     end)
 
-    it("knows other delimiters, quotes, NULLs and headers", function()
+    it("supports other delimiters, quotes, NULLs and headers", function()
         local rows = read("a;b\n'x;''y';\\N\n", { delimiter = ";", quote = "'", null = "\\N" })
         assert.same({ { a = "x;'y" } }, rows)
         rows = read("1\t2\n3\t\n", { delimiter = "\t", header = false, types = { "integer" } })
@@ -93,7 +93,7 @@ describe("csv.reader", function()
         assert.same({}, (read("a,b\r\n", {})))
     end)
 
-    it("takes an empty line as NULL of the only column, and as nothing where there are several", function()
+    it("reads an empty line as NULL of the only column, and skips it with several columns", function()
         assert.same({ { a = "1" }, {}, { a = "3" } }, (read "a\n1\n\n3\n"))
         assert.same({ { a = "1", b = "2" } }, (read "\na,b\n\n1,2\r\n\r\n"))
         assert.same({ { "1" }, { core.null } }, (read("1\n\n", { header = false })))
@@ -105,7 +105,7 @@ describe("csv.reader", function()
         assert.same({ 1, 3000, 3001, "x" }, { #rows, #bad, bad[3000].line, bad[3000].text })
     end)
 
-    it("tells where a quote was opened that is never closed", function()
+    it("names the line of a quote that is never closed", function()
         local ok <const>, e <const> = pcall(read, 'a,b\n1,2\n1,"x\n2,3\n')
         assert.is_false(ok)
         assert.matches("line 3: a quote that is opened in this record is never closed", tostring(e), 1, true)
@@ -130,7 +130,7 @@ describe("csv.reader", function()
         refused("", { delimiter = '"' }, "delimiter and quote are the same")
     end)
 
-    it("goes on at the place where another reader has stopped", function()
+    it("continues at the place where another reader has stopped", function()
         local path <const> = os.tmpname()
         local text <const> = '\xef\xbb\xbfa,b\r\n1,"x\ny"\n\n2,"""q"""\r\nbad\n3,\xef\xbb\xbf\n"4","\n\n"\n5,last'
         for _, header in ipairs { true, false } do
@@ -185,7 +185,7 @@ describe("csv.reader", function()
 end)
 
 describe("csv.writer", function()
-    it("says how to open a file that is given by its name, as table.write does", function()
+    it("says how to open a file that is given by name, as table.write does", function()
         for _, fn in ipairs { csv.writer, require "dbrun.table".write } do
             local ok <const>, e <const> = pcall(fn, "x.csv", {})
             assert.is_false(ok)
@@ -223,7 +223,7 @@ describe("csv.writer", function()
         assert.matches("the writer has no columns", tostring(e), 1, true)
     end)
 
-    it("writes with any delimiter and quote, and refuses a NULL that is no field", function()
+    it("writes with any delimiter and quote, and refuses a NULL text that is not one field", function()
         local out
         local file <const> = { write = function(_, ...) out = out .. table.concat { ... } return true end }
         for _, chars in ipairs { ";'", "%^", "^%", "-]", "a%", "\t\\" } do

@@ -1,5 +1,5 @@
---- The Debian package: the copy that it is built from, and what says how. Building it takes as long as compiling, so
---- here debhelper only tells what it would do.
+--- The Debian package: its source folder and its rules. Building it takes as long as compiling, so debhelper only
+--- prints what it would do.
 local fs <const> = require "dbrun.fs"
 local process <const> = require "dbrun.process"
 
@@ -21,7 +21,7 @@ describe("make deb", function()
     end)
     teardown(function() fs.rmtree(top) end)
 
-    it("copies what is tracked, with debian/ on top", function()
+    it("copies tracked files, with debian/ on top", function()
         for _, name in ipairs { "Makefile", "lua/dbrun/init.lua", "debian/rules", "debian/control" } do
             assert.is_true(fs.exists(copy .. "/" .. name), name)
         end
@@ -29,17 +29,17 @@ describe("make deb", function()
         assert.is_true(fs.access(copy .. "/debian/rules", "x"))
     end)
 
-    it("is of the version of the program, and recommends what is opened when it is needed", function()
+    it("has the program's version, and recommends libraries that are opened on demand", function()
         assert.equal(version, fs.read(copy .. "/debian/changelog"):match "^dbrun %(([^)]*)%)")
         local control <const> = fs.read(copy .. "/debian/control")
         assert.equal("libedit2, libpg-query1504.0, libmimalloc2.0, lua-busted, less",
             control:match "\nRecommends: ([^\n]*)")
-        -- The library whose structs the program was compiled against.
+        -- The library with whose structs the program was compiled.
         local so <const> = fs.read("runtime/bind/data/sql.c"):match 'DBRUN_PG_QUERY_SONAME "libpg_query%.so%.([%d.]+)"'
         assert.truthy(control:find("libpg-query" .. so, 1, true))
     end)
 
-    it("has rules that debhelper takes", function()
+    it("has rules that debhelper accepts", function()
         if not has "dh" or not has "dpkg-parsechangelog" then
             pending "debhelper and dpkg-dev are not installed"
             return

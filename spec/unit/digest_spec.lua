@@ -3,13 +3,13 @@ local core = require "dbrun.core"
 local process = require "dbrun.process"
 
 describe("core.digest", function()
-    it("is what the standards' examples say", function()
+    it("matches the standards' examples", function()
         assert.equal("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", core.digest("sha256", ""))
         assert.equal("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", core.digest("sha256", "abc"))
         assert.equal("a9993e364706816aba3e25717850c26c9cd0d89d", core.digest("sha1", "abc"))
     end)
 
-    it("is what sha1sum and sha256sum say, around the ends of a block and for any bytes", function()
+    it("matches sha1sum and sha256sum, around block boundaries and for any bytes", function()
         local texts <const> = { ("a"):rep(1000), "\0\1\xff\0" }
         for length = 54, 66 do
             texts[#texts + 1] = ("x"):rep(length)

@@ -51,34 +51,34 @@ describe("a .env file", function()
         { "the last of two definitions", "A=a\nA=b", "b" },
     }
     for _, case in ipairs(accepted) do
-        it("takes " .. case[1], function()
+        it("accepts " .. case[1], function()
             assert.equal(case[3], values(case[2]).A)
         end)
     end
 
-    it("takes names with digits, underscores, dots and dashes, and export as a name", function()
+    it("accepts names with digits, underscores, dots and dashes, and export as a name", function()
         local v = values("_a1=1\nA.B-C=2\nexport=3\nexport =4\nEXPORT_X=5")
         assert.same({ _a1 = "1", ["A.B-C"] = "2", export = "4", EXPORT_X = "5" }, v)
     end)
 
-    it("is empty when there is nothing in it", function()
+    it("can be empty", function()
         for _, text in ipairs { "", "\n", "\xEF\xBB\xBF", "# only a comment", "   " } do
             assert.is_nil(next(values(text)))
         end
     end)
 
-    it("tells where each key stands, also behind values of several lines", function()
+    it("returns the line of each key, also after values of several lines", function()
         local parsed = dotenv.parse("# x\nA=1\n\nB='2\n3'\nC=4\r\nD=5")
         assert.same({ A = 2, B = 4, C = 6, D = 7 }, parsed.lines)
         assert.same({ "A", "B", "C", "D" }, parsed.order)
     end)
 
-    it("tells which keys were given twice", function()
+    it("returns the repeated keys", function()
         local parsed = dotenv.parse("A=1\nB=2\nA=3")
         assert.same({ { key = "A", line = 3, first = 1 } }, parsed.duplicates)
     end)
 
-    it("tells which values look as if an expansion was expected, unless single quotes say otherwise", function()
+    it("returns the values that look as if an expansion was expected, except in single quotes", function()
         local parsed = dotenv.parse("A=${X}\nB=\"$(id)\"\nC='${X}'\nD=$X\nE=${1}")
         assert.same({ { key = "A", line = 1 }, { key = "B", line = 2 } }, parsed.expansions)
     end)
@@ -106,7 +106,7 @@ describe("a .env file", function()
         { "an escape character", "A=hunter2\27[0m", 1, "control character" },
     }
     for _, case in ipairs(refusals) do
-        it("refuses " .. case[1] .. ", naming file and line and never the text", function()
+        it("refuses " .. case[1] .. ", naming file and line but never the text", function()
             local e = refused(case[2], "conf/dev.env")
             assert.truthy(e.message:find("conf/dev.env line " .. case[3], 1, true), e.message)
             assert.truthy(e.message:find(case[4], 1, true), e.message)
@@ -118,11 +118,11 @@ describe("a .env file", function()
         assert.truthy(refused(("A=b\n"):rep(300000)).message:find("larger than", 1, true))
     end)
 
-    it("is called .env where it has no other name", function()
+    it("is called .env by default", function()
         assert.truthy(refused("x").message:find("^%.env line 1:"))
     end)
 
-    it("keeps any value that is put into quotes as a script would put it", function()
+    it("keeps any value that a script quotes", function()
         local seed = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time()
         math.randomseed(seed)
         local alphabet = { "a", "Z", "0", " ", "\t", "'", '"', "\\", "#", "$", "{", "}", "`", "=", "\n", "ä", "%", "n" }
@@ -141,7 +141,7 @@ describe("a .env file", function()
         end
     end)
 
-    it("never fails in another way than with its own error, whatever the bytes", function()
+    it("never fails except with its own error, for any bytes", function()
         local seed = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time()
         math.randomseed(seed)
         local pieces = { "A", "=", "'", '"', "\\", "#", "\n", "\r", " ", "\0", "\xFF", "ä", "export ", "$(", "1" }

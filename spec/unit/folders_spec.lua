@@ -1,4 +1,4 @@
--- Folders with many files tell in a README.md what is where.
+-- Folders with many files have a README.md that lists them.
 local fs = require "dbrun.fs"
 
 local MANY <const> = 10

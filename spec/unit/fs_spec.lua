@@ -20,12 +20,12 @@ describe("files and folders", function()
     before_each(function() dir = fs.mkdtemp() end)
     after_each(function() fs.rmtree(dir) end)
 
-    it("are written from a number as io.write writes it", function()
+    it("are written from numbers as with io.write", function()
         fs.write(dir .. "/pid", 55)
         assert.equal("55", fs.read(dir .. "/pid"))
     end)
 
-    it("are told apart", function()
+    it("are distinguished by kind", function()
         fs.write(dir .. "/f", "12345", oct "640")
         fs.symlink("f", dir .. "/l")
         fs.symlink("nowhere", dir .. "/dangling")
@@ -46,7 +46,7 @@ describe("files and folders", function()
         assert.are.equal(fs.realpath(dir) .. "/f", fs.realpath(dir .. "/./l"))
     end)
 
-    it("are written through links, to pipes and devices, where that is asked for", function()
+    it("are written through links, to pipes and devices, on request", function()
         fs.write(dir .. "/f", "old", oct "640")
         fs.symlink("f", dir .. "/l")
         fs.write(dir .. "/l", "new", nil, { through = true })
@@ -81,7 +81,7 @@ describe("files and folders", function()
         assert.matches("a.x/y", raised("io", fs.mkdir_p, dir .. "/a.x/y").message)
     end)
 
-    it("are removed with all below them, and links are not followed", function()
+    it("are removed with all their contents, and links are not followed", function()
         fs.mkdir_p(dir .. "/keep")
         fs.write(dir .. "/keep/f", "x")
         fs.mkdir_p(dir .. "/gone/deep/er")
@@ -121,7 +121,7 @@ describe("files and folders", function()
         end
     end)
 
-    it("are written whole or not at all", function()
+    it("are written completely or not at all", function()
         local path = dir .. "/f"
         fs.write(path, "old", oct "600")
         fs.write(path, "new\0\255")
@@ -130,13 +130,13 @@ describe("files and folders", function()
         fs.write(path, "x", nil, { sync = true })
         assert.are.same({ "f" }, fs.list(dir))
         assert.equal(("cannot make the file '%s/none/f': No such file or directory"):format(dir), raised("io", fs.write,
-            dir .. "/none/f", "x").message) -- not the name that it has until it is whole
+            dir .. "/none/f", "x").message) -- not the name of its temporary file
         fs.mkdir(dir .. "/folder")
         raised("io", fs.write, dir .. "/folder", "x")
         assert.are.same({ "f", "folder" }, fs.list(dir), "nothing half-made is left")
     end)
 
-    it("tell that a disk is full, and leave nothing behind", function()
+    it("report a full disk, and leave no partial file", function()
         if process.uid() ~= 0 then return pending("only root can mount a small file system") end
         local small = dir .. "/small"
         fs.mkdir(small)
@@ -211,7 +211,7 @@ describe("files and folders", function()
         end
     end)
 
-    it("have paths that can be put together and taken apart", function()
+    it("have paths that can be joined and split", function()
         assert.are.equal("/a/b/c", fs.join("/a/", "b", "c"))
         assert.are.equal("/c", fs.join("/a", "/c"))
         assert.are.equal("/a", fs.dirname("/a/b"))
@@ -243,7 +243,7 @@ describe("a lock on a file", function()
         assert.is_truthy(again)
     end)
 
-    it("is waited for without holding up other tasks", function()
+    it("is waited for without delaying other tasks", function()
         local lock = fs.lock(path)
         local ticks = 0
         local group <close> = task.group()
@@ -259,7 +259,7 @@ describe("a lock on a file", function()
         assert.are.equal(10, ticks)
     end)
 
-    it("is waited for no longer than asked", function()
+    it("is waited for no longer than its limit", function()
         local lock <close> = fs.lock(path)
         local t = task.now()
         assert.is_nil(fs.lock(path, 0.1))
@@ -291,7 +291,7 @@ describe("a lock on a file", function()
         assert.is_true(child:running())
     end)
 
-    it("is a lock on the file that is there, not on one that was removed", function()
+    it("is a lock on the existing file, not on a removed one", function()
         local lock = fs.lock(path)
         fs.unlink(path)
         local other <close> = fs.lock(path)

@@ -1,5 +1,5 @@
---- make install and make uninstall. What is built already is installed: nothing is compiled, since only the last step
---- of the two, runtime/install/install.sh, is run, as the Makefile does.
+--- make install and make uninstall. They install what is built already: nothing is compiled, because only the last step
+--- of both, runtime/install/install.sh, is run, as the Makefile does.
 
 local core <const> = require "dbrun.core"
 local fs <const> = require "dbrun.fs"
@@ -9,7 +9,7 @@ describe("make install", function()
     local build <const> = fs.dirname(core.options.program)
     local top
 
-    -- What `make install` makes before that step.
+    -- The files that `make install` makes before that step.
     setup(function()
         if not fs.exists(build .. "/man") then require("dbrun.manual.man").write(build .. "/man") end
         if not fs.exists(build .. "/manual") then require("dbrun.manual.site").write(build .. "/manual") end
@@ -28,7 +28,7 @@ describe("make install", function()
         return r
     end
 
-    it("takes a prefix with blanks and quotes, and leaves no folder it made", function()
+    it("accepts a prefix with blanks and quotes, and removes each folder that it made", function()
         for _, prefix in ipairs { "/a b", "/it's/deep $x" } do
             step("install", "", top .. prefix)
             local r = process.run { top .. prefix .. "/bin/dbrun", "config", "--help", cwd = "/", timeout = 10 }
@@ -44,7 +44,7 @@ describe("make install", function()
         end
     end)
 
-    it("puts everything below DESTDIR, which may be relative and have blanks", function()
+    it("puts everything below DESTDIR, which can be relative and have blanks", function()
         step("install", top .. "/d e", "/usr/local")
         assert.is_true(fs.exists(top .. "/d e/usr/local/bin/dbrun"))
         assert.not_matches(top, fs.read(top .. "/d e/usr/local/share/dbrun/installed"), 1, true)
@@ -52,7 +52,7 @@ describe("make install", function()
         assert.same({}, fs.list(top))
     end)
 
-    it("keeps folders that were there before, and files of others", function()
+    it("keeps folders that existed before, and files of others", function()
         fs.mkdir_p(top .. "/bin")
         fs.mkdir_p(top .. "/share/man")
         step("install", "", top)
@@ -68,7 +68,7 @@ describe("make install", function()
         assert.same({ "man" }, fs.list(top .. "/share"))
     end)
 
-    it("removes what an older version had and this one has not", function()
+    it("removes files of an older version that this one does not have", function()
         step("install", "", top .. "/p")
         local list = top .. "/p/share/dbrun/installed"
         fs.write(top .. "/p/share/dbrun/scripts/gone.lua", "")
@@ -79,7 +79,7 @@ describe("make install", function()
         assert.is_false(fs.exists(top .. "/p"))
     end)
 
-    it("hands the values of the Makefile on as they are", function()
+    it("passes the values of the Makefile unchanged", function()
         local r = process.run { "make", "-n", "uninstall", "PREFIX=/tmp/it's a b", "DESTDIR=/d e", timeout = 30 }
         assert.equal(0, r.code, r.stderr)
         assert.truthy(r.stdout:find([[uninstall '/d e' '/tmp/it'\''s a b' 'build']], 1, true), r.stdout)

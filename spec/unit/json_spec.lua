@@ -28,13 +28,13 @@ describe("json.decode", function()
         end)
     end
 
-    it("reads null as the value that stands for it everywhere", function()
+    it("reads null as json.null", function()
         assert.equal(core.null, json.null)
         assert.equal("userdata", type(json.null))
         assert.same({ json.null, 1, json.null }, { table.unpack(json.decode "[null,1,null]") })
     end)
 
-    it("tells arrays from objects, empty ones too", function()
+    it("distinguishes arrays from objects, also empty ones", function()
         for text, is_array in pairs { ["[]"] = true, ["{}"] = false, ["[1]"] = true, ['{"1":1}'] = false } do
             local value = json.decode(text)
             assert.equal(is_array, json.is_array(value), text)
@@ -45,7 +45,7 @@ describe("json.decode", function()
         end
     end)
 
-    it("reads what is nested", function()
+    it("reads nested values", function()
         local v = json.decode '{"a":[1,{"b":[]},[[2.5]]],"":{"ä":null}}'
         assert.equal(1, v.a[1])
         assert.is_true(json.is_array(v.a[2].b))
@@ -111,7 +111,7 @@ describe("json.decode", function()
         assert.is_nil(tostring(refused(json.decode, '{"password": hunter2 }')):find("hunter2", 1, true))
     end)
 
-    it("refuses what is no string", function()
+    it("refuses values that are not strings", function()
         for _, value in ipairs { 5, true, {} } do
             assert.truthy(refused(json.decode, value).message:find("json.decode: expected a string, got", 1, true))
         end

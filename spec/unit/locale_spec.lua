@@ -14,7 +14,7 @@ describe("the check for the locale", function()
         return (r.stdout:gsub("%S+/(x%.%l+:)", "%1")), r.code == 0
     end
 
-    it("passes what does not depend on it", function()
+    it("passes code that does not depend on it", function()
         assert.same({ "", true }, { check("x.c", [[
 /* strtod(s) is not called */
 double f(const char *s) { return number_parse(s, NULL); } // nor toupper(c)
@@ -22,13 +22,13 @@ void g(struct error *e, double v) { error_set(e, KIND, "%g s (%s)", v, name(v));
 ]]) })
     end)
 
-    it("fails for what reads or compares text by it", function()
+    it("fails for calls that read or compare text by it", function()
         assert.same({ "x.c:2: strtod depends on the locale: use base/number.h\n" ..
             "x.c:3: toupper depends on the locale: use base/number.h\n", false },
             { check("x.c", "#include <a.h>\ndouble v = strtod(s, NULL);\nint c = toupper (d);\n") })
     end)
 
-    it("fails for a format that prints a float, unless into a message", function()
+    it("fails for a format that prints a float, except in a message", function()
         assert.same({ "x.c:2: prints a float in the program's locale: %.*g\n", false },
             { check("x.c", "void f(void) {\nsnprintf(text, max(1, 2), \"%.*g\", 15, v);\n}\n") })
     end)

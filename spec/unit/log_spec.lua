@@ -62,7 +62,7 @@ describe("the log of a script", function()
         assert.equal("hidden", json.decode(list[4]).message)
     end)
 
-    it("has the level of the command line, else of the environment, else of the .env", function()
+    it("has the level of the command line, otherwise of the environment, otherwise of the .env", function()
         assert.equal(2, #lines {})
         assert.equal(4, #lines({}, { DBRUN_LOG = "debug" }))
         assert.equal(1, #lines({ "--log", "error" }, { DBRUN_LOG = "debug" }))
@@ -81,7 +81,7 @@ describe("the log of a script", function()
         assert.matches("DBRUN_LOG %(environment%): expected error, warn, info or debug", result.stderr)
     end)
 
-    it("refuses what would break its lines", function()
+    it("refuses values that would break its lines", function()
         for _, case in ipairs {
             { "the message must be a string", 5 }, { "the name of a field must be", "x", { ["a b"] = 1 } },
             { "the name of a field must be", "x", { 1 } }, { "cannot be called 'level'", "x", { level = 1 } },

@@ -3,8 +3,8 @@
 local process = require "dbrun.process"
 
 describe("every C function of every class", function()
-    -- In a program of its own: one that took a foreign block for its own would end it.
-    it("refuses what is not of its class, __gc too", function()
+    -- In a separate program, because a function that accepts a foreign block would crash it.
+    it("refuses values of other classes, also in __gc", function()
         local result = process.run { require "dbrun.core".options.program, "--no-env", "spec/support/metamethods.lua",
             timeout = 60 }
         assert.equal("", result.stdout)

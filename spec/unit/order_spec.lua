@@ -1,4 +1,4 @@
--- The check of make lint that files stand in the order of their folder's README.md.
+-- The check of make lint that files follow the order of their folder's README.md.
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local sources = require "spec.support.sources"
@@ -42,7 +42,7 @@ describe("the check for the order of files", function()
         assert.same({ "", true }, { check() })
     end)
 
-    it("fails for an include of what stands below", function()
+    it("fails for an include of a file below", function()
         assert.same({ "floor/lowest.c includes face.h, which stands below it\n", false }, { check {
             ["floor/lowest.c"] = '#include "floor/face.h"\nint lowest(void) { return 1; }',
         } })
@@ -55,14 +55,14 @@ describe("the check for the order of files", function()
         } })
     end)
 
-    it("fails for a call of what stands below, and shows the symbols", function()
+    it("fails for a call of a file below, and shows the symbols", function()
         assert.same({ "floor/middle.c needs other.c, which stands below it: count other\n", false }, { check {
             ["floor/middle.c"] = "int other(void); extern int count; int middle(void) { return other() + count; }",
             ["floor/other.c"] = "int count; int other(void) { return 1; }",
         } })
     end)
 
-    it("lets a file call those of other folders", function()
+    it("allows calls of other folders", function()
         assert.same({ "", true }, { check {
             ["floor/lowest.c"] = "int far(void); int lowest(void) { return far(); }",
             ["elsewhere/zz.c"] = "int far(void) { return 1; }",
@@ -79,12 +79,12 @@ describe("the check for the order of files", function()
         assert.matches("floor/README.md does not name extra.h\n", said, 1, true)
     end)
 
-    it("fails for a name that stands there twice", function()
+    it("fails for a name that is listed twice", function()
         assert.same({ "floor/README.md names top.c twice\n", false }, { check(readme("- `lowest`: a.",
             "- `face.h`: b.", "- `middle`, `other`, `top`: c.", "- `top`: d.")) })
     end)
 
-    it("fails for a name that is not there", function()
+    it("fails for a name without a file", function()
         assert.same({ "floor/README.md names gone.c, which is not there\n", false }, { check(readme("- `lowest`: a.",
             "- `face.h`: b.", "- `gone`: once.", "- `middle`, `other`, `top`: c.")) })
     end)
@@ -103,7 +103,7 @@ describe("the check for the order of files", function()
         assert.matches("has no folder with a README.md\n", said, 1, true)
     end)
 
-    it("fails when there are no objects to look at", function()
+    it("fails when there are no objects to check", function()
         fs.mkdir_p(dir .. "/obj")
         local r <const> = process.run { "lua5.4", "spec/support/order.lua", dir .. "/obj", dir .. "/src" }
         assert.is_true(r.code ~= 0)

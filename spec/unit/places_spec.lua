@@ -1,4 +1,4 @@
---- On which lines a file writes the table that it returns.
+--- The lines of a file on which the table that it returns is written.
 local fs = require "dbrun.fs"
 local places = require "dbrun.places"
 

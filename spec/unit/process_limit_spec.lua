@@ -1,4 +1,4 @@
---- A task that writes to a child whose captured output is over its limit: the child waits in its own write then, and
+--- A task that writes to a child whose captured output is over its limit: the child then waits in its own write, and
 --- reads no more.
 local errors = require "dbrun.error"
 local process = require "dbrun.process"
@@ -15,7 +15,7 @@ local function refused(fn, ...)
     return e
 end
 
---- A child that writes `first`, and then what it reads to its standard output, or to both.
+--- A child that writes `first`, and then copies its input to its standard output, or to both.
 local function echo(what, first, limit)
     local out <const> = { stdout = "exec cat", stderr = "exec cat >&2", both = "exec tee /dev/stderr" }
     return process.start { "sh", "-c", ("printf '%s'; %s"):format(first or "", out[what]), stdin_from = "pipe",
@@ -24,7 +24,7 @@ end
 
 describe("a write to a child whose captured output is over its limit", function()
     for what, stream in pairs { stdout = "output", stderr = "error", both = "%l+" } do
-        it("fails, and the child is ended: " .. what, function()
+        it("fails, and the child is terminated: " .. what, function()
             local child <close> = echo(what)
             local e = refused(child.write, child, BIG, 30)
             assert.matches("'sh' wrote more than 100000 bytes to its standard " .. stream, e.message)
@@ -39,14 +39,14 @@ describe("a write to a child whose captured output is over its limit", function(
             assert.same({ 0, "not_sent" }, { later.written, later.outcome })
         end)
 
-        it("fails in many small writes too: " .. what, function()
+        it("fails in many small writes, too: " .. what, function()
             local child <close> = echo(what)
             local e = refused(function() for _ = 1, 8000 do child:write(("x"):rep(1000), 30) end end)
             assert.matches("more than 100000 bytes to its standard " .. stream, e.message)
             assert.equal(e.written == 0 and "not_sent" or "unknown", e.outcome)
         end)
 
-        it("fails when it was read by lines, too: " .. what, function()
+        it("fails when the output was read by lines, too: " .. what, function()
             local child <close> = echo(what, "first\\n")
             assert.equal("first", child:read_line(30))
             local e = refused(child.write, child, BIG, 30)
@@ -54,7 +54,7 @@ describe("a write to a child whose captured output is over its limit", function(
             assert.equal(e.message, refused(child.read_line, child).message)
         end)
 
-        it("fails together with those who wait for it, and write to it: " .. what, function()
+        it("fails together with other tasks that wait for the child, and write to it: " .. what, function()
             local child <close> = echo(what)
             local tasks <const> = {
                 task.spawn(pcall, child.wait, child, 30), task.spawn(pcall, child.write, child, BIG, 30),
@@ -69,7 +69,7 @@ describe("a write to a child whose captured output is over its limit", function(
         end)
     end
 
-    it("fails so while other tasks ask whether the child runs", function()
+    it("fails in the same way while other tasks check whether the child runs", function()
         for _, by_line in ipairs { true, false } do
             local child <close> = echo("stdout")
             if by_line then child:read_line(0) end
@@ -88,7 +88,7 @@ describe("a write to a child whose captured output is over its limit", function(
         end
     end)
 
-    it("waits for those who read the lines, and fails when the rest is waited for and is too much", function()
+    it("waits for a task that reads the lines, and fails when the captured rest is too large", function()
         local child <close> = echo("stdout", "first\\n", 3 * MIB)
         assert.equal("first", child:read_line(30))
         local writer <const> = task.spawn(pcall, child.write, child, ("0123456\n"):rep(MIB))
@@ -96,7 +96,7 @@ describe("a write to a child whose captured output is over its limit", function(
             local line <const> = child:read_line(30)
             if line ~= "0123456" then assert.equal("0123456", line) end -- a call of assert.equal takes 20 us
         end
-        local status <const> = writer:status() -- it waits, or its child has just read something
+        local status <const> = writer:status() -- it waits, or its child has just read data
         assert.is_true(status == "waiting" or status == "ready", status)
         local e = refused(child.wait, child, 30)
         assert.matches("more than 3 MiB to its standard output", e.message)
@@ -105,7 +105,7 @@ describe("a write to a child whose captured output is over its limit", function(
         assert.equal(e.message, its.message)
     end)
 
-    it("goes on below the limit, to the byte, and without one", function()
+    it("succeeds up to exactly the limit, and without one", function()
         for _, limit in ipairs { #BIG, 0 } do
             local child <close> = echo("both", nil, limit)
             child:write(BIG, 30)
@@ -115,7 +115,7 @@ describe("a write to a child whose captured output is over its limit", function(
         end
     end)
 
-    it("is cancelled as any other wait", function()
+    it("can be cancelled like any other wait", function()
         local child <close> = process.start { "sleep", "30", stdin_from = "pipe", stdout = "capture", max_output = 1 }
         local writer <const> = task.spawn(child.write, child, BIG)
         task.sleep(0.05)

@@ -23,7 +23,7 @@ local function descriptors()
     return #fs.list("/proc/self/fd")
 end
 
---- A copy of dbrun that any user may run: the folder of this checkout may be closed to others.
+--- A copy of dbrun that any user can run: the folder of this checkout can be closed to others.
 local function readable_program()
     local dir <const> = fs.mkdtemp()
     local folder <const> = setmetatable({ path = dir .. "/dbrun" }, { __close = function() fs.rmtree(dir) end })
@@ -33,7 +33,7 @@ local function readable_program()
     return folder
 end
 
---- Waits until something is true, at most 5 s.
+--- Waits until a condition is true, at most 5 s.
 local function eventually(fn)
     local deadline = task.now() + 5
     while not fn() do
@@ -43,7 +43,7 @@ local function eventually(fn)
 end
 
 describe("process.run", function()
-    it("gives exit status and both outputs", function()
+    it("returns exit status and both outputs", function()
         local r = process.run { "sh", "-c", "echo out; echo err >&2; exit 3" }
         assert.are.same({ code = 3, ok = false, stdout = "out\n", stderr = "err\n" }, r)
     end)
@@ -54,7 +54,7 @@ describe("process.run", function()
         assert.are.equal(128 + 10, r.code)
     end)
 
-    it("passes every argument on as it is", function()
+    it("passes every argument unchanged", function()
         local r = process.run { "printf", "%s|", "a b", "", "*", "$HOME", 'q"\'\\', 7 }
         assert.are.equal('a b||*|$HOME|q"\'\\|7|', r.stdout)
     end)
@@ -69,11 +69,11 @@ describe("process.run", function()
         assert.is_true(r.ok)
     end)
 
-    it("gives an empty standard input when none is asked for", function()
+    it("gives an empty standard input by default", function()
         assert.are.equal("", process.run { "cat" }.stdout)
     end)
 
-    it("keeps every byte, NUL and invalid UTF-8 too", function()
+    it("keeps every byte, including NUL and invalid UTF-8", function()
         local text = "\0\255\r\n\0"
         assert.are.equal(text, process.run { "cat", stdin = text }.stdout)
     end)
@@ -86,7 +86,7 @@ describe("process.run", function()
         assert.are.equal("in the file", process.run { "cat", stdin_from = path }.stdout)
     end)
 
-    it("changes, adds and takes away environment variables", function()
+    it("changes, adds and removes environment variables", function()
         local r = process.run { "env", env = { DBRUN_SPEC_A = "1 2", HOME = false } }
         assert.matches("\nDBRUN_SPEC_A=1 2\n", "\n" .. r.stdout)
         assert.is_nil(("\n" .. r.stdout):find("\nHOME=", 1, true))
@@ -98,7 +98,7 @@ describe("process.run", function()
         assert.are.equal("/\n", process.run { "pwd", cwd = "/" }.stdout)
     end)
 
-    it("says what to do when the program is not there", function()
+    it("gives a hint when the program is missing", function()
         local before = descriptors()
         local e = raised("io", process.run, { "no-such-program-here" })
         assert.matches("cannot run 'no%-such%-program%-here': No such file or directory", e.message)
@@ -106,7 +106,7 @@ describe("process.run", function()
         assert.are.equal(before, descriptors())
     end)
 
-    it("is not misled by a folder in PATH that may not be searched", function()
+    it("skips a folder in PATH that it cannot search", function()
         local dir = fs.mkdtemp()
         finally(function()
             fs.chmod(dir, tonumber("700", 8))
@@ -130,12 +130,12 @@ describe("process.run", function()
         assert.is_false(fs.exists(dir .. "/target"))
     end)
 
-    it("names folder and program when the folder is not there", function()
+    it("names folder and program when the folder is missing", function()
         local e = raised("io", process.run, { "true", cwd = "/no/such/folder" })
         assert.matches("'true' in the folder '/no/such/folder'", e.message)
     end)
 
-    it("says what to do when a limit of the system is met", function()
+    it("gives a hint when a system limit is reached", function()
         local code = [[
             local process, fs = require "dbrun.process", require "dbrun.fs"
             local held = {}
@@ -155,7 +155,7 @@ describe("process.run", function()
         assert.matches("standard input", e.hint)
     end)
 
-    it("says that a file may not be run", function()
+    it("says that a file is not executable", function()
         local path = os.tmpname()
         finally(function() fs.unlink(path) end)
         assert.matches("Permission denied", raised("io", process.run, { path }).message)
@@ -218,7 +218,7 @@ describe("process.run", function()
         assert.is_true(ticks >= 5, ("%d ticks"):format(ticks))
     end)
 
-    it("runs many side by side", function()
+    it("runs many in parallel", function()
         local numbers = {}
         for i = 1, 40 do numbers[i] = i end
         local t, sum = task.now(), 0
@@ -232,7 +232,7 @@ describe("process.run", function()
         assert.is_true(task.now() - t < sum / 4, "they ran one after the other")
     end)
 
-    it("refuses what is no command, before anything is started", function()
+    it("refuses an invalid command before anything is started", function()
         assert.matches("the name of the program is missing", raised("usage", process.run, {}).message)
         assert.matches("argument 2 is a table", raised("usage", process.run, { "echo", {} }).message)
         assert.matches("NUL", raised("usage", process.run, { "echo", "a\0b" }).message)
@@ -249,10 +249,10 @@ describe("process.run", function()
             assert.matches("^process." .. name .. ": takes one table, got a second one", problem.message)
             assert.matches("in the same table", problem.hint)
         end
-        assert.is_true(task.map({ { "true" } }, 1, process.run)[1].ok) -- a number behind it is an index
+        assert.is_true(task.map({ { "true" } }, 1, process.run)[1].ok) -- a number after it is an index
     end)
 
-    it("leaves no descriptor behind", function()
+    it("leaks no descriptor", function()
         collectgarbage()
         process.run { "true" }
         local before = descriptors()
@@ -263,7 +263,7 @@ describe("process.run", function()
         assert.are.equal(before, descriptors())
     end)
 
-    it("leaves no zombie behind", function()
+    it("leaves no zombie", function()
         for _ = 1, 20 do process.run { "true" } end
         local children = process.run { "ps", "-o", "stat=", "--ppid", tostring(process.pid()) }.stdout
         assert.is_nil(children:find("Z", 1, true), children)
@@ -271,7 +271,7 @@ describe("process.run", function()
 end)
 
 describe("a child process", function()
-    it("inherits no descriptor beside its three", function()
+    it("inherits only its three standard descriptors", function()
         local file <close> = assert(io.open("/etc/passwd")) -- io.open does not mark it close-on-exec
         local r = process.run { "ls", "/proc/self/fd", stdin = "" }
         -- ls itself opens the folder.
@@ -289,7 +289,7 @@ describe("a child process", function()
         assert.are.equal(0, ignored & (1 << 12))
     end)
 
-    it("can be talked to line by line", function()
+    it("can be read and written line by line", function()
         local child <close> = process.start { "cat", stdin_from = "pipe", stdout = "capture" }
         child:write("one\ntw")
         assert.are.equal("one", child:read_line(5))
@@ -302,7 +302,7 @@ describe("a child process", function()
         assert.is_true(child:wait(5).ok)
     end)
 
-    it("tells when it is not done yet", function()
+    it("can be polled until it has ended", function()
         local child <close> = process.start { "sleep", "30" }
         assert.is_nil(child:wait(0.05))
         assert.is_true(child:running())
@@ -349,7 +349,7 @@ describe("a child process", function()
         child:kill()
     end)
 
-    it("can be asked whether it runs, and closed, while another task waits for it", function()
+    it("can be polled and closed while another task waits for it", function()
         for _, how in ipairs { "wait", "read_line" } do
             local child = process.start { "sleep", "30", stdout = "capture" }
             local waiter = task.spawn(pcall, child[how], child, 30)
@@ -372,7 +372,7 @@ describe("a child process", function()
         eventually(function() return not process.alive(child.pid) end)
     end)
 
-    it("dies with its parent when that is asked for", function()
+    it("dies with its parent on request", function()
         local script = [[
             local child = require("dbrun.process").start{"sleep", "30", pdeathsig = "KILL"}
             print(child.pid); io.stdout:flush()
@@ -385,7 +385,7 @@ describe("a child process", function()
         eventually(function() return not process.alive(pid) end)
     end)
 
-    it("is ended when the program ends without closing it", function()
+    it("is terminated when the program ends without closing it", function()
         local script = [[print(require("dbrun.process").start{"sleep", "30"}.pid)]]
         local r = process.run { dbrun, "-e", script, timeout = 10 }
         local pid = math.tointeger(tonumber(r.stdout))
@@ -393,7 +393,7 @@ describe("a child process", function()
         eventually(function() return not process.alive(pid) end)
     end)
 
-    it("is killed in time when the program is interrupted and it does not listen", function()
+    it("is killed in time when the program is interrupted and the child ignores that", function()
         local script = [[
             local child <close> = require("dbrun.process").start{
                 "sh", "-c", "trap '' TERM INT; while :; do sleep 0.05; done"}
@@ -408,7 +408,7 @@ describe("a child process", function()
         assert.is_false(process.alive(pid))
     end)
 
-    it("survives the program when it is detached, in a session of its own", function()
+    it("survives the program when it is detached, in its own session", function()
         local r = process.run {
             dbrun, "-e", [[
                 local start = require("dbrun.process").start
@@ -451,7 +451,7 @@ describe("a child process", function()
 end)
 
 describe("process.exec", function()
-    it("takes the program's place and keeps its number", function()
+    it("replaces the program and keeps its process number", function()
         local child <close> = process.start {
             dbrun, "-e", [[
                 local process = require "dbrun.process"
@@ -463,14 +463,14 @@ describe("process.exec", function()
         assert.are.equal(5, r.code)
     end)
 
-    it("comes back with an error when the program is not there", function()
+    it("raises an error when the program is missing", function()
         local e = raised("io", process.exec, { "no-such-program-here" })
         assert.matches("cannot run 'no%-such%-program%-here'", e.message)
     end)
 end)
 
 describe("processes in general", function()
-    it("are told alive, dead and zombie apart", function()
+    it("are distinguished as running, dead and zombie", function()
         assert.is_true(process.alive(process.pid()))
         assert.is_false(process.alive(4194304 + 1))
         local child <close> = process.start { "sleep", "30" }
@@ -478,7 +478,7 @@ describe("processes in general", function()
         assert.are.equal(process.pid(), info.ppid)
         assert.is_true(process.alive(child.pid, info.start))
         assert.is_false(process.alive(child.pid, info.start + 1), "the number was given to another process")
-        -- Nobody collects it while this task does not wait: it is a zombie now.
+        -- It is not reaped while this task does not wait: it is a zombie now.
         process.kill(child.pid, "KILL")
         local tries = 0
         repeat
@@ -509,7 +509,7 @@ describe("processes in general", function()
 end)
 
 describe("a child's output", function()
-    it("is whole, or there is an error, when a finaliser takes some of it or closes the child", function()
+    it("is complete, or there is an error, when a finaliser takes some of it or closes the child", function()
         finaliser.run "finaliser_process.lua"
     end)
 end)

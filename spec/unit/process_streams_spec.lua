@@ -7,7 +7,7 @@ local resident = require "spec.support.resident"
 local task = require "dbrun.task"
 
 local MIB <const> = 1 << 20
-local LIMIT <const> = 24 * MIB -- what this program may grow by, far below what is moved
+local LIMIT <const> = 24 * MIB -- the allowed growth of this program, far below the amount of data
 
 --- The error that fn raises; it must be one of this kind.
 local function raised(kind, fn, ...)
@@ -17,7 +17,7 @@ local function raised(kind, fn, ...)
     return e
 end
 
---- A child that reads its standard input only after this line has come on it: a pipe of its own.
+--- A child that reads its standard input only after a line on a separate pipe.
 local function cat(more)
     local spec = { "cat", stdin_from = "pipe", stdout = "capture" }
     for key, value in pairs(more or {}) do spec[key] = value end
@@ -60,7 +60,7 @@ describe("a write to a child", function()
         assert.equal(process.run({ "cksum", stdin = table.concat(parts) }).stdout, fs.read(path))
     end)
 
-    it("says how much was written when its time has passed, and refuses what would be mixed with it", function()
+    it("says how much was written after a timeout, and refuses later writes that would mix with it", function()
         local child <close> = sleeper()
         local e = raised("timeout", child.write, child, ("x"):rep(MIB), 0.05)
         assert.equal("unknown", e.outcome)
@@ -80,14 +80,14 @@ describe("a write to a child", function()
         local small = ("x"):rep(4096)
         local n = 0
         local e
-        repeat -- fill the pipe; a text of this size is taken whole or not at all
+        repeat -- fill the pipe; a text of this size is written completely or not at all
             local ok, problem = pcall(child.write, child, small, 0)
             if ok then n = n + 1 else e = problem end
         until not ok
         assert.is_true(errors.is(e, "timeout"), tostring(e))
         assert.equal("not_sent", e.outcome)
         assert.equal(0, e.written)
-        -- `read` takes byte by byte until a line ends: there is none, so that it reads all of it.
+        -- `read` reads byte by byte until a line ends: there is no line end, so it reads everything.
         child:write "\nrest"
         child:close_stdin()
         assert.equal("4", child:read_line(20))
@@ -112,7 +112,7 @@ describe("a write to a child", function()
         assert.equal("unknown", e.outcome)
     end)
 
-    it("whose turn has not come is not_sent when it is given up, and harms no other one", function()
+    it("whose turn has not come is not_sent when it is abandoned, and does not affect others", function()
         local child <close> = cat { stdout = "null" }
         child:kill "STOP"
         local first = task.spawn(child.write, child, ("a"):rep(MIB))
@@ -132,14 +132,14 @@ describe("a write to a child", function()
                 child:write(("%02d"):format(i):rep(i % 4 == 0 and 10 or 50000) .. "\n")
             end)
         end
-        group:spawn(function() child:close_stdin() end) -- behind all that wait
+        group:spawn(function() child:close_stdin() end) -- after all waiting writes
         for i = 1, 40 do
             assert.equal(("%02d"):format(i):rep(i % 4 == 0 and 10 or 50000), (child:read_line(20)))
         end
         assert.same({ nil, "end" }, { child:read_line(20) })
     end)
 
-    it("of others fails when one was cut short before them", function()
+    it("fails when an earlier one was cut short", function()
         local child <close> = sleeper()
         local first = task.spawn(function() return pcall(child.write, child, ("a"):rep(MIB), 0.1) end)
         local others = {}
@@ -191,7 +191,7 @@ describe("a write to a child", function()
         end
     end)
 
-    it("may have an infinite limit, or none at all", function()
+    it("can have an infinite limit, or none at all", function()
         local child <close> = cat()
         for _, limit in ipairs { math.huge, 5, -1, 0 } do child:write("x\n", limit) end
         for _ = 1, 4 do assert.equal("x", child:read_line(math.huge)) end
@@ -212,7 +212,7 @@ describe("a write to a child", function()
         assert.matches("timeout must be", raised("usage", fed.write, fed, "x", "y").message)
     end)
 
-    it("in a place that cannot wait is done if it is small, or refused before it begins", function()
+    it("where tasks cannot wait succeeds if it is small, or is refused before it begins", function()
         local child <close> = cat()
         local problem
         table.sort({ 1, 2 }, function(a, b)
@@ -228,7 +228,7 @@ describe("a write to a child", function()
         assert.equal("goes on", line)
     end)
 
-    it("to a child that reads as fast lets other tasks run", function()
+    it("to a child that reads fast lets other tasks run", function()
         local child <close> = process.start { "cat", stdin_from = "pipe", stdout = "null" }
         local ticks = 0
         local ticker = task.spawn(function()
@@ -244,7 +244,7 @@ describe("a write to a child", function()
     end)
 end)
 
-describe("a child that is fed a text", function()
+describe("a child with an input text", function()
     it("gets all of it while its output is read: more than the pipes hold, back and forth", function()
         local text = ("0123456789abcdef"):rep(200 * MIB // 16)
         local before = resident()
@@ -253,12 +253,12 @@ describe("a child that is fed a text", function()
         assert.is_true(resident() - before < 3 * #text, "no copy of the input is kept")
     end)
 
-    it("may write back more than it reads", function()
+    it("can write back more than it reads", function()
         local r = process.run { "sed", "p;p;p", stdin = ("line\n"):rep(400000) }
         assert.equal(4 * 5 * 400000, #r.stdout)
     end)
 
-    it("may leave it unread, close it, or sleep", function()
+    it("can leave it unread, close it, or sleep", function()
         local text = ("x"):rep(20 * MIB)
         assert.is_true(process.run({ "true", stdin = text }).ok)
         assert.equal("on\n", process.run({ "sh", "-c", "exec 0<&-; sleep 0.1; echo on", stdin = text }).stdout)
@@ -267,7 +267,7 @@ describe("a child that is fed a text", function()
 end)
 
 describe("a captured output", function()
-    it("has a limit of 64 MiB, then the child is ended and the error says what to do", function()
+    it("has a limit of 64 MiB, over which the child is terminated and the error has a hint", function()
         local before = resident()
         local e = raised("io", process.run, { "sh", "-c", "echo $$ >&2; exec yes", stderr = "null" })
         assert.matches("'sh' wrote more than 64 MiB to its standard output", e.message)
@@ -276,7 +276,7 @@ describe("a captured output", function()
         assert.is_true(resident() - before < 200 * MIB)
     end)
 
-    it("has the limit that is asked for, for each stream, to the byte", function()
+    it("has the given limit, for each stream, to the byte", function()
         local function run(n, more)
             local spec = { "sh", "-c", "head -c " .. n .. " /dev/zero" .. (more.stderr and "" or " >&2") }
             for key, value in pairs(more) do spec[key] = value end
@@ -291,7 +291,7 @@ describe("a captured output", function()
         assert.equal(70 * MIB, #run(70 * MIB, { max_output = 0, stderr = "null" }).stdout)
     end)
 
-    it("ends a child that is waited for, and says it again", function()
+    it("over its limit terminates a child during a wait, and each later call raises again", function()
         local child <close> = process.start { "yes", stdout = "capture", max_output = 1000 }
         raised("io", child.wait, child)
         raised("io", child.wait, child)
@@ -299,7 +299,7 @@ describe("a captured output", function()
         assert.is_false(process.alive(child.pid))
     end)
 
-    it("of a child that waits is taken whole although it is more than what is read ahead", function()
+    it("of a waiting child is read completely although it exceeds the read-ahead", function()
         local child <close> = process.start { "head", "-c", 30 * MIB, "/dev/zero", stdout = "capture" }
         assert.is_nil(child:wait(0.01))
         assert.equal(30 * MIB, #child:wait(20).stdout)
@@ -315,7 +315,7 @@ describe("a captured output", function()
 end)
 
 describe("an output that is read line by line", function()
-    it("stops the child through the pipe while nobody reads", function()
+    it("blocks the child through the pipe while it is not read", function()
         local child <close> = process.start { "yes", ("y"):rep(1000), stdout = "capture" }
         assert.equal(1000, #child:read_line(5))
         local before = resident()
@@ -327,7 +327,7 @@ describe("an output that is read line by line", function()
         for _ = 1, 5000 do assert.equal(1000, #child:read_line(5)) end
     end)
 
-    it("has a limit for a line, also one without an end", function()
+    it("has a limit for a line, also for one without a line end", function()
         local child <close> = process.start { "sh", "-c", "echo short; exec tr '\\0' x < /dev/zero",
             stdout = "capture" }
         assert.equal("short", child:read_line(5))
@@ -343,13 +343,13 @@ describe("an output that is read line by line", function()
         assert.matches("more than 100 bytes", raised("io", lines.read_line, lines).message)
     end)
 
-    it("is not stuck when the other stream is over its limit", function()
+    it("does not block when the other stream is over its limit", function()
         local child <close> = process.start { "sh", "-c", "exec 3>&1 yes >&2", stdout = "capture", stderr = "capture",
             max_output = MIB }
         assert.matches("standard error", raised("io", child.read_line, child, 20).message)
     end)
 
-    it("does not keep a child from ending when it is closed", function()
+    it("does not prevent a child from ending when it is closed", function()
         local child = process.start { "sh", "-c", "trap 'head -c 3000000 /dev/zero; exit 0' TERM; echo ready; " ..
             "while :; do sleep 0.01; done", stdout = "capture" }
         assert.equal("ready", child:read_line(5))
@@ -363,7 +363,7 @@ describe("a file for a stream", function()
     setup(function() dir = fs.mkdtemp() end)
     teardown(function() fs.rmtree(dir) end)
 
-    --- Runs this in the folder, in a program of its own, and gives what it printed.
+    --- Runs this in the folder, in a separate program, and returns its output.
     local function inside(code)
         local r = process.run {
             core.options.program, "--no-env", "-e",
@@ -373,7 +373,7 @@ describe("a file for a stream", function()
         return r.stdout
     end
 
-    it("is written from its beginning, or behind its end", function()
+    it("is overwritten or appended to", function()
         local path = dir .. "/out"
         for _ = 1, 2 do process.run { "echo", "new", stdout = path } end
         assert.equal("new\n", fs.read(path))
@@ -387,7 +387,7 @@ describe("a file for a stream", function()
         assert.equal("started\n", fs.read(path))
     end)
 
-    it("may be the same for both outputs", function()
+    it("can be the same for both outputs", function()
         local path = dir .. "/both"
         for _, file in ipairs { path, { file = path }, { append = path } } do
             process.run { "sh", "-c", "echo o; echo e >&2; echo o", stdout = file, stderr = file }
@@ -397,7 +397,7 @@ describe("a file for a stream", function()
         assert.equal("o\ne\no\n", fs.read(path))
     end)
 
-    it("may have any name", function()
+    it("can have any name", function()
         local names = {
             "file", "with space", "-dash", "~", "$HOME", "*", "\u{e9}", "new\nline", "'", "log.txt", "./x", "=", "#",
         }
@@ -414,7 +414,7 @@ describe("a file for a stream", function()
         end
     end)
 
-    it("is not made by a slip of the pen", function()
+    it("is not created by a mistyped option", function()
         for _, word in ipairs { "captured", "inherrit", "nul", "pipe", "stderr" } do
             local e = raised("usage", process.run, { "true", stdout = word })
             assert.matches("stdout: '" .. word .. "'", e.message)
@@ -430,7 +430,7 @@ describe("a file for a stream", function()
         assert.matches("Is a directory", raised("io", process.run, { "true", stderr = { append = dir } }).message)
     end)
 
-    it("is said in one way", function()
+    it("can be given in only one way", function()
         for _, value in ipairs { {}, { file = "a", append = "b" }, { flie = "a" }, { file = "" }, { file = 5 }, true, 5,
             "", "a\0b", { "a" } } do
             raised("usage", process.run, { "true", stdout = value })
@@ -440,7 +440,7 @@ describe("a file for a stream", function()
     end)
 end)
 
-describe("what is said about a child", function()
+describe("an option of a child", function()
     it("must be known, and of the right type", function()
         local function refused(fn, key, value, hint)
             local e = raised("usage", process[fn], { "true", [key] = value })
@@ -469,7 +469,7 @@ describe("what is said about a child", function()
         assert.matches("argument 2 is nil", raised("usage", process.run, { "echo", nil, "x" }).message)
     end)
 
-    it("may be false for what is not wanted, an infinite time, and a packed table", function()
+    it("can be false to turn it off, an infinite time, or a packed table", function()
         local r = process.run { "true", env = false, user = false, uid = false, gid = false, pdeathsig = false,
             cwd = false, stdin_from = false, stdout = false, stderr = false, timeout = math.huge }
         assert.is_true(r.ok)
@@ -478,15 +478,15 @@ describe("what is said about a child", function()
     end)
 end)
 
-describe("a child whose captured output nobody has begun to read by lines", function()
-    it("takes all that is written before its output is read", function()
+describe("a child whose captured output is not read by lines yet", function()
+    it("accepts all writes before its output is read", function()
         local child <close> = cat()
         child:write(("x"):rep(4 * MIB), 30)
         child:close_stdin()
         assert.equal(4 * MIB, #child:wait(30).stdout)
     end)
 
-    it("ends while a script only asks whether it runs", function()
+    it("ends while a script only polls it", function()
         local child <close> = process.start { "head", "-c", "3000000", "/dev/zero", stdout = "capture" }
         local stop <const> = task.now() + 30
         while child:running() do
@@ -496,7 +496,7 @@ describe("a child whose captured output nobody has begun to read by lines", func
         assert.equal(3000000, #child:wait(30).stdout)
     end)
 
-    it("is ended over its limit when a script only asks whether it runs", function()
+    it("is terminated over its limit when a script only polls it", function()
         local child <close> = process.start { "yes", stdout = "capture", max_output = MIB }
         local stop <const> = task.now() + 30
         local e = raised("io", function()
@@ -510,12 +510,12 @@ describe("a child whose captured output nobody has begun to read by lines", func
     end)
 end)
 
-describe("a file that several write", function()
+describe("a file that several processes write", function()
     local dir
     before_each(function() dir = fs.mkdtemp() end)
     after_each(function() fs.rmtree(dir) end)
 
-    it("holds what each has written", function()
+    it("contains the writes of each", function()
         for _, other in ipairs { { append = dir .. "/f" }, { file = dir .. "/./f" } } do
             process.run { "sh", "-c", "echo aaaaaa; echo b >&2; echo c", stdout = { file = dir .. "/f" },
                 stderr = other }
@@ -535,8 +535,8 @@ describe("a file that several write", function()
     end)
 end)
 
-describe("a write where nothing can wait", function()
-    it("says so, and how much is possible", function()
+describe("a write where tasks cannot wait", function()
+    it("raises an error that says so, and how much is possible", function()
         local child <close> = cat()
         local e = raised("usage", string.gsub, "a", "%a", function(x) child:write(x:rep(5000)) end)
         assert.matches("nothing can wait here", e.message)

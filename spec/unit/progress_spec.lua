@@ -4,7 +4,7 @@ local process = require "dbrun.process"
 local progress = require "dbrun.progress"
 local tty = require "dbrun.tty"
 
---- A file that remembers what was written.
+--- A file that records its writes.
 local function sheet()
     local out = { text = "" }
     function out.write(_, ...)
@@ -23,7 +23,7 @@ local function new(opts)
 end
 
 describe("progress on a terminal", function()
-    it("is one line that is drawn again, with rate and remaining time", function()
+    it("is one line that is redrawn, with rate and remaining time", function()
         local p, out, at = new { label = "rows", total = 100000, unit = "rows", terminal = true }
         at(2)
         p:set(50000)
@@ -36,7 +36,7 @@ describe("progress on a terminal", function()
         assert.are.equal("rows: 100 %  100,000/100,000 rows  25,000/s  in 4.0 s\27[K\n", out.text:match("\r([^\r]*)$"))
     end)
 
-    it("counts the rate and the remaining time of this run where an earlier one has done a part", function()
+    it("computes rate and remaining time from this run when an earlier one has done a part", function()
         local p, out, at = new { label = "rows", total = 100000, start = 90000, terminal = true }
         assert.are.equal("rows:  90 %  90,000/100,000\27[K", out.text:match("\r([^\r]*)$"))
         at(2)
@@ -48,7 +48,7 @@ describe("progress on a terminal", function()
         assert.are.equal("rows: 100 %  100,000/100,000  1,000/s  in 10 s\27[K\n", out.text:match("\r([^\r]*)$"))
     end)
 
-    it("says what the work waits for, and counts that time in neither the rate nor the remaining time", function()
+    it("shows the reason of a wait, and leaves that time out of the rate and the remaining time", function()
         local p, out, at = new { label = "rows", total = 1000, terminal = true }
         local function last() return out.text:match("\r([^\r\27]*)[^\r]*$") end
         at(1)
@@ -128,7 +128,7 @@ describe("progress elsewhere", function()
         assert.is_nil(out.text:find("[\r\27]"))
     end)
 
-    it("knows no share and no end where there is no total", function()
+    it("has no share and no remaining time without a total", function()
         local p, out, at = new { label = "read", unit = "rows", terminal = false }
         at(6)
         p:set(1234567)
@@ -136,7 +136,7 @@ describe("progress elsewhere", function()
         assert.are.equal("read: 1,234,567 rows  205,761/s\nread: 1,234,567 rows  205,761/s  in 6.0 s\n", out.text)
     end)
 
-    it("ends once, with its block too", function()
+    it("ends once, also with its block", function()
         local out
         do
             local p <close>, sheet_, at = new { label = "x", total = 1, terminal = false }
@@ -149,7 +149,7 @@ describe("progress elsewhere", function()
         assert.are.equal(1, lines)
     end)
 
-    it("survives a total of nothing", function()
+    it("accepts a total of 0", function()
         local p, out = new { label = "x", total = 0, terminal = false }
         p:finish()
         assert.are.equal("x: 100 %  0/0  in 0.0 s\n", out.text)
@@ -157,7 +157,7 @@ describe("progress elsewhere", function()
 end)
 
 describe("numbers and times", function()
-    it("are printed for people", function()
+    it("are printed in readable form", function()
         assert.are.equal("0", progress.number(0))
         assert.are.equal("999", progress.number(999))
         assert.are.equal("1,000", progress.number(1000))
@@ -177,7 +177,7 @@ describe("a terminal", function()
         return process.run({ "script", "-qec", command, "/dev/null", timeout = 20, env = { SHELL = "/bin/sh" } }).stdout
     end
 
-    it("gets colours, unless the user said no or it cannot show them", function()
+    it("gets colours, unless the user has disabled them or it cannot show them", function()
         local code = 'local tty = require "dbrun.tty"; print(tty.isatty(1), tty.colour(1), tty.painter(1)("x", "red"))'
         local out = on_terminal("env -u NO_COLOR TERM=xterm", code)
         if not out then return pending("script(1) is not installed") end
@@ -186,7 +186,7 @@ describe("a terminal", function()
         assert.matches("true\tfalse\tx", on_terminal("env -u NO_COLOR TERM=dumb", code))
     end)
 
-    it("is not what a pipe is", function()
+    it("is distinguished from a pipe", function()
         local code = 'local tty = require "dbrun.tty"; print(tty.isatty(1), tty.colour(1), tty.dumb(1))'
         local r = process.run { core.options.program, "-e", code }
         assert.are.equal("false\tfalse\ttrue\n", r.stdout)

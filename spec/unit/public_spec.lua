@@ -1,5 +1,5 @@
---- Each public function refuses arguments that its annotation does not allow; those that need servers are walked by
---- spec/live/public_spec.lua.
+--- Each public function refuses arguments that its annotation does not allow; spec/live/public_spec.lua tests those that
+--- need servers.
 local annotations = require "dbrun.manual.annotations"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -60,7 +60,7 @@ describe("public functions", function()
         { "reader", "dbrun.csv.Reader" }, { "writer", "dbrun.csv.Writer" },
     }
 
-    it("are walked, or need servers", function()
+    it("are tested here, or need servers", function()
         -- db, redis: spec/live/public_spec.lua; testing: makes databases; dry_run: a boolean
         local walked_here <const> = { config = true, db = true, redis = true, testing = true, dry_run = true }
         for _, name in ipairs(MODULES) do walked_here[name] = true end
@@ -81,8 +81,8 @@ describe("public functions", function()
     end)
 end)
 
-describe("a name that is not there", function()
-    --- What the error says.
+describe("a missing name", function()
+    --- The message and the hint of the error.
     local function asked(object, name)
         local ok, e = pcall(function() return object[name] end)
         assert.is_false(ok, name .. " is taken")
@@ -109,12 +109,12 @@ describe("a name that is not there", function()
         { "config", "DB_POOL_SIZ", "did you mean 'DB_POOL_SIZE'?" },
     } do
         local name, key, meant = table.unpack(case)
-        it(("is answered with what was meant: %s.%s"):format(name, key), function()
+        it(("is an error with a suggestion: %s.%s"):format(name, key), function()
             assert.matches(meant, asked(module(name), key), 1, true)
         end)
     end
 
-    it("is answered by objects, too", function()
+    it("is an error with a suggestion for objects, too", function()
         local g <close> = task.group()
         local t = g:spawn(function() end)
         local child <close> = process.start { "true" }
@@ -128,7 +128,7 @@ describe("a name that is not there", function()
         end
     end)
 
-    it("is nil when nothing resembles it, so that a script can ask for what is newer", function()
+    it("is nil when nothing resembles it, so that a script can check for newer functions", function()
         for _, name in ipairs { "task", "fs", "json", "process", "time", "progress", "tty", "config" } do
             assert.is_nil(module(name).something_else)
             assert.is_nil(module(name).__call)
@@ -140,7 +140,7 @@ describe("a name that is not there", function()
     end)
 end)
 
-describe("a call that today's scripts get wrong", function()
+describe("a common wrong call", function()
     local function refused(expected, fn, ...)
         local ok, e = pcall(fn, ...)
         assert.is_false(ok, "it was taken")
@@ -149,7 +149,7 @@ describe("a call that today's scripts get wrong", function()
     end
     local config = require "dbrun.config"
 
-    it("is told what it is", function()
+    it("gets an error that explains it", function()
         refused("process.run: unknown option 'timout' | did you mean 'timeout'?", process.run, { "true", timout = 5 })
         refused("config.load: arguments must be a table, got 5", config.load, 5)
         refused("config.load: DB_POOL_SIZ is not a key of dbrun | did you mean DB_POOL_SIZE?", config.load,

@@ -31,7 +31,7 @@ describe("the check for circles of modules", function()
         assert.equal(expected == "", ok)
     end
 
-    it("passes what has an order, with modules from elsewhere", function()
+    it("passes modules without a circle, with modules from elsewhere", function()
         said("", {
             ["p/top.lua"] = 'local a, b = require "p.a", require("p.b")\nreturn { a, b, require "lpeg" }',
             ["p/a.lua"] = "return require 'p.b'",
@@ -55,7 +55,7 @@ describe("the check for circles of modules", function()
         })
     end)
 
-    it("takes a name that is only begun for all that it may become", function()
+    it("counts a name prefix for all modules that begin with it", function()
         local files <const> = {
             ["p/init.lua"] = 'return setmetatable({}, { __index = function(_, n) return require("p." .. n) end })',
             ["p/a.lua"] = 'return require "q"',
@@ -67,7 +67,7 @@ describe("the check for circles of modules", function()
             .. "   q -> p: DIR/q.lua:1\n", files)
     end)
 
-    it("does not take comments, strings and other names for calls", function()
+    it("does not mistake comments, strings and other names for calls", function()
         said("", {
             ["p/a.lua"] = 'return require "p.b"',
             ["p/b.lua"] = [==[

@@ -1,4 +1,4 @@
--- Rows, lists and maps as people and programs read them.
+-- Rows, lists and maps as text for people and programs.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
@@ -53,7 +53,7 @@ describe("a table", function()
             text({ { "1.50", "x", "1" }, { "10.00", "y", "-1" } }, { columns = columns }))
     end)
 
-    it("writes a row on one line, whatever is in its values", function()
+    it("writes a row on one line, for any values", function()
         local evil <const> = "\27[2J\27]0;t\7\r\n\t\u{9b}2J\u{202e}\127\0\xff"
         local columns <const> = { "v", evil }
         for _, format in ipairs { "table", "vertical", "md" } do
@@ -92,13 +92,13 @@ describe("a table", function()
         assert.matches(" " .. ("x"):rep(9) .. "… |", text(wide, { cell_width = 10 }), 1, true)
     end)
 
-    it("tells what a limit leaves out, and that there is nothing", function()
+    it("says what a limit leaves out, and when there are no rows", function()
         assert.equal(" a\n---\n 1\n(2 more rows)", text({ { a = 1 }, { a = 2 }, { a = 3 } }, { limit = 1 }))
         assert.equal(" a\n---\n 1\n(1 more row)", text(rows(2, function(i) return { a = i } end), { limit = 1 }))
         assert.equal(" a | b\n---+---\n(0 rows)", text({}, { columns = { "a", "b" } }))
     end)
 
-    it("takes maps, lists of values, and values", function()
+    it("accepts maps, lists of values, and values", function()
         assert.equal(" key | value\n-----+-------\n a   | 1\n b   | x", (text { a = 1, b = "x" }:gsub(" +1", " 1")))
         assert.matches("^ value\n%-+\n     1\n    20$", text { 1, 20 })
         assert.equal("a\\x1b", text "a\27")
@@ -120,7 +120,7 @@ describe("the formats", function()
         assert.equal('id\tt\tz\n7\ta"b,c\t\\N\n8\t\tx|y\\\\\\n', as "tsv")
     end)
 
-    it("json and jsonl: in the order of the columns, NULL too", function()
+    it("json and jsonl: in the order of the columns, including NULL", function()
         assert.equal('{"id":7,"t":"a\\"b,c","z":null}\n{"id":8,"t":"","z":"x|y\\\\\\n"}', as "jsonl")
         local first <const>, second <const> = as "jsonl":match "^(.*)\n(.*)$"
         assert.same(json.decode(as "json"), { json.decode(first), json.decode(second) })
@@ -134,7 +134,7 @@ describe("the formats", function()
         }))
     end)
 
-    it("md: escapes what would end a cell", function()
+    it("md: escapes characters that would end a cell", function()
         assert.equal('| id | t | z |\n| ---: | --- | --- |\n| 7 | a"b,c | NULL |\n| 8 |  | x\\|y\\n |',
             (as "md":gsub("\\\\n", "\\n")))
         for value, expected in pairs {
@@ -145,19 +145,19 @@ describe("the formats", function()
         end
     end)
 
-    it("csv: refuses a NULL that is no field", function()
+    it("csv: refuses a NULL text that is not one field", function()
         for _, nulls in ipairs { "a,b", '"', "a\n" } do
             refused("nulls is written without quotes", text, { { a = NULL } }, { format = "csv", nulls = nulls })
         end
         assert.equal("a;b\nx,y;1", text({ { a = NULL, b = 1 } }, { format = "csv", nulls = "x,y", delimiter = ";" }))
     end)
 
-    it("vertical: a line a value", function()
+    it("vertical: a line for each value", function()
         assert.matches("^%-%[ RECORD 1 %][+-]*\nid | 7\nt  | a\"b,c\nz  | NULL\n%-%[ RECORD 2 %]", as "vertical")
     end)
 end)
 
-describe("what is wrong is refused", function()
+describe("invalid input is refused:", function()
     it("options, with the nearest one", function()
         refused("did you mean 'format'?", tables.lines, {}, { fromat = "csv" })
         refused('"csv"', tables.lines, {}, { format = "cvs" })
@@ -192,7 +192,7 @@ describe("what is wrong is refused", function()
 end)
 
 describe("table.write", function()
-    it("closes its iterator, and writes the rows that came before an error", function()
+    it("closes its iterator, and writes the rows before an error", function()
         local closed, out, i = 0, {}, 0
         local iterator <const> = setmetatable({}, {
             __call = function()
@@ -207,7 +207,7 @@ describe("table.write", function()
         assert.matches("\n1500\n$", table.concat(out))
     end)
 
-    it("writes to a child process, and keeps later cells that are wider", function()
+    it("writes to a child process, and does not cut later cells that are wider", function()
         local path <const> = os.tmpname()
         local child <close> = process.start { "cat", stdin_from = "pipe", stdout = path }
         local n <const> = tables.write(child, rows(1200, function(k)
@@ -221,7 +221,7 @@ describe("table.write", function()
         assert.matches("\n " .. ("y"):rep(50) .. "\n", written, 1, true)
     end)
 
-    it("holds no more of a million rows than of two thousand", function()
+    it("holds no more rows in memory of a million than of two thousand", function()
         local script <const> = [[
             local tables, i, n = require "dbrun.table", 0, tonumber(arg[1])
             local file <close> = assert(io.open("/dev/null", "w"))

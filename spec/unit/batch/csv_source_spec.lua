@@ -1,4 +1,4 @@
---- batch.csv: positions are places where a record begins, whatever stands in it, and the file must stay the same.
+--- batch.csv: positions are places where a record begins, for any contents, and the file must stay the same.
 local fs <const> = require "dbrun.fs"
 local source <const> = require "dbrun.batch.kinds.csv"
 
@@ -34,7 +34,7 @@ describe("a CSV file as the source of a job", function()
         return table.concat(ids), chunks
     end
 
-    it("is walked in chunks of any size; a line break in quotes ends no record", function()
+    it("is walked in chunks of any size; a line break in quotes does not end a record", function()
         local walk <const> = source.source(path):open()
         for size, chunks in ipairs { 5, 3, 2, 2, 1, 1 } do
             assert.same({ "12345", chunks }, { all(walk, size) })
@@ -56,7 +56,7 @@ describe("a CSV file as the source of a job", function()
         assert.is_nil(walk:cut_bound(cut.bound, walk:last_bound(), 100))
     end)
 
-    it("names the line of a record that is no row, of the chunk alone", function()
+    it("names the line of a malformed record, of only this chunk", function()
         fs.write(path, 'id,note\n1,"a\nb"\n2\n3,c\n')
         local walk <const> = source.source(path):open()
         local first <const> = walk:next_bound(nil, 1).bound
@@ -83,7 +83,7 @@ describe("a CSV file as the source of a job", function()
         assert.is_nil(source.source(path):open():last_bound())
     end)
 
-    it("is known by its bytes, and refused when it changes while it is read", function()
+    it("is identified by its bytes, and refused when it changes while it is read", function()
         local walk <const> = source.source(path):open()
         assert.match("^SHA%-256 %x+$", walk.identity.file[2])
         assert.equal(#TEXT .. " bytes", walk.identity.file[1])

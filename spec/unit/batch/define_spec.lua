@@ -1,4 +1,4 @@
--- What a job says, before any database is asked.
+-- The definition of a job, without a database.
 local db = require "dbrun.db"
 local define = require "dbrun.batch.define"
 local fs = require "dbrun.fs"
@@ -18,7 +18,7 @@ describe("the definition of a job", function()
         return e.message, e.hint or ""
     end
 
-    it("has defaults, and knows what was given", function()
+    it("has defaults, and records which values were given", function()
         local d <const> = of { size = 50, throttle = { blocked = 2 }, key = "id", params = { a = 1 } }
         assert.same({ 50, 10, 20000, 100000, 0.5, 2.0, 1, 0.2, "stop", 100, 2 }, { d.size, d.min, d.max, d.look,
             d.target, d.timeout, d.duty, d.lock_timeout, d.on_error, d.max_failed, d.passes })
@@ -35,7 +35,7 @@ describe("the definition of a job", function()
         assert.equal(5, of({ size = 5 }).min)
     end)
 
-    it("refuses what no job can be", function()
+    it("refuses invalid values", function()
         local function is(message, hint, options)
             local said <const>, help <const> = error_of(of, options)
             assert.matches(message, said, 1, true)
@@ -100,7 +100,7 @@ describe("the definition of a job", function()
         is("run has a statement without SQL", "", { "-- nothing", "delete from t where :chunk" })
     end)
 
-    it("takes SQL that has its chunk somewhere", function()
+    it("accepts SQL that has its chunk anywhere", function()
         of { run = "with x as (select * from t where :range) delete from u using x where u.id = x.id;" }
         of { run = { "set local work_mem = '1GB'", "create temp table m on commit drop as select 1 from t where :chunk",
             "insert into u select * from m" } }
@@ -109,7 +109,7 @@ describe("the definition of a job", function()
         of { run = "merge into t using u on t.id = u.id and :chunk when matched then delete" }
     end)
 
-    it("takes options of its kind", function()
+    it("accepts options of its kind", function()
         local function work() return function() return 0 end end
         local d <const> = define.of("archive", { name = "a", table = "t", to = "u" }, {
             options = { to = "string" }, hashed = { "to" }, work = work,
@@ -122,7 +122,7 @@ describe("the definition of a job", function()
             { run = "delete from t where :chunk" })), 1, true)
     end)
 
-    it("has a hash of what it does, and not of how fast", function()
+    it("has a hash of its work, but not of its speed", function()
         local hash <const> = of().hash
         assert.equal(hash, of({ size = 5, throttle = { blocked = 1 }, params = { a = 1 }, name = "other" }).hash)
         for option, value in pairs { table = "u", key = "id", where = "a", run = "delete from t where :chunk",
@@ -140,14 +140,14 @@ describe("the definition of a job", function()
         fs.rmtree(dir)
     end)
 
-    it("is told to people", function()
+    it("can be printed as a description", function()
         local d <const> = of { key = { "a", "b" }, where = "c", run = function() return 0 end }
         assert.same({ "orders", "a, b", "c" }, { d.texts.table, d.texts.key, d.texts.where })
         assert.matches("function at .*define_spec.lua:%d+", d.texts.run)
     end)
 
     describe("the values in force", function()
-        it("are what was set, else what the file says, else defaults", function()
+        it("are those that were set, otherwise those of the file, otherwise defaults", function()
             local d <const> = of { size = 50, rate = 7, hours = "22:00-06:00 UTC",
                 throttle = { blocked = 2, slots = 5 } }
             local values <const>, sources <const> = define.values(d, { size = "200", ["throttle.slots"] = "off",
@@ -163,13 +163,13 @@ describe("the definition of a job", function()
             assert.equal(5, d.throttle.slots)
         end)
 
-        it("bend to a size that was set", function()
+        it("adapt to a size that was set", function()
             local values <const> = define.values(of { size = 50, min = 20, max = 100, look = 500 }, { size = "600" })
             assert.same({ 600, 600, 600, 20 }, { values.size, values.max, values.look, values.min })
             assert.equal(3, define.values(of { min = 10 }, { size = "3" }).min)
         end)
 
-        it("are texts for those without the file", function()
+        it("are texts for commands without the file", function()
             assert.same({ size = "50", duty = "0.5", ["throttle.x"] = "function", ["throttle.slots"] = "off" },
                 define.file_values(of { size = 50, duty = 0.5, throttle = { x = print, slots = false } }))
         end)
@@ -203,7 +203,7 @@ describe("the definition of a job", function()
             return hours.at(assert(hours.parse(text)), day, h * 3600 + (m or 0) * 60)
         end
 
-        it("tell whether a job may work, and until when not", function()
+        it("say whether a job may work, and until when it must wait", function()
             local NIGHT <const> = "22:00-06:00 Europe/Berlin"
             assert.is_nil(at(NIGHT, 1, 22))
             assert.is_nil(at(NIGHT, 7, 5, 59))
@@ -218,7 +218,7 @@ describe("the definition of a job", function()
             assert.matches("begins in 167:00 h", (at("tue 00:00-01:00 UTC", 2, 1)))
         end)
 
-        it("are nothing else", function()
+        it("refuse anything else", function()
             for _, text in ipairs { "22:00-06:00", "x", "25:00-26:00 UTC", "mon- 10:00-11:00 UTC", "10:00-10:00 UTC",
                 "sat UTC", "10:00-11:00, UTC", "funday 10:00-11:00 UTC", "10:00-11:60 UTC", "" } do
                 assert.is_nil(hours.parse(text), text)

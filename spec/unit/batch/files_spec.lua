@@ -1,4 +1,4 @@
---- The files of an archive: what was not noted is cut off, and what is not the job's is never touched.
+--- The files of an archive: unrecorded bytes are cut off, and files of others are never touched.
 local files <const> = require "dbrun.batch.kinds.files"
 local fs <const> = require "dbrun.fs"
 local log <const> = require "dbrun.log"
@@ -18,7 +18,7 @@ describe("the files of an archive", function()
         return e
     end
 
-    it("grow by what is noted, and lose what a chunk without a commit has left", function()
+    it("grow by recorded bytes, and lose the bytes of a chunk without a commit", function()
         local file <const> = files.take(pattern, "a job", {}, false)
         assert.equal(dir .. "/deep/rows-1.csv", file.path)
         local note <const> = files.append(file, {}, "one\n")
@@ -30,7 +30,7 @@ describe("the files of an archive", function()
         assert.equal(8, files.length(file, { note, second }))
     end)
 
-    it("are one for each worker, and are met again with their numbers", function()
+    it("are one for each worker, and are found again by their numbers", function()
         local one <const> = files.take(pattern, "a job", {}, false)
         local note <const> = files.append(one, {}, "one\n")
         local two <const> = files.take(pattern, "a job", { note }, false)
@@ -50,12 +50,12 @@ describe("the files of an archive", function()
         fs.write(dir .. "/deep/rows-1.csv", "of last year")
         assert.equal("rows-2.csv", fs.basename(files.take(pattern, "a job", {}, false).path))
         assert.is_false(fs.exists(dir .. "/deep/rows-1.csv.lock"))
-        -- The job of that name that began before left its lock file: it is another start.
+        -- The earlier job of that name has left its lock file: this is another job.
         assert.equal("rows-3.csv", fs.basename(files.take(pattern, "a job, later", {}, false).path))
         assert.equal("of last year", fs.read(dir .. "/deep/rows-1.csv"))
     end)
 
-    it("whose note is lost are not cut: another one is begun", function()
+    it("whose record is lost are not cut: a new one is begun", function()
         local file <const> = files.take(pattern, "a job", {}, false)
         local note <const> = files.append(file, {}, "one\n")
         files.append(file, { note }, "two\n")
@@ -64,7 +64,7 @@ describe("the files of an archive", function()
         assert.equal("one\ntwo\n", fs.read(file.path))
     end)
 
-    it("that are shorter than what was written stop the job; one that was moved away does not", function()
+    it("that are shorter than their record stop the job; one that was moved away does not", function()
         local file <const> = files.take(pattern, "a job", {}, false)
         local note <const> = files.append(file, {}, "one\n")
         file.lock:release()
@@ -80,7 +80,7 @@ describe("the files of an archive", function()
         assert.equal("rows-2.csv", fs.basename(other.path))
     end)
 
-    it("are gzip members, one a chunk", function()
+    it("are gzip members, one per chunk", function()
         local file <const> = files.take(dir .. "/rows-%w-%%.gz", "a job", {}, true)
         local note = files.append(file, {}, ("one\n"):rep(1000))
         note = files.append(file, { note }, "two\n")
@@ -89,7 +89,7 @@ describe("the files of an archive", function()
         assert.equal(("one\n"):rep(1000) .. "two\n", process.run { "gzip", "-dc", file.path }.stdout)
     end)
 
-    it("have no rest and no lock file when the job is done", function()
+    it("have no partial data and no lock file when the job is done", function()
         local one <const> = files.take(pattern, "a job", {}, false)
         local two <const> = files.take(pattern, "a job", {}, false)
         local note <const> = files.append(one, {}, "one\n")
@@ -102,7 +102,7 @@ describe("the files of an archive", function()
         assert.equal("one\n", fs.read(one.path))
     end)
 
-    it("tell what is wrong with a name, and with a disk", function()
+    it("report a wrong name, and a full disk", function()
         assert.equal("batch.archive: the file's name has no %w", raised(files.check, "batch.archive", "a.csv").message)
         assert.equal("batch.archive: the file's name has %x", raised(files.check, "batch.archive", "a-%x-%w").message)
         files.check("batch.archive", "%h-%w-100%%.csv")

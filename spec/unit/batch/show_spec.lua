@@ -1,4 +1,4 @@
--- What people see of batch jobs: drawings, shares, the status, the progress of a run.
+-- The display of batch jobs: drawings, shares, the status, the progress of a run.
 local drawing = require "dbrun.batch.show.drawing"
 local json = require "dbrun.json"
 local share = require "dbrun.batch.show.share"
@@ -10,20 +10,20 @@ local wrap = require "dbrun.batch.show.wrap"
 describe("a drawing of numbers", function()
     local function text(n) return ("%g s"):format(n) end
 
-    it("is on a scale from 0, so that a steady row looks steady", function()
+    it("has a scale from 0, so that a steady row looks steady", function()
         assert.equal("████  1 s", drawing.row({ 1, 1, 1, 1 }, true, text))
         assert.equal("▁▂▄▆█  0 s to 8 s", drawing.row({ 0, 2, 4, 6, 8 }, true, text))
         assert.equal("▁▁  0 s", drawing.row({ 0, 0 }, true, text))
         assert.equal("", drawing.row({}, true, text))
     end)
 
-    it("is the last numbers where there are no block characters", function()
+    it("is the last numbers without block characters", function()
         assert.equal("3 s 4 s 5 s 6 s 7 s 8 s 9 s 10 s", drawing.row({ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }, false, text))
     end)
 end)
 
 describe("words", function()
-    it("round a share neither to the whole nor to nothing", function()
+    it("round a share neither to 100% nor to 0%", function()
         local shown = {}
         for i, one in ipairs { 0, 0.0004, 0.004, 0.419, 0.99, 0.9999, 1 } do shown[i] = words.share(one) end
         assert.same({ "0 %", "<0.1 %", "0.4 %", "41 %", "99 %", "99.9 %", "100 %" }, shown)
@@ -51,8 +51,8 @@ describe("the share that is done", function()
     end
     local job = { state = "running", pass = 1, estimate = 1000, identity = { types = { "bigint" } } }
 
-    it("is reckoned from the key's position where it is a number", function()
-        -- Keys begin at 1,000,000, which the start of the first range does not say.
+    it("is computed from the key's position when it is a number", function()
+        -- Keys begin at 1,000,000, which the start of the first range does not show.
         local done, left = share.of(job, {
             range(nil, { "1000100" }, { "1000100" }, 100, "done"),
             range({ "1000100" }, { "1000200" }, { "1001100" }, 100),
@@ -70,7 +70,7 @@ describe("the share that is done", function()
         assert.near(0.25, done, 0.0001)
     end)
 
-    it("else from the rows that the statistics gave", function()
+    it("otherwise from the rows in the statistics", function()
         local by_text = { state = "running", pass = 1, estimate = 1000, identity = { types = { "text" } } }
         local done, left = share.of(by_text, { range({ "1" }, { "2" }, { "9" }, 400) })
         assert.near(0.4, done, 0.0001)
@@ -79,7 +79,7 @@ describe("the share that is done", function()
         assert.near(0.05, share.of(job, { range(nil, { "50" }, { "100" }, 50) }), 0.0001)
     end)
 
-    it("is of the present pass, and whole for a job that is done", function()
+    it("is that of the current pass, and 100% for a job that is done", function()
         local old = range({ "0" }, { "100" }, { "100" }, 100, "done")
         assert.near(0.5, share.of({ state = "running", pass = 2, identity = job.identity }, { old, { pass = 2,
             first = { "0" }, position = { "50" }, last = { "100" }, looked = 50, state = "open" } }), 0.0001)
@@ -111,7 +111,7 @@ describe("the status of a job", function()
         return table.concat(status.lines(facts(more), { width = 80, style = style, blocks = blocks or false }), "\n")
     end
 
-    it("says how far it is, what it waited for, and where each value comes from", function()
+    it("shows its progress, its waits, and the source of each value", function()
         local text = lines()
         assert.matches("^orders%-cents  running  started [^\n]+, 12 min 04 s ago\n", text)
         assert.matches("\n  where     cents is null\n  run       update orders set cents = 1 where :chunk\n", text, 1,
@@ -125,7 +125,7 @@ describe("the status of a job", function()
         assert.matches("workers   none is at work: dbrun batch run orders-cents", text, 1, true)
     end)
 
-    it("lists the workers with their last chunks, and what they wait for, without control characters", function()
+    it("lists the workers with their last chunks and waits, without control characters", function()
         local worker = { owner = "db1:42/1", range = 7, chunk = 1205, since = 0.2, here = true,
             waiting = "row locked by \27[31mcrm", durations = { 0.2, 0.4 }, sizes = { 10, 20 } }
         local gone = { owner = "db2:1/1", range = 8, chunk = 1, since = 99, here = false, durations = {}, sizes = {} }
@@ -137,7 +137,7 @@ describe("the status of a job", function()
         assert.is_nil(text:find "none is at work")
     end)
 
-    it("says why a job is paused, how it goes on, and what failed", function()
+    it("says why a job is paused, how to resume it, and what failed", function()
         local totals = facts().totals
         totals.failed = 2
         local text = lines { state = "paused", reason = "standby b is 99 s behind", totals = totals, found = 12 }
@@ -165,7 +165,7 @@ describe("the progress of a run", function()
         return t, out, function(at) now = at end
     end
 
-    it("is one line on a terminal: share, rate, size, what it waits for, what is left without the waits", function()
+    it("is one line on a terminal: share, rate, size, wait, remaining time without waits", function()
         local t, out, at = teller(true)
         local function last() return out.text:match "\r([^\r\27]*)[^\r]*$" end
         t.on { what = "begin", name = "job", total = 1000, workers = 2, pass = 1, looked = 0, rows = 0 }
@@ -183,7 +183,7 @@ describe("the progress of a run", function()
         t.on { what = "retry", worker = 2, text = "no lock", holder = "row locked by pid 8", sqlstate = "55P03" }
         assert.equal("job:  20 %  200/~1,000 rows  waiting: row locked by pid 8 (SQLSTATE 55P03)", last())
         at(102)
-        t.on { what = "look", rows = 400, looked = 400, pass = 1 } -- other machines, too
+        t.on { what = "look", rows = 400, looked = 400, pass = 1 } -- also from other machines
         assert.equal("job:  40 %  400/~1,000 rows  waiting: row locked by pid 8 (SQLSTATE 55P03)", last())
         t.on { what = "failed", key = { "7\n" }, sqlstate = "22003", message = "out\27 of range" }
         assert.matches("\r\27[Kjob: failed: key 7\\x0a: out\\x1b of range (SQLSTATE 22003)\n", out.text, 1, true)
@@ -192,7 +192,7 @@ describe("the progress of a run", function()
         assert.is_nil(out.text:find "\27%[31m")
     end)
 
-    it("is plain lines elsewhere, at once when its state changes", function()
+    it("is plain lines without a terminal, at once when its state changes", function()
         local t, out, at = teller(false)
         t.on { what = "begin", total = 1000, workers = 1, pass = 1, resumed = true, looked = 500, rows = 500 }
         at(1)
@@ -210,7 +210,7 @@ describe("the progress of a run", function()
             .. "job:  60 %  600/~1,000 rows  100/s  in 1.0 s\n", out.text)
     end)
 
-    it("is JSON with a line an event", function()
+    it("is JSON with one line per event", function()
         local written, original = {}, io.stdout
         local ok, e = pcall(function()
             io.stdout = setmetatable({}, { __index = { write = function(_, ...) -- luacheck: ignore 122

@@ -1,5 +1,5 @@
--- What signals mean, with a clock given from outside: limits, hysteresis, critical, our own list of WAL positions,
--- standbys that go, our own latency; and what may be written as a limit.
+-- The evaluation of signals, with a simulated clock: limits, hysteresis, critical, our own list of WAL positions,
+-- standbys that disappear, our own latency; and the syntax of limits.
 local fails = require "spec.support.fails"
 local judge = require "dbrun.batch.signals.judge"
 local latency = require "dbrun.batch.signals.latency"
@@ -13,7 +13,7 @@ local function show(limit) return ("%g"):format(limit) end
 local function reading(value) return { value = value, text = ("it is %g"):format(value) } end
 
 describe("a signal", function()
-    it("waits above its limit and goes on below three quarters of it", function()
+    it("waits above its limit and continues below three quarters of it", function()
         local j <const> = judge.new()
         local told <const> = {}
         for i, value in ipairs { 3, 4, 5, 5.1, 4, 3.75, 3.7, 4 } do
@@ -24,7 +24,7 @@ describe("a signal", function()
             "false true" }, told)
     end)
 
-    it("says how far off it is, and where it goes on", function()
+    it("says how far above its limit it is, and where it continues", function()
         local j <const> = judge.new()
         j:look(reading(12), 5, show)
         assert.equal("it is 12, limit 5", j.text)
@@ -34,7 +34,7 @@ describe("a signal", function()
         assert.is_nil(j.text)
     end)
 
-    it("with a limit of 0 goes on at 0", function()
+    it("with a limit of 0 continues at 0", function()
         local j <const> = judge.new()
         j:look(reading(1), 0, show)
         assert.is_true(j.waiting)
@@ -53,7 +53,7 @@ describe("a signal", function()
         look(6, 9)
         assert.is_nil(j.critical)
         look(7, 11)
-        look(9, 9) -- once below: from the beginning
+        look(9, 9) -- once below: counts from the start
         look(12, 11)
         assert.is_nil(j.critical)
         look(16, 11, false)
@@ -65,11 +65,11 @@ describe("a signal", function()
 end)
 
 describe("the list of WAL positions", function()
-    it("says since when a standby misses what it misses", function()
+    it("says since when a standby lags", function()
         local list <const> = wal.new()
         for second = 0, 20 do list:add(second * 100, 1000 + second) end
         assert.equal(0, (list:behind(2000)))
-        assert.equal(0, (list:behind(1950))) -- written since the last look: it may just be coming
+        assert.equal(0, (list:behind(1950))) -- written since the last sample: can still be in transit
         assert.near(5, (list:behind(1500)), 1e-6)
         assert.near(5.5, (list:behind(1450)), 1e-6)
         local behind <const>, at_least <const> = list:behind(-1)
@@ -77,17 +77,17 @@ describe("the list of WAL positions", function()
         assert.is_true(at_least)
     end)
 
-    it("never finds an idle standby behind, nor one that gets the first change after a long rest", function()
+    it("never counts an idle standby as lagging, nor one that gets the first change after a long pause", function()
         local list <const> = wal.new()
         for second = 0, 100 do list:add(500, second) end
         assert.equal(0, (list:behind(500)))
         list:add(600, 101)
         assert.equal(0, (list:behind(500)))
         list:add(600, 102)
-        assert.near(2, (list:behind(500)), 1e-6) -- now it should have come
+        assert.near(2, (list:behind(500)), 1e-6) -- now it should have arrived
     end)
 
-    it("starts anew on another server and when the clock is set back", function()
+    it("starts again on another server and when the clock is set back", function()
         local list <const> = wal.new()
         for second = 0, 10 do list:add(second * 100, second) end
         list:add(50, 11)
@@ -97,7 +97,7 @@ describe("the list of WAL positions", function()
         assert.equal(0, (list:behind(60)))
     end)
 
-    it("stays small and still right for what is long ago", function()
+    it("stays small, and right for old positions", function()
         local list <const> = wal.new()
         for second = 0, 20000 do list:add(second * 100, second) end
         assert.is_true(#list.places <= 1200)
@@ -122,7 +122,7 @@ describe("standbys", function()
     local function say(text) said[#said + 1] = text end
     local function row(name, pid, replayed) return { name = name, pid = pid, replayed = replayed } end
 
-    it("the one that is most behind is told", function()
+    it("the one that lags most is reported", function()
         local s <const> = standbys.new()
         s:look({ row("a", 1, 9800), row("b", 2, 8800), row("c", 3, 10000) }, 0, say)
         local behind <const>, text <const> = s:worst(list, 0)
@@ -130,7 +130,7 @@ describe("standbys", function()
         assert.equal("standby b is 12 s behind", text)
     end)
 
-    it("one of the start that is gone counts for 60 s, and is left out then", function()
+    it("one that disappears after the start counts for 60 s, and is then left out", function()
         local s <const> = standbys.new()
         s:look({ row("a", 1, 9000), row("b", 2, 10000) }, 0, say)
         s:look({ row("b", 2, 10000) }, 10, say)
@@ -143,7 +143,7 @@ describe("standbys", function()
         assert.same({ "standby a has been gone for 60 s: replication_lag goes on without it" }, said)
     end)
 
-    it("one that comes back with another process is the same", function()
+    it("one that reconnects with another process is the same", function()
         local s <const> = standbys.new()
         s:look({ row("a", 1, 9000), row("a", 2, 9500) }, 0, say)
         s:look({ row("a", 2, 10000) }, 10, say)
@@ -154,7 +154,7 @@ describe("standbys", function()
         assert.same({}, said)
     end)
 
-    it("one that came later counts while it is there", function()
+    it("one that connects later counts while it is connected", function()
         local s <const> = standbys.new()
         s:look({}, 0, say)
         s:look({ row("a", 1, 9000) }, 1, say)
@@ -179,7 +179,7 @@ describe("latency", function()
         assert.is_true(read(l, 0) < 7.5)
     end)
 
-    it("takes no notice of what is fast anyway, nor of the first ones", function()
+    it("ignores fast chunks, and the first ones", function()
         local l = latency.new()
         for _ = 1, 3 do l:took(5) end
         assert.equal(0, read(l, 0))
@@ -189,7 +189,7 @@ describe("latency", function()
         assert.is_true(read(l, 0) < 10)
     end)
 
-    it("lets one chunk try after 5 s, then after 10", function()
+    it("allows one trial chunk after 5 s, then after 10", function()
         local l <const> = latency.new()
         for _ = 1, 50 do l:took(0.010) end
         for _ = 1, 3 do l:took(0.5) end
@@ -207,7 +207,7 @@ describe("latency", function()
         assert.equal(5, l.pause)
     end)
 
-    it("becomes used to what stays slow", function()
+    it("adapts to a permanently slow server", function()
         local l <const> = latency.new()
         for _ = 1, 50 do l:took(0.010) end
         for _ = 1, 300 do l:took(0.5) end
@@ -230,7 +230,7 @@ describe("limits", function()
             { replication_lag = "1m", mine = print })
     end)
 
-    it("that are wrong name what was expected", function()
+    it("that are wrong are errors that name the expected form", function()
         for name, text in pairs { replication_lag = "soon", slots = "-1", active = "x", latency = "1", dead = "2",
             checkpoints = "1.5", vacuum = "maybe", oldest_transaction = "nan" } do
             local e <const> = fails("usage", signals.parse, name, text)
@@ -251,7 +251,7 @@ describe("limits", function()
         assert.matches("must be a list of engines", fails("usage", signals.new, { replicas = { 1 } }).message)
     end)
 
-    it("a job's own signal can be turned off by text, and nothing else", function()
+    it("a job's own signal can only be turned off by text", function()
         local own <const> = { mine = function() end }
         assert.is_false(signals.parse("throttle.mine", "off", own))
         fails("usage", signals.parse, "mine", "5", own)

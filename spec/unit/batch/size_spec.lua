@@ -1,4 +1,4 @@
--- How many rows a chunk takes, with rows whose time is made up: wide and narrow ones, few and many that fit.
+-- The number of rows of a chunk, with simulated row times: wide and narrow ones, many and few matching ones.
 local sizes = require "dbrun.batch.work.size"
 
 local SEED <const> = math.tointeger(tonumber(os.getenv "DBRUN_TEST_SEED")) or os.time()
@@ -14,7 +14,7 @@ local function limits(more)
     return all
 end
 
---- About 1: most chunks take a little more or less than they should, few a lot more.
+--- A factor around 1: most chunks take a little more or less than computed, a few take much more.
 local function noise()
     local x = 0.9 + 0.2 * math.random()
     if math.random(50) == 1 then x = x * 1.5 end
@@ -26,7 +26,7 @@ end
 ---@field fits fun(key: integer): boolean
 ---@field cost fun(key: integer): number seconds
 
---- Walks through a world as a worker does: a step, then the chunk; a chunk that takes too long is halved.
+--- Simulates a worker: a step, then the chunk; a chunk that takes too long is halved.
 local function walk(world, size)
     local chunks, cancelled, position = {}, {}, 0
     local function step(after)
@@ -71,7 +71,7 @@ local function sorted(list, field)
     return values
 end
 
---- Full chunks of a stretch of keys, without the first twenty.
+--- Full chunks of a range of keys, without the first twenty.
 local function steady(chunks, from, to)
     local list, n = {}, 0
     for _, chunk in ipairs(chunks) do
@@ -83,7 +83,7 @@ local function steady(chunks, from, to)
     return list
 end
 
---- Is the stretch as it is to be? The median of its times, their 99th percentile, and how far sizes swing.
+--- Checks a range: the median of its times, their 99th percentile, and the variation of sizes.
 local function check(name, chunks, cancelled, from, to)
     local list <const> = steady(chunks, from, to)
     assert(#list >= 20, ("%s: %d chunks"):format(name, #list))
@@ -102,7 +102,7 @@ local function check(name, chunks, cancelled, from, to)
     end
 end
 
---- Seconds for a row of so many bytes.
+--- Seconds for a row with this number of bytes.
 local function cost_of(bytes) return 1e-4 + bytes * 1e-7 end
 
 local function always() return true end
@@ -126,7 +126,7 @@ describe("the size of a chunk", function()
         assert(#cancelled <= 5, #cancelled)
     end)
 
-    it("follows rows that grow and shrink little by little, without a chunk that is cancelled", function()
+    it("follows rows that grow and shrink gradually, without a cancelled chunk", function()
         local size <const> = sizes.new(limits())
         local world <const> = {
             keys = 400000, fits = always,
@@ -142,7 +142,7 @@ describe("the size of a chunk", function()
         assert(p99 <= 3 * TARGET, p99)
     end)
 
-    it("does not grow in stretches where few rows fit, nor stall in the block behind them", function()
+    it("does not grow in ranges with few matching rows, nor stall in the block after them", function()
         local size <const> = sizes.new(limits())
         local block <const> = 200000
         local world <const> = {
@@ -158,7 +158,7 @@ describe("the size of a chunk", function()
         assert(worst <= 3 * TARGET, worst)
     end)
 
-    it("comes down to one row when it must, and finds back", function()
+    it("goes down to one row when necessary, and recovers", function()
         local size <const> = sizes.new(limits { min = 10 })
         local world <const> = {
             keys = 250000, fits = always,

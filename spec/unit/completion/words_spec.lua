@@ -1,4 +1,4 @@
---- What the Tab key offers behind `dbrun`, and the shells that ask.
+--- The completions of the Tab key after `dbrun`, and the shells that request them.
 local run <const> = require "spec.support.command".run
 
 describe("dbrun completion", function()
@@ -23,7 +23,7 @@ return cli.run {
         return (r.out:gsub("\t[^\n]*", ""):gsub("\n", " "):gsub(" $", ""))
     end
 
-    it("offers commands, those of the project too, and files", function()
+    it("offers commands, including the project's, and files", function()
         assert.equal("batch completion config dbmate help init migrate redis seed sql stack test tidy verify version "
             .. ":files", offered "")
         assert.equal("migrate :files", offered "mig")
@@ -59,7 +59,7 @@ return cli.run {
         end
     end)
 
-    it("offers what a script of the project takes, without running it", function()
+    it("offers the options of a project's script, without running it", function()
         assert.equal("--help --dry-run --days --mode --into --force", offered("tidy", "--"))
         assert.equal("fast slow", offered("tidy", "--mode", ""))
         assert.equal(":files", offered("tidy", "--into", ""))
@@ -71,17 +71,17 @@ return cli.run {
             { ["tidy.lua"] = TIDY }).out:match "[^\n]*\n$")
     end)
 
-    it("says what words are, a line for each", function()
+    it("describes words, a line for each", function()
         assert.matches("\n%-%-days\tolder than this\n", run("lua completion words -- ./tidy.lua --",
             { ["tidy.lua"] = TIDY }).out)
     end)
 
-    it("offers files for what it knows nothing of", function()
+    it("offers files for unknown commands", function()
         assert.equal(":files", offered("no-such", ""))
         assert.equal(":files", offered("other.lua", ""))
     end)
 
-    it("refuses a shell that there is not", function()
+    it("refuses an unknown shell", function()
         local r = run "lua completion tcsh"
         assert.equal(2, r.code)
         assert.matches("must be one of", r.err)

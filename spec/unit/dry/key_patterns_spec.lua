@@ -30,20 +30,20 @@ describe("key patterns", function()
         assert.same({ "* 2 2", "greeting 1 1" }, rows_of { "1", "2", "greeting" })
     end)
 
-    it("have a star for a number behind a word at the end", function()
+    it("have a star for a number after a word at the end", function()
         assert.same({ "t* 12 12", "user* 20 20", "v1:name 1 1", "x1 1 1" }, rows_of { "v1:name", "x1",
             table.unpack(table.move(many(12, "t%d", function(i) return i end), 1, 12, 21,
                 many(20, "user%d", function(i) return i end))) })
     end)
 
-    it("have a star where there are many values", function()
+    it("have a star for many values", function()
         local names <const> = many(20, "by:%s:x", function(i) return ("n"):rep(i) end)
         names[#names + 1] = "by:other:y"
         assert.same({ "by:*:x 20 20", "by:other:y 1 1" }, rows_of(names))
         assert.equal(8, #rows_of(many(8, "by:%s", function(i) return ("n"):rep(i) end)))
     end)
 
-    it("tell a new pattern once", function()
+    it("report a new pattern once", function()
         local patterns <const> = key_patterns.new()
         assert.is_true(patterns:add "user:1")
         assert.is_false(patterns:add "user:2")
@@ -51,7 +51,7 @@ describe("key patterns", function()
         assert.is_false(patterns:add "user:ada")
     end)
 
-    it("stay few, whatever the keys are", function()
+    it("stay few, for any keys", function()
         local patterns <const>, new = key_patterns.new(), 0
         for i = 1, 5000 do
             local letters <const> = {}
@@ -70,14 +70,14 @@ describe("key patterns", function()
         assert.is_true(new < 2000, new)
     end)
 
-    it("say when keys were not told apart", function()
+    it("say when keys were not distinguished", function()
         local patterns <const> = key_patterns.new(100)
         for i = 1, 120 do patterns:add("k:" .. i) end
         local row <const> = patterns:rows()[1]
         assert.same({ "k:*", 100, true, 120 }, { row.pattern, row.keys, row.at_least, row.times })
     end)
 
-    it("cut keys of many parts", function()
+    it("shorten keys of many parts", function()
         assert.same({ "a:b:c:d:e:f:g:h:i:j:k:* 2 2" },
             rows_of { "a:b:c:d:e:f:g:h:i:j:k:l:m", "a:b:c:d:e:f:g:h:i:j:k:x:y" })
         assert.same({ " 1 1" }, rows_of { "" })

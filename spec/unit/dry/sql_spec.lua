@@ -1,11 +1,11 @@
---- What a dry run reads in an SQL text.
+--- How a dry run reads an SQL text.
 local sql = require "dbrun.dry.sql"
 
 describe("an SQL text, for a dry run,", function()
     local function first(text) return sql.facts(text, false).statements[1] end
     local function refused(text, escapes) return sql.facts(text, escapes or false).refused ~= nil end
 
-    it("is refused when it would end the transaction, wherever the statement stands", function()
+    it("is refused when a statement anywhere in it would end the transaction", function()
         for _, text in ipairs { "commit", "select 1;\n-- x\ncommit", "ROLLBACK WORK", "end", "begin; select 1" } do
             assert.is_true(refused(text), text)
         end

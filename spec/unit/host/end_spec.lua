@@ -4,7 +4,7 @@ local pace <const> = require "spec.support.pace"
 local task <const> = require "dbrun.task"
 local run <const> = require "spec.support.command".run
 
---- Lua that the scripts of these tests begin with.
+--- The Lua code at the start of these tests' scripts.
 local PROLOGUE <const> = [[
     local task = require "dbrun.task"
     local function closing(fn) return setmetatable({}, { __close = fn }) end
@@ -18,7 +18,7 @@ local function script(code)
 end
 
 describe("the end of a program", function()
-    it("comes by itself when the script and its tasks have ended", function()
+    it("comes when the script and its tasks have ended", function()
         local r = run("lua a.lua", script [[
             task.spawn(function() task.sleep(0.05) print "last" end)
             print "first"]])
@@ -45,7 +45,7 @@ describe("the end of a program", function()
         end
     end)
 
-    it("--timeout does not disturb a script that is fast", function()
+    it("--timeout does not disturb a fast script", function()
         assert.same({ out = "done\n", err = "", code = 0 }, run [[lua --timeout 10 -e 'print "done"']])
     end)
 
@@ -71,7 +71,7 @@ describe("the end of a program", function()
         end)
     end
 
-    it("ends tasks that begin a busy loop one after the other when they are interrupted", function()
+    it("ends tasks that start a busy loop one after the other when they are interrupted", function()
         local r = interrupted([[
             local x <close> = closing(function() print "closed" end)
             for i = 1, 3 do
@@ -127,7 +127,7 @@ describe("the end of a program", function()
         assert.same({ out = ("task "):rep(6) .. "shielded ", err = "lua: interrupted by SIGTERM\n", code = 143 }, r)
     end)
 
-    it("lets what runs in a shield end, whether it waits or not", function()
+    it("lets code in a shield end, whether it waits or not", function()
         for _, code in ipairs {
             "task.shield(busy)",
             "local g <close> = task.group() g:spawn(task.shield, busy)",
@@ -148,7 +148,7 @@ describe("the end of a program", function()
         end
     end)
 
-    it("does not disturb what the end does for a while", function()
+    it("does not disturb work at the end of the program", function()
         local r = interrupted([[
             local x <close> = closing(function()
                 local stop = task.now() + 0.4
@@ -229,7 +229,7 @@ describe("the end of a program", function()
             return require "dbrun.command_line".main("a", function() return 6 end)]] }).code)
     end)
 
-    it("is an error when the script returns what can be none", function()
+    it("is an error when the script returns an invalid status", function()
         local range, kind = "but an exit status is an integer from 0 to 255",
             "but a script returns nothing, or its exit status: an integer from 0 to 255"
         for value, text in pairs { ["256"] = "256, " .. range, ["-1"] = "-1, " .. range,
@@ -245,7 +245,7 @@ describe("the end of a program", function()
         end
     end)
 
-    it("is an error when the script returns why it failed, as io.open does", function()
+    it("is an error when the script returns nil and a message, as io.open does", function()
         for code, text in pairs { ["nil, 'no rows'"] = "a.lua returned nil: no rows",
             ["io.open '/nowhere/x'"] = "a.lua returned nil: /nowhere/x: No such file or directory",
             ["false, 'no rows'"] = "a.lua returned false: no rows",
@@ -264,7 +264,7 @@ describe("the end of a program", function()
         end
     end)
 
-    it("os.exit(n, true) ends the other tasks too", function()
+    it("os.exit(n, true) ends the other tasks, too", function()
         local r = run("lua a.lua", script [[
             task.spawn(function() local x <close> = closing(function() print "closed" end) task.sleep(9) end)
             task.sleep(0.01)
@@ -274,7 +274,7 @@ describe("the end of a program", function()
         assert.same({ out = "", err = "", code = 6 }, r)
     end)
 
-    it("has a status that is not 0 when stdout did not take everything", function()
+    it("has a status other than 0 when stdout did not accept everything", function()
         for _, code in ipairs { 'print(1)', 'io.write("x")', 'io.write(("x"):rep(1e6))', 'print(1) os.exit(0)',
             'print(1) os.exit(0, true)' } do
             local r = run(("lua -e '%s' >/dev/full"):format(code))
@@ -288,7 +288,7 @@ describe("the end of a program", function()
         assert.same({ out = "", err = "", code = 0 }, run "lua -e 'x = 1' >&-")
     end)
 
-    it("comes with a message when nobody reads stdout any more, and not by SIGPIPE", function()
+    it("comes with a message when the reader of stdout has ended, and not by SIGPIPE", function()
         for _, code in ipairs { "print(1)", "io.write '1\\n'", "io.stdout:write '1\\n'" } do
             local r = run("{ lua a.lua; echo $? >code; } | head -n 1 >/dev/null; cat code",
                 script(("while true do %s end"):format(code)))
@@ -296,12 +296,12 @@ describe("the end of a program", function()
         end
     end)
 
-    it("child processes get SIGPIPE as it was", function()
+    it("child processes get the original SIGPIPE action", function()
         local r = run [[lua -e 'os.execute("{ yes; echo $? >&2; } | head -n 1")']]
         assert.same({ out = "y\n", err = "141\n", code = 0 }, r)
     end)
 
-    it("a standard descriptor that was closed is not given to a socket", function()
+    it("a closed standard descriptor is not reused for a socket", function()
         local r = run([[lua a.lua <&- >&- 2>errors; cat errors]], script "task.sleep(0.01) print 'lost'")
         assert.same({ out = "lua: cannot write to stdout: Bad file descriptor\n", err = "", code = 0 }, r)
     end)

@@ -1,5 +1,5 @@
---- os.exit(code, true): wherever it is called, no pcall sees it, pending variables are closed without an error, the
---- other tasks are cancelled, and finalisers run.
+--- os.exit(code, true): no pcall catches it, pending variables are closed without an error, the other tasks are
+--- cancelled, and finalisers run.
 
 local run <const> = require "spec.support.command".run
 
@@ -76,7 +76,7 @@ describe("os.exit(code, true) in a program of tasks", function()
         end
     ]]
 
-    --- What it prints, in any order but the last two lines: the root's variable and the finaliser come last.
+    --- Its output, in any order except the last two lines: the root's variable and the finaliser come last.
     local function ends(code, status, expected)
         local r = run("lua a.lua", { ["a.lua"] = TASKS .. code })
         assert.equal("", r.err)
@@ -134,7 +134,7 @@ describe("os.exit(code, true) in a program of tasks", function()
             local _ <close> = g]], 4, { "cancelled a\tcancelled" })
     end)
 
-    it("called where nothing can yield, by a child", function()
+    it("called where tasks cannot yield, by a child", function()
         for _, where in ipairs {
             "table.sort({ 2, 1 }, function() os.exit(8, true) end)",
             "coroutine.wrap(function() table.sort({ 2, 1 }, function() os.exit(8, true) end) end)()",
@@ -152,7 +152,7 @@ describe("os.exit(code, true) in a program of tasks", function()
             "closed 4\tcancelled", "closed 5\tcancelled" })
     end)
 
-    it("called again meanwhile ends at once", function()
+    it("called again during the end ends at once", function()
         local r = run("lua a.lua", { ["a.lua"] = TASKS .. [[
             task.spawn(function()
                 local x <close> = setmetatable({}, { __close = function() os.exit(11, true) end })
@@ -163,7 +163,7 @@ describe("os.exit(code, true) in a program of tasks", function()
         assert.same({ out = "", err = "", code = 11 }, r)
     end)
 
-    it("reports an error that a task raises in its end, with the status that was asked for", function()
+    it("reports an error that a task raises while it ends, with the requested status", function()
         local r = run("lua a.lua", { ["a.lua"] = TASKS .. [[
             task.spawn(function()
                 local x <close> = setmetatable({}, { __close = function() error "in its end" end })
@@ -175,20 +175,20 @@ describe("os.exit(code, true) in a program of tasks", function()
         assert.matches("^lua: a.lua:%d+: in its end\nstack traceback:\n", r.err)
     end)
 
-    it("tells of an error in __close when warnings are on", function()
+    it("reports an error in __close when warnings are on", function()
         local r = run("lua -W a.lua", { ["a.lua"] =
             "local x <close> = setmetatable({}, { __close = function() error('lost', 0) end }) os.exit(3, true)" })
         assert.same({ out = "", err = "Lua warning: error in __close (lost)\n", code = 3 }, r)
     end)
 
-    it("closes where nothing can wait", function()
+    it("closes variables where tasks cannot wait", function()
         local r = run("lua a.lua", { ["a.lua"] = TASKS .. [[
             local x <close> = setmetatable({}, { __close = function() print(select(2, pcall(task.sleep, 0)).kind) end })
             os.exit(3, true)]] })
         assert.same({ out = "usage\nclosed main\tnil\ncollected\n", err = "", code = 3 }, r)
     end)
 
-    --- The end of a program with tasks that go on: its status, and how long it took at most.
+    --- The end of a program with tasks that do not stop: its status, and its largest duration.
     local function left(code, status, err)
         local r = run("lua a.lua", { ["a.lua"] = TASKS .. code .. " task.sleep(0.01) os.exit(" .. status .. ", true)" })
         assert.equal("closed main\tnil\ncollected\n", r.out)
@@ -197,12 +197,12 @@ describe("os.exit(code, true) in a program of tasks", function()
         assert.equal(status, r.code)
     end
 
-    it("leaves a task behind that waits again after each cancellation", function()
+    it("abandons a task that waits again after each cancellation", function()
         left("task.spawn(function() while true do pcall(task.sleep, 0.2) end end)", 3, "")
         left("local q = task.queue() task.spawn(function() while true do pcall(q.pop, q) end end)", 4, "")
     end)
 
-    it("leaves busy loops behind, and what is in a shield", function()
+    it("abandons busy loops, and code in a shield", function()
         left([[
             local function busy() pcall(task.sleep, 60) while true do pcall(function() while true do end end) end end
             task.spawn(busy)
@@ -211,11 +211,11 @@ describe("os.exit(code, true) in a program of tasks", function()
             task.spawn(function() task.shield(task.sleep, 60) end)]], 5, " %(so were 2 more%)")
     end)
 
-    it("leaves a task behind that blocks the program again and again", function()
+    it("abandons a task that blocks the program repeatedly", function()
         left("task.spawn(function() while true do pcall(task.sleep, 0.1) os.execute 'sleep 0.2' end end)", 6, "")
     end)
 
-    it("cancels a task again at each wait that begins late, and lets it end before", function()
+    it("cancels a task again only at waits that begin late, and lets it end before", function()
         ends([[
             task.spawn(function()
                 for i = 1, 3 do print("cancelled " .. i, select(2, pcall(task.sleep, 60)).kind) end

@@ -1,10 +1,10 @@
---- The memory of a large program: its values are those of any other, with mimalloc and without it.
+--- The memory of a large program: it computes the same values with mimalloc and without it.
 
 local run <const> = require "spec.support.command".run
 
 local SANITIZED <const> = os.getenv "ASAN_OPTIONS" ~= nil
 
---- Makes, keeps, grows and drops strings and tables by chance, 50 MiB in all, and prints what the kept ones come to.
+--- Makes, keeps, grows and drops random strings and tables, 50 MiB in all, and prints a checksum of the kept ones.
 local WORK <const> = [[
     local state = 42
     local function chance(n) state = (state * 1103515245 + 12345) & 0x7fffffff return (state >> 8) % n end
@@ -49,7 +49,7 @@ describe("the memory of a large program", function()
     local files <const> = { ["work.lua"] = WORK, ["libraries.lua"] = LIBRARIES }
     local plain <const> = run("lua work.lua", files, "theirs").out
 
-    it("holds what stock Lua's holds, in mimalloc's where that is installed; a small program never opens it", function()
+    it("has the contents of stock Lua's, in mimalloc if that is installed; a small program never opens it", function()
         local installed <const> = os.execute "ldconfig -p | grep -q 'libmimalloc\\.so\\.2 '"
         assert.same({ out = "none\n", err = "", code = 0 }, run("lua libraries.lua", files))
         assert.same({ out = plain .. (installed and not SANITIZED and "there\n" or "none\n"), err = "", code = 0 },
@@ -70,15 +70,15 @@ describe("the memory of a large program", function()
         assert.same({ out = plain .. "200000\t99999\t100000\n", err = "", code = 0 }, run("lua end.lua", more))
     end)
 
-    it("is the C library's where mimalloc has other functions, or no room for its area", function()
+    it("is the C library's when mimalloc has other functions, or no room for its area", function()
         local other <const> = "echo 'int other;' >o.c && cc -shared -o libmimalloc.so.2 o.c && LD_LIBRARY_PATH=$PWD "
         assert.same({ out = plain, err = "", code = 0 }, run(other .. "lua work.lua", files))
-        if not SANITIZED then -- they need more addresses
+        if not SANITIZED then -- they need more address space
             assert.same({ out = plain, err = "", code = 0 }, run("ulimit -v 2000000; lua work.lua", files))
         end
     end)
 
-    it("has an end that a program can catch", function()
+    it("can run out with an error that a program can catch", function()
         if SANITIZED then
             pending "a limit of addresses leaves no room for the sanitizers"
             return

@@ -1,10 +1,10 @@
---- dbrun init: the files of a new project, and what is kept in one that is there.
+--- dbrun init: the files of a new project, and the existing files that it keeps.
 
 local process <const> = require "dbrun.process"
 local run <const> = require "spec.support.command".run
 
 describe("dbrun init", function()
-    it("makes eight files of less than 25 lines, and tells the next commands", function()
+    it("makes eight files of less than 25 lines, and prints the next commands", function()
         local r = run("lua init && wc -l .env.example .gitignore .luarc.json scripts/*.lua scripts/*/* spec/* "
             .. "| grep -v total && for f in scripts/*.lua scripts/seeds/* spec/*; do luac5.4 -p $f; done; test -x "
             .. "scripts/tidy.lua; test ! -e .env; echo $?")
@@ -23,7 +23,7 @@ describe("dbrun init", function()
         assert.matches("\n0\n$", r.out)
     end)
 
-    it("keeps what is there, also the second time, and adds lines to .gitignore", function()
+    it("keeps existing files, also the second time, and adds lines to .gitignore", function()
         local r = run("printf 'node_modules' > .gitignore; lua init > /dev/null; echo mine > scripts/tidy.lua; "
             .. "cp -r . ../copy; lua init; cat .gitignore; rm -rf .dbrun ../copy/.dbrun; "
             .. "diff -r . ../copy && echo same")
@@ -54,7 +54,7 @@ describe("dbrun init", function()
         end
     end)
 
-    it("writes nothing where something is in the way", function()
+    it("writes nothing when another file is in the way", function()
         for make, words in pairs {
             ["touch scripts"] = "'./scripts' is a file, where a folder must be",
             ["mkdir .gitignore"] = "'./.gitignore' is a folder, where a file must be",
@@ -71,7 +71,7 @@ describe("dbrun init", function()
         assert.equal(2, run("lua init a b").code)
     end)
 
-    it("says when it may not write", function()
+    it("says when it has no right to write", function()
         if process.uid() ~= 0 then pending "needs root, who can become another user" return end
         local r = run("chmod 711 ..; cp $(readlink -f $(command -v lua)) ../mine; mkdir scripts; cp $(dirname $("
             .. "readlink "
@@ -100,7 +100,7 @@ describe("dbrun init", function()
             .. "function M.engine%(opts%) end\n", r.out)
     end)
 
-    it("tells when stubs cannot be renewed, and goes on", function()
+    it("says when stubs cannot be renewed, and goes on", function()
         local r = run("lua init > /dev/null; echo old > .dbrun/stubs/version; rm -rf .dbrun/stubs/dbrun; "
             .. "ln -s /dev/null/x .dbrun/stubs/dbrun; mkdir .dbrun/stubs/.lock; lua config --show DB_POOL_SIZE")
         assert.equal("20\n", r.out)

@@ -20,7 +20,7 @@ local TICKER <const> = [[
     local ticker = task.spawn(tick)
 ]]
 
---- Input that comes in pieces, so that each read has to wait in the middle.
+--- Input that arrives in pieces, so that each read must wait in the middle.
 local PIECES <const> = [[(printf 'print(12)\n 0x'; sleep 0.05; printf '1p4 5e\n-'; sleep 0.05; printf '7 q\n\nend')]]
 
 local function script(code)
@@ -51,7 +51,7 @@ describe("standard input", function()
         assert.same({ out = "12\ntrue\n", err = "", code = 0 }, r)
     end)
 
-    it("lets other tasks run too when it never has to be waited for", function()
+    it("lets other tasks run even when its data is always available", function()
         local r = run("yes | lua a.lua",
             script [[local t = task.now() while ticks <= 5 and task.now() - t < 20 do io.read() end
                 print(ticks > 5 or ticks)]])
@@ -89,7 +89,7 @@ describe("standard input", function()
         [[local co = coroutine.wrap(function() for l in io.lines() do coroutine.yield(l) end end)
         print(co(), co(), co())]],
     } do
-        it("gives what it gives to lua: " .. code:sub(1, 60), function()
+        it("gives the same as in lua: " .. code:sub(1, 60), function()
             local files = { ["a.lua"] = code }
             local command = PIECES .. " | lua a.lua"
             assert.same(run(command, files, "theirs"), run(command, files))
@@ -98,7 +98,7 @@ describe("standard input", function()
 
     for _, numeral in ipairs { "12", "-0x1.8p1", "+.5e-3", "1e+", "0x", "0xep1", "..1", "1..2", "--1", "nan", "1e5x",
         ("1"):rep(199), ("1"):rep(201), "0x" .. ("f"):rep(250), "  \n\t 7", "" } do
-        it("takes a numeral as lua does: " .. numeral:sub(1, 20), function()
+        it("reads a numeral as lua does: " .. numeral:sub(1, 20), function()
             local command = ("(printf -- '%s'; sleep 0.02; printf -- '%s z') | lua a.lua"):format(numeral:sub(1, 3),
                 numeral:sub(4))
             local files = { ["a.lua"] = "print(io.read 'n') print(io.read 'a')" }
@@ -106,7 +106,7 @@ describe("standard input", function()
         end)
     end
 
-    it("two tasks that read at once get whole lines, and each line once", function()
+    it("gives two tasks that read at once whole lines, and each line once", function()
         local r = run([[(for i in 1 2 3 4 5 6; do printf "l$i"; sleep 0.02; printf "x\n"; done) | lua a.lua]], script [[
             local got = {}
             local function reader()
@@ -133,13 +133,13 @@ describe("standard input", function()
         assert.same({ out = "timeout\none\ttw\no\nthree\n\n", err = "", code = 0 }, r)
     end)
 
-    it("a read that was cancelled leaves its bytes to dofile", function()
+    it("leaves the bytes of a cancelled read to dofile", function()
         local r = run("(printf 'print'; " .. WAIT .. "echo '(5)') | lua a.lua",
             script("pcall(task.timeout, 0.1, io.read)" .. READY .. "dofile()"))
         assert.same({ out = "5\n", err = "", code = 0 }, r)
     end)
 
-    it("blocks where nothing can yield, and loses nothing there either", function()
+    it("blocks where tasks cannot yield, and loses nothing there, either", function()
         local r = run("(printf 'one\\ntwo'; " .. WAIT .. "sleep 0.1; printf 'X\\nthree\\n') | lua a.lua", script([[
             local reader = task.spawn(function() return io.read "a" end)
             task.sleep(0.05)]] .. READY .. [[
@@ -150,7 +150,7 @@ describe("standard input", function()
         assert.same({ out = "[one]\ntwoX\nthree\n\n", err = "", code = 0 }, r)
     end)
 
-    it("finalisers may read it, or close a pipe, while a value is made", function()
+    it("can be read by a finaliser, which can also close a pipe, while a value is made", function()
         local r = run("(seq 1 100000; sleep 0.1) | lua a.lua", { ["a.lua"] = [[
             collectgarbage("setpause", 10)
             local function count(line) return line and #line or 0 end
@@ -193,7 +193,7 @@ describe("standard input", function()
         end)
     end
 
-    it("a finaliser may close a pipe between two values, or end the read that is waited for", function()
+    it("allows a finaliser to close a pipe between two values, or to end the waiting read", function()
         local fire = [[
             local function fire(fn)
                 collectgarbage("generational", 1, 100) collectgarbage() collectgarbage "stop"
@@ -262,7 +262,7 @@ describe("standard input", function()
         assert.same({ "flags:\t0100000\nflags:\t0100000\n", 0 }, { r.out, r.code }) -- no O_NONBLOCK (04000)
     end)
 
-    it("a child that inherits it goes on behind what was read", function()
+    it("continues in a child that inherits it after the bytes that were read", function()
         local r = run("(echo one; sleep 0.2; echo two) | lua a.lua",
             script [[io.stdin:setvbuf "no" print(io.read()) io.stdout:flush() os.execute "cat"]])
         assert.same({ out = "one\ntwo\n", err = "", code = 0 }, r)
@@ -270,7 +270,7 @@ describe("standard input", function()
 end)
 
 describe("standard input at a terminal", function()
-    it("is read by lines, shows a question first, and goes on after Ctrl-D", function()
+    it("is read by lines, shows a prompt first, and continues after Ctrl-D", function()
         local term <close> = terminal.start(
             [[lua -e 'io.write "name? " print("[" .. io.read() .. "]") print(io.read()) print(io.read "n")']])
         term:expect "name%? "

@@ -1,9 +1,9 @@
---- The stack under a chunk is lua's: one C function and nothing else, however the chunk came to run; and tracebacks
---- are lua's to the last line. Each program runs under both, and what they print is compared.
+--- The stack below a chunk is that of lua: one C function, however the chunk was started; and tracebacks are equal to
+--- the last line. Each program runs under both, and the outputs are compared.
 
 local run <const> = require "spec.support.command".run
 
---- What public scripts ask to learn whether they are the main chunk.
+--- The checks with which public scripts find out whether they are the main chunk.
 local LEVELS <const> = [[
     local function what(level)
         local info = debug.getinfo(level, "S")
@@ -78,7 +78,7 @@ local typed <const> = {
     { "a script before", "say(debug.getinfo(3))\nerror 'typed'", "say(debug.getinfo(3))" },
 }
 
-describe("the stack is as under lua5.4:", function()
+describe("the stack is the same as under lua5.4:", function()
     for _, program in ipairs(programs) do
         it(program[1], function()
             local theirs = run(program[2], program[3], "theirs")
@@ -109,7 +109,7 @@ describe("coroutines nest as deep as under lua5.4:", function()
             local files <const> = { ["a.lua"] = NEST:format(call) }
             local theirs <const> = tonumber(run("lua a.lua", files, "theirs").out)
             local ours <const> = tonumber(run("lua a.lua", files, "ours").out)
-            assert.is_true(ours >= theirs - 3, ("%s, lua: %s"):format(ours, theirs)) -- a task is one itself
+            assert.is_true(ours >= theirs - 3, ("%s, lua: %s"):format(ours, theirs)) -- a task is itself a coroutine
         end)
     end
 end)

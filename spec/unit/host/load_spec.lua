@@ -1,4 +1,4 @@
---- dofile, loadfile, debug.debug and a script that are read from standard input, in turn with io.read.
+--- dofile, loadfile, debug.debug and a script from standard input, in turn with io.read.
 
 local shell <const> = require "spec.support.command"
 
@@ -32,13 +32,13 @@ describe("a program on standard input", function()
         end
     end)
 
-    it("is cancelled as any other read, and loses nothing", function()
+    it("can be cancelled like any other read, and loses nothing", function()
         local r <const> = run("(printf 'print('; " .. WAIT .. "printf '5)') | lua a.lua", { ["a.lua"] = [[
             print((pcall(require "dbrun.task".timeout, 0.1, dofile)))]] .. shell.READY .. "dofile()" })
         assert.same({ out = "false\n5\n", err = "", code = 0 }, r)
     end)
 
-    it("begins with what a waiting read has taken where it has to block", function()
+    it("begins with the bytes of a waiting read where it must block", function()
         local input <const> = "(printf 'print('; " .. WAIT .. "sleep 0.1; printf '5)\\n') | "
         local files <const> = { ["a.lua"] = TASKS .. [[
             table.sort({ 1, 2 }, function(a, b) dofile() return a < b end)]] }
@@ -63,7 +63,7 @@ describe("a program on standard input", function()
         ["that yields"] = "coroutine.yield(8)",
         ["with a NUL"] = "return '\\000x'",
     } do
-        it("gives what it gives to lua: " .. name, function()
+        it("gives the same as in lua: " .. name, function()
             for _, code in ipairs {
                 "print(dofile())", "print(pcall(dofile))", "local f, e = loadfile() print(f and f(1) or e)",
                 "print(pcall(loadfile, nil, 'b'))", "local f, e = loadfile(nil, 't', nil) print(f and pcall(f) or e)",
@@ -81,7 +81,7 @@ describe("a program on standard input", function()
         end)
     end
 
-    it("may be compiled", function()
+    it("can be compiled", function()
         for _, first in ipairs { "", "#x\\n" } do
             local r <const> = run("lua c.lua; (printf '" .. first .. "'; cat x) | lua a.lua", {
                 ["c.lua"] = [[io.open("x", "wb"):write(string.dump(function() return 5 end)):close()]],

@@ -1,10 +1,10 @@
---- dbrun as a `lua`: the same command lines given to both, side by side.
+--- dbrun as a `lua`: the same command lines run by both.
 
 local run <const> = require "spec.support.command".run
 
 local ECHO <const> = "for i = -9, 9 do if arg[i] then io.write(i, '=', arg[i], ' ') end end print(#arg, ...)"
 
---- Lua that some scripts begin with.
+--- The Lua code at the start of some scripts.
 local TELLING <const> = "local function telling(fn) return setmetatable({}, { __tostring = fn, __name = 'T' }) end "
 
 -- name, shell command, files
@@ -146,7 +146,7 @@ local same <const> = {
     { "stdin closed", "lua -e 'print(io.read())' <&-" },
 }
 
-describe("dbrun does what lua does:", function()
+describe("dbrun behaves like lua:", function()
     for _, case in ipairs(same) do
         it(case[1], function()
             local theirs = run(case[2], case[3], "theirs")
@@ -155,7 +155,7 @@ describe("dbrun does what lua does:", function()
         end)
     end
 
-    -- lua exits with 0 then; whoever pipes a script into dbrun wants to know.
+    -- lua exits with 0 then; a user who pipes a script into dbrun needs the status.
     it("but a script on stdin that fails has exit status 1 also without -", function()
         for _, code in ipairs { "error 'here'", "x = = 1" } do
             assert.equal(1, run(('echo "%s" | lua'):format(code)).code)

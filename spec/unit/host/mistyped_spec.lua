@@ -1,4 +1,4 @@
---- An error that nobody catches names what a script probably meant.
+--- An uncaught error suggests the name that a script probably meant.
 
 local run <const> = require "spec.support.command".run
 
@@ -23,7 +23,7 @@ describe("a mistyped name in a script", function()
         end
     end)
 
-    it("has one of a library where the object is not known", function()
+    it("has one of a library when the object is not known", function()
         for code, near in pairs {
             ["string.foramt('x')"] = "string%.format", ["('x'):uper()"] = "string:upper",
             ["require 'dbrun.json' local j = {} print(#j, (function() return j end)().encoed())"] = "json%.encode",
@@ -33,7 +33,7 @@ describe("a mistyped name in a script", function()
         assert.matches("dbrun has no 'jsn'\nHINT:  did you mean 'json'", run("lua -e 'require \"dbrun\".jsn.x()'").err)
     end)
 
-    it("has one of its file where the error comes from a task or a coroutine", function()
+    it("has one of its file when the error comes from a task or a coroutine", function()
         for _, code in ipairs {
             "local task = require 'dbrun.task'\nlocal x = { query = print }\n"
                 .. "task.spawn(function() x:qurey() end):join()",
@@ -43,7 +43,7 @@ describe("a mistyped name in a script", function()
         end
     end)
 
-    it("has none where nothing is near, and calls no function of the script", function()
+    it("has none without a similar name, and calls no function of the script", function()
         for _, text in ipairs {
             "local x x()", "local t = {} t.nothing()", "frobnicate()",
             "local t = setmetatable({}, { __index = function(_, k) if k ~= 'qurey' then print 'asked' end end })\n"
@@ -55,12 +55,12 @@ describe("a mistyped name in a script", function()
         end
     end)
 
-    it("leaves what a script catches as it is", function()
+    it("does not change errors that a script catches", function()
         assert.equal("x.lua:1: attempt to call a nil value (global 'pirnt')\n", run("lua x.lua",
             { ["x.lua"] = "print(select(2, pcall(function() pirnt(1) end)))" }).out)
     end)
 
-    it("is told for a module of dbrun", function()
+    it("has a hint for a module of dbrun", function()
         assert.matches("module 'dbrun%.jsn' not found:.*\n\tdid you mean 'dbrun%.json'%?\n",
             stderr "require 'dbrun.jsn'")
         assert.not_matches("did you mean", stderr "require 'dbrun.xyzzyfrob'")

@@ -1,4 +1,4 @@
---- dbrun's own command line, and what it does with the scripts and modules of the installation.
+--- dbrun's own command line, and how it finds the installed scripts and modules.
 
 local core <const> = require "dbrun.core"
 local run <const> = require "spec.support.command".run
@@ -28,7 +28,7 @@ describe("the command line of dbrun", function()
         usage("lua --stack=yes", "'--stack' takes no value")
     end)
 
-    it("refuses a value that makes no sense", function()
+    it("refuses an invalid value", function()
         usage("lua --timeout never", "'never'")
         usage("lua --timeout=-1 -e 'x = 1'", "'-1'")
         usage("lua --log loud", "'loud'")
@@ -43,7 +43,7 @@ describe("the command line of dbrun", function()
             "cannot open no-such-name, nor scripts/no-such-name.lua here or in the installation: No")
     end)
 
-    it("tells why there are no servers for --stack, and nothing of its own inside", function()
+    it("says why there are no servers for --stack, without internal details", function()
         local r = run("lua --stack -e 'print(1)'", { [".dbrun"] = "a file where the folder should be" })
         assert.equal("", r.out)
         assert.equal(1, r.code)
@@ -51,14 +51,14 @@ describe("the command line of dbrun", function()
         assert.not_matches("traceback", r.err)
     end)
 
-    it("takes its own options between lua's, and leaves them in arg", function()
+    it("accepts its own options between lua's, and leaves them in arg", function()
         local r = run("lua --no-env -e 'x = 1' --timeout=9 --log debug a.lua --stack", { ["a.lua"] =
             "local o = require 'dbrun.core'.options print(x, o.no_env, o.timeout, o.log, o.stack, arg[-1], arg[1])" })
         assert.equal("1\ttrue\t9.0\tdebug\tfalse\tdebug\t--stack\n", r.out, r.err)
         assert.equal(0, r.code)
     end)
 
-    it("runs scripts/NAME.lua where no file NAME exists", function()
+    it("runs scripts/NAME.lua when no file NAME exists", function()
         local make = "mkdir scripts && echo 'print(\"script\", arg[0], ...)' > scripts/hello.lua && "
         assert.equal("script\tscripts/hello.lua\tx\n", run(make .. "lua hello x").out)
         assert.equal("a file wins\n", run(make .. "lua hello", { hello = "print 'a file wins'" }).out)
@@ -70,7 +70,7 @@ describe("the command line of dbrun", function()
         assert.equal("installed\n", r.out, r.err)
     end)
 
-    it("tells the versions of its libraries, as text and as JSON", function()
+    it("prints the versions of its libraries, as text and as JSON", function()
         local text = run("lua version")
         assert.matches("^dbrun +%d+%.%d+%.%d+\nLua +5%.4%.%d+\nlibpq +%d+%.%d+\nhiredis +%d", text.out, text.err)
         assert.matches("\nOpenSSL +OpenSSL %d", text.out)
@@ -87,7 +87,7 @@ describe("the command line of dbrun", function()
             require "dbrun.db".engine { url = "postgresql:///x?host=/nowhere", mode = "$" }:value "select 1"
         end) print(e.kind, e.message, e.hint)']]
 
-        it("starts, and tells what is missing when somebody connects", function()
+        it("starts, and names the missing library when a script connects", function()
             assert.equal("1\n", run(missing .. "lua -e 'print(1)'").out)
             for _, mode in ipairs { "async", "sync" } do
                 local r = run(missing .. connect:gsub("%$", mode))
@@ -110,7 +110,7 @@ describe("the command line of dbrun", function()
                 .. "connect\tcannot connect to PostgreSQL at /nowhere", r.out, r.err)
         end)
 
-        it("has not opened it before", function()
+        it("does not open it before", function()
             local mapped <const> = [[local function opened()
                 return io.open "/proc/self/maps":read "a":find "/libpq%.so" ~= nil
             end ]]
@@ -140,7 +140,7 @@ describe("the command line of dbrun", function()
         assert.matches("^dbrun %d+%.%d+%.%d+ %(Lua 5%.4%.%d+%)\n$", run("lua --version").out)
     end)
 
-    it("--log and --log-format rule what log.write prints", function()
+    it("--log and --log-format control the output of log.write", function()
         local write = [[-e 'require "dbrun.core".log.write("info", "told")']]
         assert.equal("", run("lua " .. write).err)
         assert.matches("INFO +told\n$", run("lua --log info " .. write).err)
@@ -180,7 +180,7 @@ describe("a stock lua5.4", function()
     it("gets the same modules from dbrun/core.so", function()
         local build = core.options.program:match "^(.*)/"
         if build:find "/asan$" then
-            return -- the sanitizers' runtime must be in the program itself
+            return -- stock lua5.4 does not contain the sanitizers' runtime
         end
         local root = PWD
         local r = run(([[LUA_PATH='%s/lua/?.lua;%s/lua/?/init.lua;;' LUA_CPATH='%s/lib/?.so;;' lua -e '

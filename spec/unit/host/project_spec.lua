@@ -1,10 +1,10 @@
---- Which folder is the project's, and what belongs to it.
+--- The project's folder, and the files that belong to it.
 
 local process <const> = require "dbrun.process"
 local run <const> = require "spec.support.command".run
 
 describe("the project's folder", function()
-    ---Runs a shell command; returns what it printed. $PWD is the folder of the files.
+    ---Runs a shell command; returns its output. $PWD is the folder of the files.
     local function out(command, files)
         local r = run("unset DATABASE_URL\n" .. command, files)
         assert.equal(0, r.code, r.err)
@@ -32,7 +32,7 @@ describe("the project's folder", function()
             .. WHOSE .. " | sed 's|.*/folder||'"))
     end)
 
-    it("is looked for up to a folder with .git, which counts", function()
+    it("is searched up to a folder with .git, inclusive", function()
         assert.equal("/p/a\n/p\n", out("mkdir -p p/a/b p/a/.git; touch p/.env; cd p/a/b; touch ../.env; "
             .. WHOSE .. " | sed 's|.*/folder||'; rm -rf ../.git; rm ../.env; echo gitdir: x > ../../.git; "
             .. WHOSE .. " | sed 's|.*/folder||'"))
@@ -42,12 +42,12 @@ describe("the project's folder", function()
             .. WHOSE .. " | sed 's|.*/folder||'"))
     end)
 
-    it("is looked for up to $HOME, which counts", function()
+    it("is searched up to $HOME, inclusive", function()
         assert.equal("/h/a\n/h\n", out("mkdir -p h/a; touch .env; export HOME=$PWD/h; cd h/a; "
             .. WHOSE .. " | sed 's|.*/folder||'; touch ../.env; " .. WHOSE .. " | sed 's|.*/folder||'"))
     end)
 
-    it("is never above it when all may write there, whatever the sticky bit", function()
+    it("is never above it in a world-writable folder, even with the sticky bit", function()
         for _, mode in ipairs { "777", "1777", "707" } do
             local r = run("mkdir -p p/a p/scripts; echo 'print \"trap\"' > p/scripts/tidy.lua; touch p/.env; chmod "
                 .. mode .. " p; cd p/a; lua tidy; lua config | grep ^project")
@@ -61,7 +61,7 @@ describe("the project's folder", function()
             .. "touch p/.env; chmod 775 p; cd p/a; lua tidy"))
     end)
 
-    it("ends the search where it may not be taken: what is above is another project", function()
+    it("ends the search where it is not trusted: folders above are another project", function()
         assert.equal("/p/q/a\n", out("mkdir -p p/q/a; touch p/.env p/q/.env; chmod 777 p/q; cd p/q/a; "
             .. WHOSE .. " | sed 's|.*/folder||'"))
     end)
@@ -73,7 +73,7 @@ describe("the project's folder", function()
                 fn()
             end)
         end
-        -- The folder of the specs belongs to root alone, and so may the binary's.
+        -- The folder of the specs belongs to root, and the binary's folder can, too.
         local PUBLIC <const> = "chmod 711 ..; cp $(readlink -f $(command -v lua)) ../mine; chmod 755 ../mine . ; "
 
         as_root("is never above it when another user owns it, root included", function()
@@ -124,17 +124,17 @@ describe("the project's folder", function()
             .. "/p/.env line 1\n$", text)
     end)
 
-    it("leaves paths of the command line with the current folder", function()
+    it("does not change paths of the command line, which start at the current folder", function()
         assert.equal("here\nbeside\n", out("mkdir -p p/a; touch p/.env; cd p/a; echo 'print \"here\"' > x.lua; "
             .. "echo KEY=beside > e; lua x.lua; lua --env-file e -e 'print(require \"dbrun.config\".KEY)'"))
     end)
 
-    it("keeps names as they are in messages, in the project itself", function()
+    it("is left out of names in messages, inside the project", function()
         assert.equal("scripts/migrations\n.env line 1\n", out("mkdir -p scripts/migrations; echo K=1 > .env; lua -e "
             .. "'local c = require \"dbrun.config\" print(c.DBRUN_MIGRATIONS_DIR) print(c.source \"K\")'"))
     end)
 
-    it("is told by `dbrun config` as text and as JSON", function()
+    it("is shown by `dbrun config` as text and as JSON", function()
         local text = out("mkdir -p p/a; touch p/.env; cd p/a; lua config; lua config --format json; "
             .. "lua -C .. config")
         assert.matches("\nproject +/.*/p +folder above\n", text)
@@ -152,7 +152,7 @@ describe("-C", function()
             .. "'print(require \"dbrun.config\".K)'").out)
     end)
 
-    it("refuses what is no folder", function()
+    it("refuses a path that is not a folder", function()
         for given, words in pairs {
             ["-C nix"] = "-C: cannot go to nix: No such file or directory",
             ["-C f"] = "-C: cannot go to f: Not a directory",
@@ -176,7 +176,7 @@ describe("a mistyped command line", function()
         assert.truthy(r.err:find(("did you mean '%s'?"):format(near), 1, true), r.err)
     end
 
-    it("names the nearest command, of the installation and of the project", function()
+    it("suggests the nearest command, of the installation and of the project", function()
         hint("lua migrat up", "migrate")
         hint("lua verfy", "verify")
         hint("lua Seed", "seed")
@@ -185,7 +185,7 @@ describe("a mistyped command line", function()
         hint("mkdir -p a scripts/migrations; touch scripts/purge.lua; cd a; lua prge", "purge")
     end)
 
-    it("names the nearest option", function()
+    it("suggests the nearest option", function()
         hint("lua --stak", "--stack")
         hint("lua -stack", "--stack")
         hint("lua --no_env -e 1", "--no-env")
@@ -195,11 +195,11 @@ describe("a mistyped command line", function()
         assert.matches("lua: unrecognized option '%-%-zzzzzzzzz' %(dbrun %-%-help lists them%)\n", r.err)
     end)
 
-    it("names nothing where nothing is near", function()
+    it("suggests nothing without a similar name", function()
         assert.not_matches("did you mean", run("lua xyzzy-frobnicate").err)
     end)
 
-    it("gives a command's name to a regular file, but not to a folder", function()
+    it("runs a regular file with a command's name, but not a folder", function()
         for _, name in ipairs { "config", "verify", "stack" } do
             assert.matches("^Usage: dbrun " .. name, run(("mkdir %s; lua %s --help"):format(name, name)).out)
             assert.matches("^Usage: dbrun " .. name, run(("mkfifo %s; lua %s --help"):format(name, name)).out)
@@ -212,7 +212,7 @@ describe("a mistyped command line", function()
         assert.equal(1, r.code)
     end)
 
-    it("lists in --help what it takes", function()
+    it("lists its options in --help", function()
         local help = run("lua --help").out
         for _, name in ipairs { "-C DIR", "--env-file FILE", "--lock-timeout S", "--log LEVEL" } do
             assert.truthy(help:find("\n  " .. name .. " ", 1, true), name)

@@ -1,4 +1,4 @@
---- The interactive prompt, typed at through a pseudo terminal.
+--- The interactive prompt, driven through a pseudo terminal.
 
 local process <const> = require "dbrun.process"
 local shell <const> = require "spec.support.command"
@@ -24,13 +24,13 @@ describe("the prompt", function()
         term:expect(pattern)
     end
 
-    --- Ends the prompt with Ctrl-D, which is no failure.
+    --- Ends the prompt with Ctrl-D, which is not a failure.
     local function leave()
         term:type "\4"
         term:ends(0)
     end
 
-    it("shows values, takes `=expr` and statements of several lines", function()
+    it("shows values, accepts `=expr` and statements of several lines", function()
         answers("1 + 1, \"x\"", "^1 %+ 1, \"x\"\n2\tx\n> ")
         answers("=2 * 21", "^=2 %* 21\n42\n> ")
         answers("for i = 1, 2 do", "^for i = 1, 2 do\n>> ")
@@ -39,7 +39,7 @@ describe("the prompt", function()
         leave()
     end)
 
-    it("shows a deadlock and the cancellation of a task as what they are, and goes on", function()
+    it("reports a deadlock and the cancellation of a task, and goes on", function()
         answers("task, q = require 'dbrun.task', require 'dbrun.task'.queue()", "\n> ")
         answers("q:pop()", "\n[^\n]*deadlock: every task waits, [^\n]*\n> ")
         answers("t = task.spawn(task.sleep, 60) t:cancel() t:join()", "\n[^\n]*the task was cancelled\n> ")
@@ -54,7 +54,7 @@ describe("the prompt", function()
         leave()
     end)
 
-    it("Ctrl-C ends what runs, busy or waiting, and forgets a line", function()
+    it("Ctrl-C ends the running code, busy or waiting, and drops a line", function()
         answers("print \"busy\" while true do end", "\nbusy\n")
         term:type "\3"
         term:expect "interrupted!\n.-> "
@@ -65,7 +65,7 @@ describe("the prompt", function()
             .. "require \"dbrun.task\".sleep(60) end", "\ncaught\n")
         term:type "\3"
         term:expect "still there\n"
-        term:type "\3" -- and again, when the first was caught
+        term:type "\3" -- and again, after the first was caught
         term:expect "interrupted!\n.-> "
         local loop <const> = "n = 0 while true do n = n + 1 print(\"round \" .. n) pcall(%s) end"
         local sleeps <const>, works <const> = "require \"dbrun.task\".sleep, 60", "function() while true do end end"
@@ -77,7 +77,7 @@ describe("the prompt", function()
                 term:type "\3"
                 term:expect("round " .. round .. "\n")
             end
-            term:type "\3" -- for the third time: nothing catches it any more
+            term:type "\3" -- for the third time: no code catches it any more
             term:expect "interrupted!\n.-> "
         end
         answers("for i = 1, 2 do", "\n>> ")
@@ -87,7 +87,7 @@ describe("the prompt", function()
         leave()
     end)
 
-    it("lets tasks go on while somebody types", function()
+    it("lets tasks run while the user types", function()
         answers("t = require \"dbrun.task\"", "\n> ")
         answers("t.spawn(function() t.sleep(0.1) print(\"back\" .. \"ground\") end)", "\n")
         term:expect "background\n"
@@ -95,14 +95,14 @@ describe("the prompt", function()
         leave()
     end)
 
-    it("has the terminal for itself while it shows, and reads of tasks have it while a statement runs", function()
+    it("owns the terminal while it is visible, and reads of tasks own it while a statement runs", function()
         answers("task = require \"dbrun.task\"", "\n> ")
         answers("t = task.spawn(function() print(\"T\", io.read()) end)", "\n> ")
         for i = 1, 3 do answers(("=%d * 1001"):format(i), ("\n%d00%d\n> "):format(i, i)) end
         answers("t:join()", "%(%)\n")
         term:line "for the task"
         term:expect "\nT\tfor the task\n> "
-        -- The statement ends before the read does; what that has taken stays its own.
+        -- The statement ends before the read does; the read keeps the bytes that it has taken.
         answers("t = task.spawn(function() print(\"T\", io.read(12)) end)", "\n> ")
         local typed <const> = os.tmpname()
         os.remove(typed)
@@ -124,7 +124,7 @@ describe("the prompt", function()
         ["all"] = 'io.read "a"', ["lines"] = "io.lines()()", ["a program"] = "loadfile()",
         ["a file of its own"] = 'io.open("/dev/tty"):read()',
     } do
-        it("keeps what is typed from a task that reads " .. what, function()
+        it("keeps typed input from a task that reads " .. what, function()
             answers("task = require \"dbrun.task\"", "\n> ")
             answers("t = task.spawn(function() return " .. read .. " end)", "\n> ")
             answers("u = task.spawn(pcall, task.timeout, 0.05, io.read)", "\n> ")
@@ -137,12 +137,12 @@ describe("the prompt", function()
         end)
     end
 
-    it("takes what was typed ahead, behind the lines that were read", function()
+    it("takes input that was typed ahead, after the lines that were read", function()
         term:type "x = io.read()\nfirst\nprint(x .. 1)\ny = io.read(3)\nsecond\nprint(y .. 2)\n"
         term:expect "\nfirst1\n"
         term:expect "ond\nnil\n"
         term:expect "\nsec2\n> "
-        term:type "x, y = io.read(\"l\", \"l\")\rone\rtwo\r=x .. y\r" -- as the Enter key sends it
+        term:type "x, y = io.read(\"l\", \"l\")\rone\rtwo\r=x .. y\r" -- \r is the Enter key
         term:expect "\nonetwo\n> "
         leave()
     end)
@@ -159,7 +159,7 @@ describe("the prompt", function()
         term:ends(0)
     end)
 
-    it("tells that a task has failed and goes on", function()
+    it("reports that a task has failed and goes on", function()
         answers("t = require \"dbrun.task\"", "\n> ")
         answers("t.spawn(function() t.sleep(0.1) error(\"in the\" .. \" task\") end)", "\n")
         term:expect "stdin:1: in the task\nstack traceback:\n.-\n> "
@@ -169,7 +169,7 @@ describe("the prompt", function()
         leave()
     end)
 
-    it("keeps what is typed when a task fails, also from a task that reads", function()
+    it("keeps typed input when a task fails, also from a task that reads", function()
         answers("t = require \"dbrun.task\"", "\n> ")
         answers("r = t.spawn(io.read)", "\n> ")
         answers("g = t.spawn(function() while not go do t.sleep(0.01) end error(\"fai\" .. \"led\") end)", "\n> ")
@@ -180,7 +180,7 @@ describe("the prompt", function()
         term:expect "\nkept\n> "
         answers("t.spawn(function() print(\"bu\" .. \"sy\") local e = os.clock() + 0.3 while os.clock() < e do end "
             .. "error(\"ag\" .. \"ain\") end)", "busy\n")
-        term:line "=6 * 7" -- it has come when the task fails
+        term:line "=6 * 7" -- it has arrived when the task fails
         term:expect "stdin:1: again\n.-\n42\n> "
         answers("r:cancel()", "\n> ")
         leave()
@@ -247,7 +247,7 @@ describe("the prompt", function()
         term:ends(0)
     end)
 
-    it("lets tasks run while it waits for a stdin that is no terminal", function()
+    it("lets tasks run while it waits for a stdin that is not a terminal", function()
         local r = run([[(echo 't = require "dbrun.task" n = 0'
             echo 'function tick() t.sleep(0.01) n = n + 1 if n == 6 then io.open("ticked", "w"):close() end end'
             echo 'ticker = t.spawn(function() while true do tick() end end)'
@@ -258,7 +258,7 @@ describe("the prompt", function()
         assert.equal(0, r.code)
     end)
 
-    it("reads plain lines when stdin is no terminal", function()
+    it("reads plain lines when stdin is not a terminal", function()
         assert.matches("> 2\n> 3\n> \n$", run("printf '1+1\\nprint(3)\\n' | lua -i").out)
     end)
 end)

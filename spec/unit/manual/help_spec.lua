@@ -8,8 +8,8 @@ local terminal = require "spec.support.terminal"
 
 local PROGRAM <const> = core.options.program
 
--- Answers one command line after the other: most of a `dbrun help` is reading the manual. In a coroutine, where no
--- line of this script is the place of an error, as with the program.
+-- Answers one command line after the other, because most of the time of a `dbrun help` is reading the manual. In a
+-- coroutine, where no line of this script is the place of an error, as in the program.
 local MANY <const> = [[
 local json, main, stdout = require "dbrun.json", require("dbrun.manual.command").main, io.stdout
 local function sink(parts)
@@ -58,7 +58,7 @@ describe("dbrun help", function()
         return result.stdout, result.code, result.stderr
     end
 
-    it("is what its function says, with its exit status", function()
+    it("prints the result of its function, with its exit status", function()
         for _, words in ipairs { {}, { "lint" }, { "engine:query" }, { "migrat" }, { "--search", "xyzzyq" } } do
             assert.same({ help(table.unpack(words)) }, { help_program(table.unpack(words)) })
         end
@@ -76,7 +76,7 @@ describe("dbrun help", function()
         assert.equal(text, process.run({ PROGRAM, "-h", cwd = folder }).stdout)
     end)
 
-    it("shows each chapter, as wide as the terminal", function()
+    it("shows each chapter, wrapped to the terminal's width", function()
         for _, topic in ipairs { "postgres", "night", "lua5.4" } do
             local text, code = help(topic)
             assert.equal(0, code)
@@ -94,7 +94,7 @@ describe("dbrun help", function()
         end
     end)
 
-    it("shows signature, sentence, arguments, result, errors, example and what to read next, in that order", function()
+    it("shows signature, sentence, arguments, result, errors, example and related topics, in that order", function()
         local text = help "fs.read"
         local at = 0
         for _, part in ipairs { "fs.read(path)\n", "The whole file.", "Arguments\n", "`path`", "Result\n", "`string`",
@@ -103,7 +103,7 @@ describe("dbrun help", function()
         end
     end)
 
-    it("shows the example of a chapter with its output where the annotation has none", function()
+    it("shows the example of a chapter with its output when the annotation has none", function()
         local text = help "r:consume"
         assert.matches("Example\n.-consume.-\n\n    .-\n\nSee also", text)
     end)
@@ -124,7 +124,7 @@ describe("dbrun help", function()
         end
     end)
 
-    it("says of a command of Redis that it is a method", function()
+    it("says that a command of Redis is a method", function()
         local text, code = help "r:hgetall"
         assert.equal(0, code)
         assert.matches("^r:hgetall%(%.%.%.%)\n", text)
@@ -135,7 +135,7 @@ describe("dbrun help", function()
         assert.matches("^config.DB_POOL_SIZE\n", (help "DB_POOL_SIZE"))
     end)
 
-    it("answers a mistyped name with what was meant, and the status 2", function()
+    it("answers a mistyped name with a suggestion, and the status 2", function()
         for wrong, meant in pairs {
             migrat = "migrate", ["db.async.qurey"] = "db.async.query", task_sleep = "task.sleep",
             ["engine:xyz"] = false,
@@ -151,7 +151,7 @@ describe("dbrun help", function()
         assert.is_nil(err:find "\27")
     end)
 
-    it("names the search for what is no topic, but stands in the text", function()
+    it("suggests a search for a word that is not a topic, but is in the text", function()
         for _, word in ipairs { "cron", "migrations", "only_one", "DBRUN_LOG_FORMATS" } do
             local text, code, err = help(word)
             assert.equal(2, code, word)
@@ -179,7 +179,7 @@ describe("dbrun help", function()
         assert.equal(2, select(2, help("nosuch", "kill")))
     end)
 
-    it("looks an option of dbrun up in the text", function()
+    it("finds an option of dbrun in the text", function()
         for _, word in ipairs { "--stack", "--read-only", "--log" } do
             local text, code = help(word)
             assert.equal(0, code, word)
@@ -211,7 +211,7 @@ describe("dbrun help", function()
         assert.matches("*advisory*", both, 1, true)
     end)
 
-    it("says when a search finds nothing, and refuses what it does not know", function()
+    it("says when a search finds nothing, and refuses unknown options", function()
         local text, code, err = help("--search", "xyzzyq")
         assert.equal(1, code)
         assert.equal("", text)
@@ -221,14 +221,14 @@ describe("dbrun help", function()
         assert.matches("--search", (help "--help"), 1, true)
     end)
 
-    it("pages what is higher than the terminal, and nothing else", function()
+    it("pages output higher than the terminal, and no other", function()
         local command <const> = "env PAGER='sed s/^/paged:/' LINES=24 TERM=xterm NO_COLOR=1 "
         do
             local term <const> = terminal.start(command .. "sh -c 'stty rows 24 cols 80; exec lua help postgres'")
             term:expect "paged:PostgreSQL"
             term:ends(0)
         end
-        do -- a dry run starts no children, but for this one
+        do -- a dry run starts no children except this one
             local term <const> = terminal.start(command
                 .. "sh -c 'stty rows 24 cols 80; exec lua --dry-run help types'")
             term:expect "paged:From PostgreSQL"
@@ -249,7 +249,7 @@ describe("dbrun help", function()
         end
     end)
 
-    it("prints all of it where the pager cannot be run", function()
+    it("prints all of it when the pager cannot be run", function()
         local command <const> = "env PAGER=/no/such/pager TERM=xterm "
         local term <const> = terminal.start(command .. "sh -c 'stty rows 9; exec lua help types'")
         term:expect "From PostgreSQL to Lua"

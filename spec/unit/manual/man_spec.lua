@@ -1,4 +1,4 @@
--- Man pages, made from chapters and from what --help says.
+-- Man pages, made from chapters and from the output of --help.
 local fs = require "dbrun.fs"
 local man = require "dbrun.manual.man"
 local markdown = require "dbrun.manual.markdown"
@@ -28,7 +28,7 @@ printf 'a\n'
         assert.matches("dbrun\\-x \\- what it is for\n", page, 1, true)
     end)
 
-    it("is there for the program and for each command", function()
+    it("exists for the program and for each command", function()
         local folder = fs.mkdtemp()
         man.write(folder)
         for _, command in ipairs { "", "-migrate", "-seed", "-verify", "-stack", "-config", "-dbmate" } do

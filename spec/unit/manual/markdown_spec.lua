@@ -1,4 +1,4 @@
--- The manual's Markdown: what it takes, and what it refuses with file and line.
+-- The manual's Markdown: supported syntax, and refusals with file and line.
 local html = require "dbrun.manual.html"
 local markdown = require "dbrun.manual.markdown"
 local terminal = require "dbrun.manual.terminal"
@@ -81,7 +81,7 @@ out
         { HEAD .. "\n| a | b |\n|---|---|\n| 1 |\n", "a.md:7: 1 cells in a table of 2 columns" },
         { HEAD .. "\n| a | b |\n|---|---|\n| 1 | 2\n", "a.md:7: a line of a table begins and ends with '|'" },
     } do
-        it("refuses what is outside of it: " .. case[2], function()
+        it("refuses other Markdown: " .. case[2], function()
             local ok, why = pcall(chapter, case[1])
             assert.is_false(ok, "it was taken")
             assert.matches(case[2], why, 1, true)
@@ -102,7 +102,7 @@ describe("a chapter on a terminal", function()
         assert.matches("\n  %- item .-\n    item", text)
     end)
 
-    it("has aligned tables, whose cells are wrapped where they are too wide", function()
+    it("has aligned tables, whose cells are wrapped when they are too wide", function()
         local text = screen(HEAD .. "\n| name | n |\n|---|---:|\n| a | 1 |\n| bcd | 100 |\n")
         assert.matches("  name    n\n  ----  ---\n  a       1\n  bcd   100", text, 1, true)
         local row = ("| %s| %s |\n"):format(("long "):rep(30), ("x"):rep(80))
@@ -110,7 +110,7 @@ describe("a chapter on a terminal", function()
         for line in wide:gmatch "[^\n]+" do assert.is_true(#line <= 50, line) end
     end)
 
-    it("has colours only when it is asked for them", function()
+    it("has colours only on request", function()
         local text <const> = HEAD .. "\nSome `code` and a [link](types.md), [site](https://example.org/).\n"
         assert.is_nil(screen(text):find "\27")
         assert.matches("`code` and a link (dbrun help types),", (screen(text, 80):gsub("%s+", " ")), 1, true)

@@ -29,7 +29,7 @@ describe("the manual in HTML", function()
         assert.matches('id="engine-query"', list["functions.html"], 1, true)
     end)
 
-    it("has links that lead somewhere, also to a place within a page", function()
+    it("has links with valid targets, also within a page", function()
         local list = pages()
         for name, text in pairs(list) do
             for target in text:gmatch 'href="([^"]+)"' do
@@ -53,7 +53,7 @@ describe("the manual in HTML", function()
         assert.is_nil(fs.read(folder .. "/manual.css"):find("url(", 1, true))
     end)
 
-    it("has the index of the search as a script, whose places are there", function()
+    it("has the search index as a script with valid places", function()
         local script = fs.read(folder .. "/search.js")
         local index = script:match "^var LINES = (%[.*%]);\n%(function"
         assert.is_nil(index:find("<", 1, true))

@@ -1,4 +1,4 @@
--- What dbmate's command line is made of: Go's durations, the options.
+-- Parts of dbmate's command line: Go's durations, the options.
 local duration = require "dbrun.migrate.dbmate.duration"
 local grammar = require "dbrun.migrate.dbmate.grammar"
 
@@ -28,7 +28,7 @@ end)
 describe("dbmate's command line", function()
     local function parsed(...) return grammar.parse({ ... }, function() end) end
 
-    it("has its options before the command, and those of the command behind it", function()
+    it("has its options before the command, and those of the command after it", function()
         local p = parsed("-u", "x", "--no-dump-schema", "-d", "a,b", "-d=c", "up", "-v", "--strict=false", "rest", "-x")
         assert.equal("up", p.command[1])
         assert.same({ "a", "b", "c" }, p.values["migrations-dir"])
@@ -40,7 +40,7 @@ describe("dbmate's command line", function()
         assert.same({ "--data-only" }, parsed("dump", "--", "--data-only").args)
     end)
 
-    it("takes what it does not have from the environment, and an empty variable for none", function()
+    it("takes missing options from the environment, and treats an empty variable as unset", function()
         local env = {
             DBMATE_MIGRATIONS_TABLE = "", DBMATE_WAIT = "true", DBMATE_WAIT_TIMEOUT = "5s", DBMATE_STRICT = "1",
         }
@@ -51,7 +51,7 @@ describe("dbmate's command line", function()
         assert.is_true(p.values.strict)
     end)
 
-    it("refuses what the environment has and is no value, even where the flag is given", function()
+    it("refuses an invalid value in the environment, even when the flag is given", function()
         local function problem(name, text, ...)
             local ok, e = pcall(grammar.parse, { ... }, function(asked) return asked == name and text or nil end)
             assert.is_false(ok)
@@ -69,7 +69,7 @@ describe("dbmate's command line", function()
         end).command[1])
     end)
 
-    it("names files with variables wherever they stand", function()
+    it("expands variables anywhere in file names", function()
         assert.same({ "a", "b", "c" }, grammar.env_files { "--env-file", "a", "up", "--env-file=b", "-env-file", "c" })
         assert.is_nil(grammar.env_files { "up" })
         assert.same({}, grammar.env_files { "--env-file", "a", "--env-file" })

@@ -1,4 +1,4 @@
--- The order of tables in a dump of a database with TimescaleDB, which must not depend on where chunks have moved them.
+-- The order of tables in a dump of a database with TimescaleDB, which must not depend on their chunks.
 local dump_order = require "dbrun.migrate.show.dump_order"
 
 describe("the order of a dump's tables", function()
@@ -26,7 +26,7 @@ describe("the order of a dump's tables", function()
         check({ a, b, c }, b, c, a)
     end)
 
-    it("is behind what their text names", function()
+    it("puts a table after those that its text names", function()
         local z <const> = table_of "z"
         local inherits <const> = entry("a", "TABLE", "CREATE TABLE public.a (\n)\nINHERITS (public.z);")
         check({ z, inherits }, z, inherits)
@@ -42,7 +42,7 @@ describe("the order of a dump's tables", function()
         check({ table_of("aa", "b public.ab"), table_of "abc" }, table_of "abc", table_of("aa", "b public.ab"))
     end)
 
-    it("stays where it is not sure that they may move", function()
+    it("does not change when it is not sure that they can move", function()
         local a <const>, b <const> = table_of "a", table_of "b"
         for _, between in ipairs { entry("c", "CAST", "CREATE CAST (public.b AS text) WITH INOUT;"),
             "SET default_tablespace = slow;\n\n" .. table_of "c" .. "SET default_tablespace = fast;\n\n" } do

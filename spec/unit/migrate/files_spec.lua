@@ -1,4 +1,4 @@
--- Migration files: which belong to a folder, how one splits into its sections, and its sections into statements.
+-- Migration files: the files of a folder, the sections of a file, and the statements of a section.
 local aftermath = require "dbrun.migrate.run.aftermath"
 local blocks = require "dbrun.migrate.read.blocks"
 local errors = require "dbrun.error"
@@ -18,7 +18,7 @@ end
 describe("the sections of a migration file", function()
     local function parsed(text) return parse.parse(text, "db/1_x.sql") end
 
-    it("are what stands between the directives", function()
+    it("are the text between the directives", function()
         local p = parsed "-- migrate:up\ncreate table a();\n\n-- migrate:down\ndrop table a;\n"
         assert.equal("-- migrate:up\ncreate table a();\n\n", p.up.sql)
         assert.equal("-- migrate:down\ndrop table a;\n", p.down.sql)
@@ -28,7 +28,7 @@ describe("the sections of a migration file", function()
         assert.is_true(p.down.transaction)
     end)
 
-    it("may be written --migrate:up, with more blanks or CRLF, behind comments, blank lines and a BOM", function()
+    it("can be written --migrate:up, with more blanks or CRLF, after comments, blank lines and a BOM", function()
         for _, text in ipairs {
             "--migrate:up\nselect 1;\n--migrate:down\nselect 2;",
             "--   migrate:up\nselect 1;\n--\tmigrate:down\nselect 2;",
@@ -43,13 +43,13 @@ describe("the sections of a migration file", function()
         end
     end)
 
-    it("may both be empty", function()
+    it("can both be empty", function()
         local p = parsed "-- migrate:up\n-- migrate:down"
         assert.same({}, (split.split(p.up.sql)))
         assert.same({}, (split.split(p.down.sql)))
     end)
 
-    it("take options of their own; only transaction:false turns the transaction off", function()
+    it("have their own options; only transaction:false turns the transaction off", function()
         local p = parsed "-- migrate:up transaction:false env:prod remark\r\n-- migrate:down transaction:true\n"
         assert.is_false(p.up.transaction)
         assert.is_true(p.down.transaction)
@@ -60,7 +60,7 @@ describe("the sections of a migration file", function()
         end
     end)
 
-    it("refuse what was meant for an option", function()
+    it("refuse a mistyped option", function()
         for _, text in ipairs { "transaction:no", "transaction:flase", "transaction:False", "transaction: false",
             "transaction = false", "transaction=false", "transaction:", "Transaction:false", "transction:false",
             "a remark, transaction:off", "(transaction:false)", "transaction:false,",
@@ -74,7 +74,7 @@ describe("the sections of a migration file", function()
         end
     end)
 
-    it("begin only with a directive in column 0, in lower case, as a word of its own", function()
+    it("begin only with a directive in column 0, in lower case, as a separate word", function()
         for _, text in ipairs {
             " -- migrate:up\n-- migrate:down\n", "-- MIGRATE:UP\n-- migrate:down\n",
             "-- migrate:upwards\n-- migrate:down\n", "-- migrate:up;\n-- migrate:down\n",
@@ -83,7 +83,7 @@ describe("the sections of a migration file", function()
         end
     end)
 
-    it("may stand in several pairs: the ups in their order, the downs in reverse", function()
+    it("can be in several pairs: the ups in order, the downs in reverse", function()
         local p = parsed("-- migrate:up\nselect 1;\n-- migrate:down\nselect 2;\n"
             .. "-- migrate:up transaction:false\nselect 3;\n-- migrate:down\nselect 4;")
         local function lines(section, direction)
@@ -102,7 +102,7 @@ describe("the sections of a migration file", function()
         assert.same({ "8 select 4, 4 select 2", "" }, { lines(p.down, "down") })
     end)
 
-    it("follow one another with their own end: a comment or a string does not reach over", function()
+    it("end separately: a comment or a string does not extend into the next section", function()
         local p = parsed "-- migrate:up\nselect 1 /*\n-- migrate:down\n-- migrate:up\n*/ select 2;\n-- migrate:down\n"
         local refused = blocks.of(p.up, "up").refused
         assert.equal(2, refused.line)
@@ -135,7 +135,7 @@ describe("the sections of a migration file", function()
         end)
     end
 
-    it("say which line only looks like a directive, and whose file it is", function()
+    it("are refused with the line that only looks like a directive, and the tool whose file it is", function()
         for text, hint in pairs {
             ["-- Migrate:Up\nx;\n-- Migrate:Down\n"] = "line 1 is a comment: .*'%-%- migrate:up', in lower case",
             ["\n  -- migrate:up\nx;\n-- migrate:down\n"] = "line 2 is a comment",
@@ -174,12 +174,12 @@ describe("the statements of a section", function()
     }
     for _, case in ipairs(cases) do
         local name, sql, expected = table.unpack(case)
-        it("are told apart: " .. name, function()
+        it("are separated: " .. name, function()
             local texts = {}
             for i, statement in ipairs((split.split(sql))) do texts[i] = statement.sql end
             assert.same(expected, texts)
         end)
-        it("are told apart without a parser too: " .. name, function()
+        it("are separated without a parser, too: " .. name, function()
             local texts = {}
             for i, range in ipairs(split.lex(sql)) do texts[i] = sql:sub(range.first, range.last) end
             assert.same(expected, texts)
@@ -194,14 +194,14 @@ describe("the statements of a section", function()
         assert.same({ 13, 16, 17 }, lines)
     end)
 
-    it("are still told apart, none dropped, when one does not parse", function()
+    it("are still separated, none dropped, when one does not parse", function()
         local list = split.split "select 1; selec 2;\nselect 'it''s'; mistake"
         local texts = {}
         for i, statement in ipairs(list) do texts[i] = statement.sql end
         assert.same({ "select 1", "selec 2", "select 'it''s'", "mistake" }, texts)
     end)
 
-    it("are the same without a parser, whatever they are made of", function()
+    it("are the same without a parser, for random texts", function()
         local seed = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time()
         print("DBRUN_TEST_SEED=" .. seed)
         math.randomseed(seed)
@@ -220,7 +220,7 @@ describe("the statements of a section", function()
             local parsed <const>, how <const> = split.split(sql)
             if how == "parser" then
                 local expected, lexed = {}, {}
-                for i, statement in ipairs(parsed) do -- the parser leaves a comment behind the last word
+                for i, statement in ipairs(parsed) do -- the parser leaves a comment after the last word
                     expected[i] = statement.sql:sub(1, split.lex(statement.sql)[1].last)
                 end
                 for i, range in ipairs(split.lex(sql)) do lexed[i] = sql:sub(range.first, range.last) end
@@ -229,7 +229,7 @@ describe("the statements of a section", function()
         end
     end)
 
-    it("survive texts that end in the middle of something", function()
+    it("are read from texts that are cut anywhere", function()
         for _, sql in ipairs {
             "select 'a", 'select "a', "select $$ a", "/* a", "/* /* */", "select e'\\", "(", ";", "$", "$a",
         } do
@@ -245,14 +245,14 @@ describe("the statements of a section", function()
         assert.equal("", split.plain "")
     end)
 
-    it("that cannot run in a transaction are known by their words where the parser does not know them", function()
+    it("that cannot run in a transaction are recognised by their words when the parser does not know them", function()
         local handler, body = aftermath.outside "CREATE INDEX -- now\nCONCURRENTLY /* x */ i ON s.t (a) mistake mistake"
         assert.equal("CREATE INDEX CONCURRENTLY", assert(handler).name)
         assert.same({ idxname = "i", concurrent = true, relation = { schemaname = "s", relname = "t" } }, body)
         assert.is_nil((aftermath.outside "select 'create index concurrently i on t' mistake mistake"))
     end)
 
-    it("that begin or end a transaction are found; savepoints and bodies are none", function()
+    it("that begin or end a transaction are found; savepoints and function bodies do not count", function()
         local function control(sql)
             local statements = split.split(sql)
             for i, statement in ipairs(statements) do statement.line = i end
@@ -309,14 +309,14 @@ describe("the files of migration folders", function()
         assert.same({ "1_a.sql", "2_b.sql", "30_c.sql" }, names("b", "a/"))
     end)
 
-    it("may not have the same version twice", function()
+    it("must not have the same version twice", function()
         make "a/1_a.sql"
         make "b/1_b.sql"
         local e = failure(names, "a", "b")
         assert.matches("version 1: .*a/1_a%.sql and .*b/1_b%.sql", e.message)
     end)
 
-    it("that are in no folder are an error that names the folder and how to set it", function()
+    it("are an error that names the folder and how to set it when there is no folder", function()
         local e = failure(names, "nowhere")
         assert.equal("config", e.kind)
         assert.matches("nowhere", e.message)
@@ -335,7 +335,7 @@ describe("the files of migration folders", function()
         assert.matches("import golang%-migrate %-%-from .*/gm ", failure(files.some, { root .. "/gm" }).hint)
     end)
 
-    it("that are made new have the time in front, both sections, and a name without surprises", function()
+    it("have the time in front, both sections, and a plain name when they are new", function()
         assert.equal("20250102030405_add_alerts.sql", files.new_name("add alerts", 1735787045))
         assert.equal("20250102030405_etc_passwd.sql", files.new_name("../../etc/passwd", 1735787045))
         assert.matches("not a name", failure(files.new_name, " / ").message)
@@ -364,10 +364,10 @@ describe("a new migration", function()
             assert.is_false(fs.exists(("%s/%s_x.sql"):format(dirs[2], version)))
             seen[version] = i
         end
-        assert.equal(5, #fs.list(dirs[1])) -- no lock is left
+        assert.equal(5, #fs.list(dirs[1])) -- no lock file remains
     end)
 
-    it("has one of its own when several processes make one at once", function()
+    it("has its own version when several processes make one at once", function()
         local process, core = require "dbrun.process", require "dbrun.core"
         local children = {}
         for i = 1, 8 do

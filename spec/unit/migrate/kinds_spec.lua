@@ -27,7 +27,7 @@ describe("a statement", function()
         end
     end)
 
-    it("that the parser does not know goes through lint and plan too", function()
+    it("that the parser does not know goes through lint and plan, too", function()
         for _, sql in ipairs { "craete table t ()", "select json_table(", "alter table t", ")", "\u{feff}select 1",
             "select '\xff\xfe' from \xe4",
             "create table t as select * from json_table('[]', '$[*]' columns (a int))" } do
@@ -36,7 +36,7 @@ describe("a statement", function()
         end
     end)
 
-    it("with a name that the parser cuts within a character is read", function()
+    it("with a name that the parser cuts inside a character is read", function()
         local name = ("a"):rep(62) .. "\u{e4}"
         assert.equal("CreateStmt", (tree.of("create table " .. name .. " ()")))
         assert.is_nil(lint("create table " .. name .. " ()")["not-looked-at"])

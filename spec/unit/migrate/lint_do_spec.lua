@@ -1,4 +1,4 @@
--- What lint finds within DO: statements of its PL/pgSQL, and the texts that EXECUTE gets.
+-- Findings of lint within DO: statements of its PL/pgSQL, and the arguments of EXECUTE.
 local fs = require "dbrun.fs"
 local migrate = require "dbrun.migrate"
 
@@ -7,7 +7,7 @@ describe("lint within DO", function()
     before_each(function() dir = fs.mkdtemp() end)
     after_each(function() fs.rmtree(dir) end)
 
-    ---The rules that find something, and the line of the last finding.
+    ---The rules with findings, and the line of the last finding.
     local function found(body)
         fs.write(dir .. "/1_x.sql", "-- migrate:up\ndo $do$" .. body .. "$do$;\n-- migrate:down\nselect 1;\n")
         local names, line = {}, nil
@@ -17,7 +17,7 @@ describe("lint within DO", function()
         return table.concat(names, " "), line
     end
 
-    it("reads what EXECUTE gets, as far as it is written there", function()
+    it("reads the argument of EXECUTE, as far as it is a literal", function()
         for _, text in ipairs {
             "'update t set a = 1'", "'update ' || 't' || ' set a = 1'", "'update ' || quote_ident(t) || ' set a = 1'",
             "'update ' || t::text || ' set a = ' || quote_literal(x)", "format('update %I set a = %L', t, x)",
@@ -31,7 +31,7 @@ describe("lint within DO", function()
         end
     end)
 
-    it("leaves alone what is not written there, or cannot be read", function()
+    it("ignores computed arguments, and those that cannot be read", function()
         for _, text in ipairs {
             "begin execute s; end", "begin execute a || b; end", "begin execute format(s, t); end",
             "begin execute; end",
@@ -65,7 +65,7 @@ describe("lint within DO", function()
         assert.equal("", (found("declare s text := 'update t'; begin " .. grow .. "execute s; end")))
     end)
 
-    it("reads every statement that PL/pgSQL puts something in front of", function()
+    it("reads every statement that follows a PL/pgSQL keyword", function()
         for _, text in ipairs {
             "begin update t set a = 1; end", "<<l>> begin update t set a = 1; end",
             "begin if a then null; elsif b then null; else update t set a = 1; end if; end",

@@ -1,4 +1,4 @@
--- What lint knows from the files before the one that is looked at, and from the statements before one.
+-- Knowledge of lint from earlier files, and from earlier statements of the same file.
 local fs = require "dbrun.fs"
 local migrate = require "dbrun.migrate"
 
@@ -11,7 +11,7 @@ describe("lint with files before", function()
         fs.write(dir .. "/" .. name, "-- migrate:up\n" .. text .. "\n-- migrate:down\n-- lint: allow missing-down\n")
     end
 
-    ---The rules that find something in the second file.
+    ---The rules with findings in the second file.
     local function found(before, text)
         write("1_a.sql", before)
         write("2_b.sql", text)
@@ -20,12 +20,12 @@ describe("lint with files before", function()
         return table.concat(names, " ")
     end
 
-    ---Each case: what was there, the statement, the rules.
+    ---Each case: the earlier statements, the statement, the rules.
     local function all(cases)
         for _, case in ipairs(cases) do assert.equal(case[3], found(case[1], case[2]), case[1] .. case[2]) end
     end
 
-    it("tells changes of a type that leave the rows alone from others", function()
+    it("distinguishes type changes that do not rewrite rows from others", function()
         all {
             { "create table t (c varchar(10));", "alter table t alter c type varchar(20) using c::varchar(20);", "" },
             { "create table t (c varchar(10));", "alter table t alter c type text using c;", "" },
@@ -48,7 +48,7 @@ describe("lint with files before", function()
         }
     end)
 
-    it("takes what a check says together with something else for a proof of NOT NULL", function()
+    it("accepts a check that also tests other conditions as a proof of NOT NULL", function()
         local set <const> = "alter table t alter a set not null;"
         all {
             { "create table t (a int check (a is not null and a > 0));", set, "" },
@@ -59,7 +59,7 @@ describe("lint with files before", function()
         }
     end)
 
-    it("knows what a primary key makes of the columns of an index that is there", function()
+    it("knows the effect of a primary key on the columns of an existing index", function()
         local key <const> = "alter table t add primary key using index i;"
         all {
             { "create table t (a int, b int not null); create unique index i on t (a, b);", key,
@@ -72,7 +72,7 @@ describe("lint with files before", function()
         }
     end)
 
-    it("takes only an index that finds equal values for that of a foreign key", function()
+    it("accepts only an index that finds equal values for a foreign key", function()
         local without <const> = "foreign-key-without-index"
         local key <const> = "alter table t add foreign key (a) references u not valid;"
         all {
@@ -84,7 +84,7 @@ describe("lint with files before", function()
         }
     end)
 
-    it("leaves alone what the same file has added or made", function()
+    it("ignores objects that the same file has created", function()
         all {
             { "create table t (a int);", "alter table t add c int; alter table t drop c;", "" },
             { "create table t (a int);", "alter table t add c int; alter table t rename c to d;"
@@ -104,7 +104,7 @@ describe("lint with files before", function()
         }
     end)
 
-    it("knows what the server refuses for a partitioned table", function()
+    it("knows the server's refusals for a partitioned table", function()
         local parent <const> = "create table p (a int) partition by range (a); create index i on p (a);"
         local alone <const> = "-- lint: allow concurrently-in-transaction foreign-key-without-index\n"
         all {
@@ -126,7 +126,7 @@ describe("lint with files before", function()
         end
     end)
 
-    it("knows what TimescaleDB refuses for a hypertable and a continuous aggregate", function()
+    it("knows TimescaleDB's refusals for a hypertable and a continuous aggregate", function()
         local table_and_index <const> = "create table h (t timestamptz) with (tsdb.hypertable); "
             .. "create index i on h (t);"
         local view <const> = "create materialized view v with (timescaledb.continuous) as select 1 with no data;"

@@ -1,4 +1,4 @@
--- Which files lint looks at, what it leaves out, and how it tells what it found.
+-- The files that lint reads, those it leaves out, and its report.
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
 local process = require "dbrun.process"
@@ -37,7 +37,7 @@ describe("dbrun migrate lint", function()
         assert.equal(2, lint("--fail-on", "fatal").code)
     end)
 
-    it("tells how often and in which lines", function()
+    it("reports the number and the lines of findings", function()
         write("1_x.sql", "create index on t (a);\n\ncreate index on public.t (b);")
         local result = lint()
         assert.matches("1_x.sql:2: an index on t is built without CONCURRENTLY [index-not-concurrent] warning, "
@@ -45,7 +45,7 @@ describe("dbrun migrate lint", function()
         assert.matches("1 finding (0 errors, 1 warning, 0 notes) in 1 file.", result.stdout, 1, true)
     end)
 
-    it("writes JSON, which is a baseline too", function()
+    it("writes JSON, which can be used as a baseline", function()
         write("1_x.sql", "create index on t (a);")
         write("2_y.sql", "drop table u;")
         local result = lint("--format", "json")
@@ -68,7 +68,7 @@ describe("dbrun migrate lint", function()
         assert.is_nil(result.stdout:find("u is dropped", 1, true))
     end)
 
-    it("refuses a baseline that is none", function()
+    it("refuses an invalid baseline", function()
         write("1_x.sql", "select 1;")
         local result = lint("--baseline", dir .. "/none.json")
         assert.equal(2, result.code)
@@ -136,7 +136,7 @@ describe("dbrun migrate lint", function()
         assert.matches("^file:///.*1_%%FF.sql$", uri(dir, "--dir", dir))
     end)
 
-    it("takes a baseline of names that JSON cannot hold", function()
+    it("accepts a baseline with names that JSON cannot represent", function()
         write("1_\xff.sql", 'drop table "a\27\xfe";')
         fs.write(dir .. "/known.json", lint("--format", "json").stdout)
         assert.equal(0, lint("--baseline", dir .. "/known.json").code)
@@ -148,7 +148,7 @@ describe("dbrun migrate lint", function()
         assert.matches("1_nosuch.sql: No such file", result.stderr, 1, true)
     end)
 
-    it("looks at the files that differ from a revision", function()
+    it("reads the files that differ from a revision", function()
         git("init", "-q", "-b", "main")
         write("1_a.sql", "create index on t (a);")
         write("2_b.sql", "create index on t (b);")
@@ -174,7 +174,7 @@ describe("dbrun migrate lint", function()
         assert.matches("2 findings", lint("--since", "main").stdout, 1, true)
     end)
 
-    it("looks at the same files within a hook of git", function()
+    it("reads the same files within a hook of git", function()
         git("init", "-q", "-b", "main")
         write("1_a.sql", "create index on t (a);")
         git("add", ".")
@@ -188,7 +188,7 @@ describe("dbrun migrate lint", function()
         end
     end)
 
-    it("says why there is no such revision", function()
+    it("says why a revision does not exist", function()
         write("1_a.sql", "select 1;")
         local result = lint("--since", "main")
         assert.equal(2, result.code)

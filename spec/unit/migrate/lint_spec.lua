@@ -1,4 +1,4 @@
--- What lint finds in migrations, and what it leaves alone.
+-- Findings of lint in migrations, and statements without findings.
 local fs = require "dbrun.fs"
 local migrate = require "dbrun.migrate"
 local lint = require "dbrun.migrate.show.lint"
@@ -290,7 +290,7 @@ describe("lint", function()
     end
 
     for name, texts in pairs(RULES) do
-        it("finds " .. name .. ", and not where there is nothing to find", function()
+        it("finds " .. name .. ", and not in harmless statements", function()
             for _, text in ipairs(texts.bad) do
                 local finding = found(text)[name]
                 assert.is_table(finding, text)
@@ -307,7 +307,7 @@ describe("lint", function()
         assert.is_nil(found("-- lint: allow missing-down\ncreate table t ();", "")["missing-down"])
     end)
 
-    it("knows rules that are each tried here", function()
+    it("has a test here for each rule", function()
         local elsewhere = { ["missing-down"] = true, unreadable = true }
         for _, rule in ipairs(lint.RULES) do
             assert.is_true(RULES[rule.name] ~= nil or rule.style or elsewhere[rule.name] or false, rule.name)
@@ -315,7 +315,7 @@ describe("lint", function()
         end
     end)
 
-    it("has rules of style for who asks for them", function()
+    it("has rules of style on request", function()
         local text = "create table t (id serial primary key, a varchar(5), b timestamp);"
         local names = found(text, nil, { style = true })
         for _, rule in ipairs(lint.RULES) do
@@ -341,13 +341,13 @@ describe("lint", function()
         assert.equal("two-strong-locks", list[3].rule)
     end)
 
-    it("looks at down sections only when asked", function()
+    it("checks down sections only on request", function()
         assert.is_nil(found("create table t ();", "create index on u (a);")["index-not-concurrent"])
         local finding = found("create table t ();", "create index on u (a);", { down = true })["index-not-concurrent"]
         assert.equal("down", finding.direction)
     end)
 
-    it("knows from earlier files what a table was, also when only one file is named", function()
+    it("knows tables from earlier files, also when only one file is named", function()
         fs.write(dir .. "/1_a.sql", "-- migrate:up\ncreate table t (a varchar(10), b int, c numeric(5, 2), "
             .. "d int not null);"
             .. "\nselect create_hypertable('t', 'b');\ncreate index t_b on t (b);\n-- migrate:down\ndrop table t;\n")
@@ -373,7 +373,7 @@ describe("lint", function()
         assert.equal("index-not-concurrent", second "create index on u (a)")
     end)
 
-    it("goes on behind a file that cannot be read", function()
+    it("continues after a file that cannot be read", function()
         fs.write(dir .. "/1_a.sql", "select 1;\n")
         fs.write(dir .. "/2_b.sql", "-- migrate:up\ntruncate t;\n-- migrate:down\n-- lint: allow missing-down\n")
         local list = migrate.lint { dirs = { dir } }
@@ -382,7 +382,7 @@ describe("lint", function()
         assert.has_error(function() migrate.lint { files = { dir .. "/3_c.sql" } } end)
     end)
 
-    it("is switched off for one statement by a comment, for that rule only", function()
+    it("can be switched off for one statement by a comment, for that rule only", function()
         assert.same({}, found "-- lint: allow truncate\ntruncate t;")
         assert.same({}, found "truncate t -- lint: allow truncate, drop-table\n;")
         assert.same({}, found "truncate t; -- lint: allow truncate")

@@ -1,5 +1,5 @@
--- What lint finds depends on which statements share a transaction: those of the migration, of BEGIN ... COMMIT in a
--- file with transaction:false, of one part of several, of a DO.
+-- Findings of lint that depend on the statements of one transaction: the migration's, a BEGIN ... COMMIT in a file with
+-- transaction:false, one part of several, a DO.
 local fs = require "dbrun.fs"
 local migrate = require "dbrun.migrate"
 
@@ -19,7 +19,7 @@ describe("lint and transactions", function()
     local function inside(text) return rules_of("-- migrate:up\n" .. text) end
     local function outside(text) return rules_of("-- migrate:up transaction:false\n" .. text) end
 
-    it("finds what works only outside of one in a block of the file", function()
+    it("finds statements in a block of the file that work only outside of a transaction", function()
         for _, text in ipairs { "create index concurrently i on t (a);", "vacuum t;", "drop index concurrently i;",
             "commit prepared 'x';" } do
             assert.equal("concurrently-in-transaction", outside("begin; " .. text .. " commit;"), text)
@@ -29,7 +29,7 @@ describe("lint and transactions", function()
         end
     end)
 
-    it("looks at locks of a block together, and at those of single statements one by one", function()
+    it("checks the locks of a block together, and those of single statements separately", function()
         local locks <const> = "alter table t add a int; alter table u add a int;"
         assert.equal("two-strong-locks", inside(locks))
         assert.equal("", outside(locks))
@@ -46,19 +46,19 @@ describe("lint and transactions", function()
         assert.equal("", outside "alter type e add value 'x'; begin; insert into t values ('x'); commit;")
     end)
 
-    it("says once of a statement that it is refused", function()
+    it("reports once that a statement is refused", function()
         for _, text in ipairs { "select 'x;", "select\n1 +\n'x;", "\\i x.sql\n", "copy t from stdin;\n1\n" } do
             assert.equal("refused", inside(text), text)
         end
         assert.equal("not-looked-at refused", inside "craete table t;\nselect 'x;")
     end)
 
-    it("reads strings as the server does that was told so", function()
+    it("reads strings by the setting that the file makes", function()
         assert.equal("", inside "set standard_conforming_strings = off;\nselect 'a\\'; b';")
         assert.equal("truncate", inside "set standard_conforming_strings = off;\nselect 'a\\'; b'; truncate t;")
     end)
 
-    it("looks at each part of a file with several pairs", function()
+    it("checks each part of a file with several pairs", function()
         assert.equal("two-strong-locks", rules_of("-- migrate:up\nalter table t add a int;\n-- migrate:down\n"
             .. "-- migrate:up\nalter table u add a int;"))
         assert.equal("", rules_of("-- migrate:up transaction:false\nalter table t add a int;\n-- migrate:down\n"
@@ -70,13 +70,13 @@ describe("lint and transactions", function()
             .. "-- migrate:up\ntruncate u;"))
     end)
 
-    it("takes a table under its new name for the same table", function()
+    it("recognises a renamed table", function()
         assert.equal("rename", inside "alter table t rename to u; alter table u add a int;")
         assert.equal("set-schema", inside "alter table t set schema s; alter table s.t add a int;")
         assert.equal("rename two-strong-locks", inside "alter table t rename to u; alter table v add a int;")
     end)
 
-    it("says of VALIDATE only that something stronger is held meanwhile", function()
+    it("reports VALIDATE only while a stronger lock is held", function()
         assert.equal("", inside "alter table t validate constraint k; alter table t validate constraint l;")
         assert.equal("", inside "alter table t validate constraint k; alter table t drop constraint l;")
         assert.equal("", outside("alter table t add constraint k check (a > 1) not valid; "
@@ -90,7 +90,7 @@ describe("lint and transactions", function()
             .. "alter table t validate constraint k;"))
     end)
 
-    it("does not take every CALL and DO for one that ends transactions", function()
+    it("does not assume that every CALL and DO ends transactions", function()
         for _, text in ipairs { "call p();", "call recompress_chunk('c');", "call merge_chunks('a', 'b');",
             "do $$begin call p(); end$$;", "do $$begin raise notice 'commit'; end$$;",
             "do language plperl 'spi_commit()';" } do
@@ -106,7 +106,7 @@ describe("lint and transactions", function()
         assert.equal("concurrently-in-transaction", outside "do $$begin create index concurrently i on t (a); end$$;")
     end)
 
-    it("knows what the server refuses in a transaction only with some options", function()
+    it("knows statements that the server refuses in a transaction only with some options", function()
         local slot <const> = "create subscription s connection 'x' publication p"
         for _, text in ipairs { slot .. ";", slot .. " with (enabled = false);", "alter database d set tablespace x;",
             "create table p (a int) partition by range (a); reindex table p;" } do

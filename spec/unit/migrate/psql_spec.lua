@@ -1,4 +1,4 @@
--- What files for psql have beside statements: rows below COPY, and psql's own commands.
+-- Files for psql contain more than statements: rows below COPY, and psql's own commands.
 local script = require "dbrun.migrate.read.script"
 local split = require "dbrun.migrate.read.split"
 
@@ -39,7 +39,7 @@ describe("a text for psql", function()
         assert.same({ "1: copy t from stdin <2: 1\n>" }, shown "copy t from stdin;\n1\n\\.")
     end)
 
-    it("has none below other statements that have these words", function()
+    it("has no rows below other statements with these words", function()
         for _, text in ipairs {
             "copy (select 1 from stdin) to '/x'", "copy stdin from 'x'", "select 1 from stdin",
             [[copy "t" from '\.stdin' -- from stdin]], "create table copy (a int default 1); select * from stdin",
@@ -73,7 +73,7 @@ describe("a text for psql", function()
             shown "--\n\\restrict aBc; 'x\nselect '\\restrict';\n  \\unrestrict aBc\nselect 2;")
     end)
 
-    it("has no other command of psql: the first is named, with its line", function()
+    it("is refused at any other command of psql, with its name and line", function()
         for name, text in pairs {
             ["\\connect"] = "select 1;\n\\connect other\nselect 2;", ["\\i"] = "\n\\i 'x.sql'",
             ["\\gset"] = "\nselect 1 \\gset",
@@ -89,12 +89,12 @@ describe("a text for psql", function()
         end
     end)
 
-    it("may have backslashes in strings, quotes and comments", function()
+    it("can have backslashes in strings, quotes and comments", function()
         local text = [[select '\i', E'\'\i', "\i", $$\i$$, $a$\i$a$, U&'\0041' /* \i */ -- \i]]
         assert.equal(1, #shown(text))
     end)
 
-    it("that has no end is refused at the earlier of both", function()
+    it("with a psql command and an open string or comment is refused at the earlier of both", function()
         assert.equal(2, refused("select 1;\n/* \\i\n").line)
         assert.equal(1, refused("\\i x\nselect 'a").line)
     end)

@@ -1,4 +1,4 @@
--- How the failure of a statement is told: file, line, the place in it, what the server said.
+-- The report about a failed statement: file, line, the place in it, the server's message.
 local errors = require "dbrun.error"
 local report = require "dbrun.migrate.show.report"
 
@@ -24,7 +24,7 @@ describe("the failure of a migration's statement", function()
         assert.matches("     1 | select 'äöü', b\n       |               ^\n", e.text, 1, true)
     end)
 
-    it("shows the statement's first line where the server names no position", function()
+    it("shows the statement's first line when the server names no position", function()
         local e = failed({
             message = "duplicate key", sqlstate = "23505", kind = "constraint", detail = "Key (id)=(1).",
         }, "insert into t\nvalues (1)", 4)
@@ -41,12 +41,12 @@ describe("the failure of a migration's statement", function()
         assert.equal("b", line:sub(#caret, #caret))
     end)
 
-    it("survives a position beyond the text, and text that is no UTF-8", function()
+    it("handles a position beyond the text, and text that is not UTF-8", function()
         assert.matches("^db/1_x%.sql:1: x", failed({ message = "x", position = 99 }, "select", 1).message)
         assert.matches("^db/1_x%.sql:1: x", failed({ message = "x", position = 9 }, "select '\xff\xfe'", 1).message)
     end)
 
-    it("says what to do where the server does not", function()
+    it("has a hint when the server gives none", function()
         assert.matches("lock%-timeout", failed({ message = "x", sqlstate = "55P03" }, "select", 1).hint)
         assert.matches("transaction:false", failed({ message = "x", sqlstate = "25001" }, "select", 1).hint)
         assert.equal("do this", failed({ message = "x", sqlstate = "55P03", hint = "do this" }, "select", 1).hint)

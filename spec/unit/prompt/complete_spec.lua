@@ -1,4 +1,4 @@
---- Completion: what may stand at the point of a line, `|` in these.
+--- Completion: the candidates at the cursor of a line, `|` in these.
 local complete = require "dbrun.prompt.complete"
 local pattern = require "dbrun.prompt.pattern"
 
@@ -50,7 +50,7 @@ describe("completion of SQL", function()
         it(line, function() assert.equal(expected, (at(line, { language = "sql" }))) end)
     end
 
-    it("looks at the earlier lines, and counts from the line", function()
+    it("reads the earlier lines, and counts from the line's start", function()
         local list, start = at("from notes where i|", { before = "select *\n", language = "sql" })
         assert.truthy((" " .. list .. " "):find " id ")
         assert.equal(18, start)
@@ -62,7 +62,7 @@ describe("completion of SQL", function()
 end)
 
 describe("completion of Lua", function()
-    it("gives fields, and calls no __index function", function()
+    it("offers fields, and calls no __index function", function()
         local called = false
         local base = { inherited = print, number = 1 }
         local lazy = setmetatable({ own = 1 }, { __index = function() called = true end, __pairs = error })
@@ -74,7 +74,7 @@ describe("completion of Lua", function()
         assert.is_false(called)
     end)
 
-    it("survives a loop of __index", function()
+    it("handles a loop of __index", function()
         local a = { x = 1 }
         setmetatable(a, { __index = a })
         assert.equal("x", (at("a.|", { globals = { a = a } })))
@@ -99,7 +99,7 @@ describe("completion of Lua", function()
 end)
 
 describe("completion of commands", function()
-    it("gives their names and what they take", function()
+    it("offers their names and arguments", function()
         assert.equal("\\dT \\df", (at("\\d|", { commands = { df = true, dT = true, x = true } })))
         assert.equal("notes notes_pkey notes_view", (at("\\d no|")))
         assert.equal("notes_pkey", (at("\\di no|")))

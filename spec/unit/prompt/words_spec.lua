@@ -1,4 +1,4 @@
---- SQL and Lua told apart, as they are typed at the prompt.
+--- How the prompt distinguishes SQL and Lua.
 
 local words <const> = require "dbrun.prompt.words"
 
@@ -14,7 +14,7 @@ local function each(text)
     return lines
 end
 
---- One a line, behind the bar; \n is an end of line.
+--- One per line, after the bar; \n is a line end.
 local SQL <const> = each [=[
     |select 1
     |SELECT 1;
@@ -266,24 +266,24 @@ local COMMANDS <const> = each [=[
 ]=]
 
 describe("the first word", function()
-    it("tells SQL", function()
+    it("recognises SQL", function()
         assert.is_true(#SQL >= 120)
         for _, line in ipairs(SQL) do assert.equal(line .. ": sql", line .. ": " .. words.kind(line, is_value)) end
     end)
 
-    it("tells Lua, also where a word of SQL is a name of the program's", function()
+    it("recognises Lua, also when an SQL word is a name in the program", function()
         assert.is_true(#LUA >= 80)
         assert.equal("lua", words.kind("   ", is_value))
         for _, line in ipairs(LUA) do assert.equal(line .. ": lua", line .. ": " .. words.kind(line, is_value)) end
     end)
 
-    it("tells commands", function()
+    it("recognises commands", function()
         for _, line in ipairs(COMMANDS) do
             assert.equal(line .. ": command", line .. ": " .. words.kind(line, is_value))
         end
     end)
 
-    it("asks for values only where a bracket follows, and takes globals by default", function()
+    it("looks up values only when a bracket follows, and uses globals by default", function()
         assert.equal("sql", words.kind("insert (1)", is_value))
         assert.equal("lua", words.kind("insert (1)", function(name) return name == "insert" end))
         assert.equal("lua", words.kind "select (1)")

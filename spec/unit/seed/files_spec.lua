@@ -1,4 +1,4 @@
--- Seed files, which of them run, and the numbers they draw.
+-- Seed files, the choice of those that run, and their random numbers.
 local errors = require "dbrun.error"
 local files = require "dbrun.seed.files"
 local fs = require "dbrun.fs"
@@ -60,7 +60,7 @@ describe("seed files", function()
         assert.matches("'d'; there are 010_a, 020_b, 030_c", e.message)
     end)
 
-    it("are a configuration error where there are none, or no such environment", function()
+    it("are a configuration error when there are none, or no such environment", function()
         make "x/010_a.lua"
         assert.matches("no seeds", failure(files.list, root).message)
         assert.equal("config", failure(files.list, root .. "/nowhere").kind)
@@ -70,7 +70,7 @@ describe("seed files", function()
         assert.matches("%-%-env prod", failure(files.list, root .. "/x", "prod").message)
     end)
 
-    ---The names in the order in which seeds run that come after these: {"010_a", "c b"}: after c and b.
+    ---The names in the order in which seeds with these dependencies run: {"010_a", "c b"} depends on c and b.
     local function arranged(specs, wanted)
         local list, seeds, chosen = {}, {}, nil
         for i, spec in ipairs(specs) do
@@ -88,14 +88,14 @@ describe("seed files", function()
         return table.concat(names(files_), " ")
     end
 
-    it("run after those they declare, else by name", function()
+    it("run after their declared dependencies, otherwise by name", function()
         assert.equal("010_a 020_b 030_c", arranged { "010_a", "020_b", "030_c" })
         assert.equal("030_c 010_a 020_b", arranged { "010_a c", "020_b", "030_c" })
         assert.equal("030_c 020_b 010_a", arranged { "010_a b", "020_b 030_c", "030_c" })
         assert.equal("020_b 010_a", arranged({ "010_a b", "020_b", "030_c" }, { ["010_a"] = true }))
     end)
 
-    it("that wait for each other, or for none that is there, are refused", function()
+    it("that depend on each other, or on a missing one, are refused", function()
         local e = failure(arranged, { "010_a b", "020_b c", "030_c a" })
         assert.equal("config", e.kind)
         assert.matches("010_a after 020_b after 030_c after 010_a", e.message, 1, true)
@@ -103,7 +103,7 @@ describe("seed files", function()
         assert.matches("010_a.lua: `after` names 'x', which is not a seed here", missing.message)
     end)
 
-    it("have a checksum of their content, whatever the line ends", function()
+    it("have a checksum of their content, with any line ends", function()
         local a = files.load(make("a.lua", "return function()\nend\n")).checksum
         assert.equal(a, files.load(make("b.lua", "return function()\r\nend\r\n")).checksum)
         assert.not_equal(a, files.load(make("c.lua", "return function()\nend\n\n")).checksum)
@@ -181,7 +181,7 @@ describe("the random numbers of a seed", function()
         assert.equal(10, sum)
     end)
 
-    it("have the mean and the spread asked for", function()
+    it("have the requested mean and spread", function()
         local r, sum, squares, n = random.new "normal", 0, 0, 20000
         for _ = 1, n do
             local x = r:normal(10, 2)

@@ -1,8 +1,8 @@
--- SQL that is cut into statements while it is read: the same statements, however the text comes.
+-- SQL that is split into statements while it is read: the same statements for any pieces of the text.
 local statements = require "dbrun.sql.statements"
 local stream = require "dbrun.sql.stream"
 
----What a reader gives for a text that is fed in the pieces given: a list of lines for people.
+---The results of a reader for a text in these pieces: a list of lines.
 local function read(pieces, options)
     local reader, out, i = statements.new(options), {}, 0
     local function more()
@@ -63,13 +63,13 @@ local CASES <const> = {
 }
 
 describe("statements", function()
-    it("ends one at each semicolon that ends one, and tells its line", function()
+    it("end at semicolons outside of quotes and comments, and have their line", function()
         for _, case in ipairs(CASES) do
             assert.same({ table.unpack(case, 2) }, read { case[1] }, case[1])
         end
     end)
 
-    it("gives the same for a text that comes in any pieces", function()
+    it("are the same for a text in any pieces", function()
         local seed = math.tointeger(tonumber(os.getenv "DBRUN_TEST_SEED")) or os.time()
         math.randomseed(seed)
         for _, case in ipairs(CASES) do
@@ -88,7 +88,7 @@ describe("statements", function()
         end
     end)
 
-    it("gives a statement as soon as its semicolon is there", function()
+    it("are returned as soon as their semicolon is read", function()
         local reader = statements.new()
         reader:feed "select 1"
         assert.is_nil(reader:next())
@@ -105,7 +105,7 @@ describe("statements", function()
         assert.same({ sql = "select 2", line = 4, ended = true }, reader:next())
     end)
 
-    it("reads plain strings as the server does, statement by statement", function()
+    it("have plain strings read as by the server, statement by statement", function()
         local texts = { "set x = off;select 'a\\';b';", "set x = on;select 'a\\';" }
         local reader = statements.new { read = function() return table.remove(texts, 1) end }
         local found = { reader:next().sql }
@@ -116,7 +116,7 @@ describe("statements", function()
         assert.same({ "set x = off", "select 'a\\';b'", "set x = on", "select 'a\\'" }, found)
     end)
 
-    it("gives a comment that is never closed, which may hide statements", function()
+    it("include a comment that is never closed, which can hide statements", function()
         for text, expected in pairs {
             ["select 1;\n/* a /* b */ ;\nselect 2;"] = { "select 1", "/* a /* b */ ;\nselect 2;" },
             ["/* a"] = { "/* a" }, ["select 1; -- a"] = { "select 1" }, ["select 1; /* a */"] = { "select 1" },
@@ -130,7 +130,7 @@ describe("statements", function()
         end
     end)
 
-    it("takes a long statement in many lines without reading it again for each", function()
+    it("can have many lines without being scanned again for each", function()
         local n, i = 200000, 0
         local reader = statements.new { read = function()
             i = i + 1
@@ -145,19 +145,19 @@ describe("statements", function()
         assert.is_nil(reader:next())
     end)
 
-    it("tells which COPY uses the connection", function()
+    it("say which COPY uses the connection", function()
         for sql, expected in pairs {
             ["copy t from stdin"] = "in", ["COPY t (a, b) FROM STDIN WITH (FORMAT csv)"] = "in",
             ["copy (select 1 from stdin) to stdout"] = "out", ["/* a */ copy t to stdout"] = "out",
             ["copy t from '/stdin'"] = false, ["select 1 from stdin"] = false, ["copy t to program 'x'"] = false,
-            ["copy t from stdout"] = "in", ["copy t to stdin"] = "out", -- the server takes either word
+            ["copy t from stdout"] = "in", ["copy t to stdin"] = "out", -- the server accepts either word
             ["copy \"from\" to '/x'"] = false, [""] = false, ["(copy t from stdin)"] = false,
         } do
             assert.equal(expected or nil, stream.of(sql), sql)
         end
     end)
 
-    it("tells in what form a COPY has its rows", function()
+    it("say in what format a COPY has its rows", function()
         for sql, expected in pairs {
             ["copy t from stdin"] = { false }, ["copy t (csv, quote) from stdin"] = { false },
             ["copy t from stdin where csv = quote"] = { false }, ["copy t from stdout csv"] = { true },
