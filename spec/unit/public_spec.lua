@@ -1,5 +1,5 @@
---- Each public function refuses arguments that its annotation does not allow; spec/live/public_spec.lua tests those that
---- need servers.
+--- Each public function refuses arguments that its annotation does not allow; spec/live/public_spec.lua tests those
+--- that need servers.
 local annotations = require "dbrun.manual.annotations"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"

@@ -5,7 +5,7 @@ local finaliser <const> = require "spec.support.finaliser"
 local pace <const> = require "spec.support.pace"
 local task <const> = require "dbrun.task"
 
---- The error of a function that has to fail.
+--- The error of a function that must fail.
 local function failure(fn, ...)
     local ok, e = pcall(fn, ...)
     assert.is_false(ok)
@@ -16,7 +16,7 @@ local function closing(fn)
     return setmetatable({}, { __close = fn })
 end
 
---- Runs `fn(g)` in a group of its own, so that a failing task is no business of the test runner's.
+--- Runs `fn(g)` in a separate group, so that a failing task does not fail the test runner.
 local function in_group(fn)
     local g <close> = task.group()
     local results = table.pack(fn(g))
@@ -25,7 +25,7 @@ local function in_group(fn)
 end
 
 describe("task.spawn", function()
-    it("runs a function beside the caller, with its arguments, and join gives what it returned", function()
+    it("runs a function beside the caller, with its arguments, and join returns its results", function()
         local t = task.spawn(function(...)
             task.sleep(0)
             return select("#", ...), ...
@@ -41,7 +41,7 @@ describe("task.spawn", function()
         assert.is_true(started)
     end)
 
-    it("join gives the results again and again, also long after the end", function()
+    it("join returns the results repeatedly, also long after the end", function()
         local t = task.spawn(function() return "a", "b" end)
         for _ = 1, 3 do
             assert.same({ "a", "b" }, { t:join() })
@@ -70,7 +70,7 @@ describe("task.spawn", function()
         end)
     end)
 
-    it("tells the status of a task", function()
+    it("returns the status of a task", function()
         local t = task.spawn(task.sleep, 0.01)
         assert.equal("ready", t:status())
         task.sleep(0)
@@ -90,7 +90,7 @@ describe("task.spawn", function()
         end)
     end)
 
-    it("refuses what is no function", function()
+    it("refuses values that are not functions", function()
         assert.has_error(function() task.spawn(7) end)
         assert.has_error(function() task.spawn() end)
     end)
@@ -128,7 +128,7 @@ describe("task.spawn", function()
         assert.is_nil(next(weak))
     end)
 
-    it("every task runs on while the collector does all it can", function()
+    it("every task keeps running while the collector runs constantly", function()
         collectgarbage("generational")
         local n = 0
         in_group(function(g)
@@ -148,7 +148,7 @@ describe("task.spawn", function()
 end)
 
 describe("task.group", function()
-    it("its block ends when all of its tasks have", function()
+    it("its block ends when all of its tasks have ended", function()
         local ended = 0
         do
             local g <close> = task.group()
@@ -199,14 +199,14 @@ describe("task.group", function()
         assert.equal(3, cancelled)
     end)
 
-    it("an error is raised from the end of the block when nobody waited", function()
+    it("an error is raised from the end of the block when it was not waited for", function()
         assert.equal("boom", failure(function()
             local g <close> = task.group()
             g:spawn(error, "boom", 0)
         end))
     end)
 
-    it("an error interrupts what the block itself waits for", function()
+    it("an error interrupts the block's own wait", function()
         local begin <const> = task.now()
         assert.equal("boom", failure(function()
             local g <close> = task.group()
@@ -216,7 +216,7 @@ describe("task.group", function()
         assert.is_true(task.now() - begin < 10)
     end)
 
-    it("an error of the block cancels the tasks, waits for them, and goes on", function()
+    it("an error of the block cancels the tasks, waits for them, and is then raised", function()
         local closed = false
         assert.equal("mine", failure(function()
             local g <close> = task.group()
@@ -293,7 +293,7 @@ describe("task.group", function()
         assert.same({ "inner", "sibling" }, closed)
     end)
 
-    it("cancel ends its tasks quietly, and the group can be used again", function()
+    it("cancel ends its tasks without an error, and the group can be used again", function()
         local g <close> = task.group()
         local t = g:spawn(task.sleep, 60)
         task.sleep(0)
@@ -303,7 +303,7 @@ describe("task.group", function()
         assert.equal(5, (g:spawn(function() return 5 end):join()))
     end)
 
-    it("a closed group takes no more tasks", function()
+    it("a closed group accepts no more tasks", function()
         local kept
         do
             local g <close> = task.group()
@@ -312,7 +312,7 @@ describe("task.group", function()
         assert.is_true(errors.is(failure(kept.spawn, kept, print), "usage"))
     end)
 
-    it("closed by a finaliser while a task is made for it leaves no task behind", function()
+    it("closed by a finaliser while a task is made for it leaves no task", function()
         local late = 0
         finaliser.at_every_moment {
             prepare = function() return { g = task.group() } end,
@@ -341,7 +341,7 @@ describe("task.group", function()
         assert.is_true(errors.is(e, "usage"))
     end)
 
-    it("an error of a group that nobody closed reaches the group above", function()
+    it("an error of an unclosed group reaches the group above", function()
         for _, forget in ipairs { false, true } do
             assert.equal("lost", failure(in_group, function(g)
                 g:spawn(function()
@@ -359,7 +359,7 @@ describe("task.group", function()
         end
     end)
 
-    it("the tasks of a group that nobody closed end with the group above", function()
+    it("the tasks of an unclosed group end with the group above", function()
         local ended, cancelled = false, false
         in_group(function(g)
             g:spawn(function()
@@ -385,7 +385,7 @@ describe("task.group", function()
 end)
 
 describe("task.all", function()
-    it("runs all at once and gives the results in the order of the list", function()
+    it("runs all at once and returns the results in the order of the list", function()
         local function after(seconds, value)
             return function()
                 task.sleep(seconds)
@@ -410,7 +410,7 @@ describe("task.all", function()
         assert.is_true(cancelled)
     end)
 
-    it("refuses what is no list", function()
+    it("refuses values that are not lists", function()
         assert.is_true(errors.is(failure(task.all, 5), "usage"))
     end)
 end)
@@ -437,7 +437,7 @@ describe("task.map", function()
         end
     end)
 
-    it("an error stops it: no further item is begun", function()
+    it("an error stops it: no further item is started", function()
         local begun = 0
         assert.equal("third", failure(task.map, { 1, 2, 3, 4, 5, 6 }, 1, function(item)
             begun = begun + 1
@@ -449,7 +449,7 @@ describe("task.map", function()
         assert.equal(3, begun)
     end)
 
-    it("takes an empty list, and refuses n below one", function()
+    it("accepts an empty list, and refuses n below one", function()
         assert.same({ n = 0 }, task.map({}, 3, print))
         for _, list in ipairs { { a = 1 }, { [1] = 1, [4] = 4 } } do
             assert.is_true(errors.is(failure(task.map, list, 2, print), "usage"))
@@ -516,7 +516,7 @@ describe("task.sleep", function()
         assert.same({ 0, 10, 20, 30 }, order)
     end)
 
-    it("refuses what is no time", function()
+    it("refuses values that are not durations", function()
         for _, seconds in ipairs { -1, 0 / 0 } do
             assert.is_true(errors.is(failure(task.sleep, seconds), "usage"))
         end

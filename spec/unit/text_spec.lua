@@ -1,10 +1,10 @@
--- Columns of a text on a terminal, and what is printed of it.
+-- The width of a text on a terminal, and its printed form.
 local core = require "dbrun.core"
 
 local text <const> = core.text
 
 describe("core.text", function()
-    it("counts the columns of a text, whatever the locale is", function()
+    it("counts the columns of a text, in any locale", function()
         for _, name in ipairs { "C", "C.UTF-8" } do
             assert.truthy(os.setlocale(name))
             assert.equal(3, text.width "abc")
@@ -27,7 +27,7 @@ describe("core.text", function()
         assert.equal("", text.cut("", 0))
     end)
 
-    it("escapes what is no character of one line", function()
+    it("escapes everything that is not a character of one line", function()
         assert.equal("a\\nb\\tc\\r\\x1b[2J\\x00\\xff\\u009b\\u202e\\x7f|日本 \\",
             text.escape "a\nb\tc\r\27[2J\0\xff\u{9b}\u{202e}\x7f|日本 \\")
         assert.same({ "日…", 3 }, { text.cell("日本語", 3) })
@@ -35,7 +35,7 @@ describe("core.text", function()
         assert.same({ "abc", 3 }, { text.cell "abc" })
     end)
 
-    it("refuses what is no text, and columns below 0", function()
+    it("refuses values that are not texts, and columns below 0", function()
         assert.error_matches(function() text.width {} end, "string expected, got table")
         assert.error_matches(function() text.cut("a", -1) end, "must not be negative")
         assert.error_matches(function() text.cut "a" end, "number expected")

@@ -1,4 +1,5 @@
--- The page of --trace FILE.html: what it computes (by node, where there is one), and that nothing in a trace can act.
+-- The page of --trace FILE.html: its computed numbers (run by node, if installed), and that no content of a trace is
+-- executed.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
@@ -20,7 +21,7 @@ const list = process.argv.slice(2).map(file => {
 console.log(JSON.stringify(list));
 ]]
 
----What the page computes of these traces.
+---The numbers that the page computes from these traces.
 local function computed(...)
     local folder = fs.mkdtemp()
     finally(function() fs.rmtree(folder) end)
@@ -71,7 +72,7 @@ describe("the numbers of the page of a trace", function()
         return
     end
 
-    it("are those that Lua computes, of one task and of many", function()
+    it("are equal to those computed in Lua, for one task and for many", function()
         local texts = {}
         for i, tasks in ipairs { 1, 2, 5 } do
             texts[i] = table.concat(random.lines { calls = 200, tasks = tasks, seed = i })
@@ -84,7 +85,7 @@ describe("the numbers of the page of a trace", function()
         end
     end)
 
-    it("are right of a trace without its end, and a last line that is cut is dropped", function()
+    it("are right for a trace without its end, and a last line that is cut is dropped", function()
         local text = table.concat(random.lines { calls = 120, tasks = 3, seed = 9, ended = false })
         local texts = { text, text:sub(1, -2), text:sub(1, -30), text:sub(1, #text // 2) }
         for i, page in ipairs(computed(table.unpack(texts))) do
@@ -94,7 +95,7 @@ describe("the numbers of the page of a trace", function()
         end
     end)
 
-    it("take the counts at the end of the trace for what was left out", function()
+    it("use the counts at the end of the trace for events that were left out", function()
         local function counts(cat, sql, place, more)
             return ('{"name":"dbrun_statement","ph":"M","args":{"cat":"%s","sql":"%s","place":"%s",%s}},\n')
                 :format(cat, sql, place, more)
@@ -123,7 +124,7 @@ describe("the numbers of the page of a trace", function()
         near(930, share.rest, "the rest")
     end)
 
-    it("tell the same over and over, but not the beginnings and ends of transactions", function()
+    it("find repeated statements, but not the beginnings and ends of transactions", function()
         local function often(sql)
             local line = '{"cat":"postgres","ph":"X","ts":%d,"dur":9,"pid":1,"tid":1,"args":{"sql":"%s","task":1}},\n'
             local list = { "[\n" }
@@ -135,7 +136,7 @@ describe("the numbers of the page of a trace", function()
         assert.equal(20, pages[3].repeated[1].calls)
     end)
 
-    it("read a file of nothing, and lines that are no events", function()
+    it("accept an empty file, and lines that are not events", function()
         local pages = computed("", "[\n", "[\n]\n", [=[
 [
 null,
@@ -184,14 +185,14 @@ describe("the page of a trace", function()
         assert.equal(2, select(2, page:gsub("<script", "")))
     end)
 
-    it("asks nothing of any other file, and is small", function()
+    it("loads no other file, and is small", function()
         for _, word in ipairs { "http:", "https:", "src=", "url(", "@import", "<link", "fetch(", "XMLHttp" } do
             assert.is_nil(page:find(word, 1, true), word)
         end
         assert.is_true(#page < 48 * 1024, #page)
     end)
 
-    it("makes nothing but text of what a trace holds", function()
+    it("shows the contents of a trace only as text", function()
         for _, name in ipairs(fs.list(VIEWER)) do
             local text = fs.read(VIEWER .. name)
             for _, word in ipairs { "innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "Function(",

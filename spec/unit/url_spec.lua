@@ -11,7 +11,7 @@ local function keywords(text)
     return table.concat(list, " | ")
 end
 
----Parses what must be refused: the error is of kind config, begins with the label and holds no secret.
+---Parses a text that must be refused: the error has the kind config, begins with the label and contains no secret.
 local function refused(parse, text)
     local ok, e = pcall(parse, text, "DATABASE_URL (.env line 3)")
     assert.is_false(ok, "this should have been refused: " .. tostring(text))
@@ -187,7 +187,7 @@ describe("a PostgreSQL URL", function()
         assert.equal("use DB_STATEMENT_CACHE", e.hint)
     end)
 
-    it("is built with everything encoded", function()
+    it("is built with all parts encoded", function()
         assert.equal("postgresql://a%40b:p%2F%25@db:5433/sh%20op?sslmode=require", url.build_postgres {
             hosts = { { host = "db", port = 5433 } }, user = "a@b", password = "p/%", dbname = "sh op",
             params = { sslmode = "require" },
@@ -198,7 +198,7 @@ describe("a PostgreSQL URL", function()
         })
     end)
 
-    it("comes back from its own text and from keywords, whatever stands in it", function()
+    it("is read back from its own text and from keywords, with any contents", function()
         local seed = seeded()
         local servers = { { host = "db" }, { host = "db", port = 1 }, { host = "::1", port = 65535 }, { port = 7 },
             { host = "/run/my pg" }, { host = "fe80::1%eth0" }, {} }
@@ -217,7 +217,7 @@ describe("a PostgreSQL URL", function()
         end
     end)
 
-    it("never fails in another way than with its own error, whatever the bytes", function()
+    it("never fails except with its own error, for any bytes", function()
         local seed = seeded()
         local pieces = { "postgresql://", "host=", "a", ":", "@", "/", "?", "&", "=", "%", "%41", "[", "]", ",", "'",
             "\\", " ", "\0", "\xFF", "5432", "sslmode", "password=" }
@@ -315,7 +315,7 @@ describe("a Redis URL", function()
         end)
     end
 
-    it("keeps other options as they are", function()
+    it("keeps other options unchanged", function()
         local params = url.parse_redis("rediss://c?ssl_ca_certs=%2Fca.pem&client_name=a").params
         assert.same({ ssl_ca_certs = "/ca.pem", client_name = "a" }, params)
     end)
@@ -345,12 +345,12 @@ describe("a Redis URL", function()
         end)
     end
 
-    it("names the options that there are", function()
+    it("names the existing options", function()
         assert.matches("^the options are alive_timeout, .*username$", refused(url.parse_redis, "redis://h?foo=1").hint)
         assert.equal("did you mean 'socket_timeout'?", refused(url.parse_redis, "redis://h?socket_timout=1").hint)
     end)
 
-    it("comes back from its own text, whatever stands in it", function()
+    it("is read back from its own text, with any contents", function()
         local seed = seeded()
         local shapes = {
             { scheme = "redis", tls = false, hosts = { { host = "c", port = 6379 } } },
@@ -373,7 +373,7 @@ describe("a Redis URL", function()
 end)
 
 describe("percent-encoding", function()
-    it("leaves only letters, digits and -._~ alone", function()
+    it("leaves only letters, digits and -._~ unchanged", function()
         local all = {}
         for byte = 1, 255 do
             all[byte] = string.char(byte)
@@ -384,13 +384,13 @@ describe("percent-encoding", function()
         assert.equal(text, url.decode(encoded))
     end)
 
-    it("carries a password with every awkward character", function()
+    it("keeps a password with every special character", function()
         local parsed = url.parse_postgres("postgresql://u:" .. url.encode(AWKWARD) .. "@h/d")
         assert.equal(AWKWARD, parsed.password)
         assert.equal(AWKWARD, url.parse_redis("redis://:" .. url.encode(AWKWARD) .. "@h").password)
     end)
 
-    it("is refused where it is broken", function()
+    it("is refused when it is malformed", function()
         for _, text in ipairs { "%", "%4", "%4g", "a%%41", "%00", "%x1" } do
             assert.is_nil(url.decode(text))
         end

@@ -1,4 +1,4 @@
---- Cancelling: t:cancel, task.timeout, task.shield, and places where nothing can wait.
+--- Cancelling: t:cancel, task.timeout, task.shield, and places where tasks cannot wait.
 
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
@@ -44,7 +44,7 @@ describe("t:cancel", function()
         assert.equal("cancelled", t:status())
     end)
 
-    it("closes variables, and they may wait", function()
+    it("closes variables, whose handlers can wait", function()
         local order <const> = {}
         local t = g:spawn(function()
             local _ <close> = closing(function(_, why)
@@ -64,7 +64,7 @@ describe("t:cancel", function()
         assert.same({ "inner", "cancelled", "outer" }, order)
     end)
 
-    it("is no failure of the group", function()
+    it("is not a failure of the group", function()
         local sibling = g:spawn(function()
             task.sleep(0.02)
             return "unharmed"
@@ -76,7 +76,7 @@ describe("t:cancel", function()
         g:wait()
     end)
 
-    it("is delivered once: who catches it can go on", function()
+    it("is delivered once: a task that catches it can go on", function()
         local t = g:spawn(function()
             pcall(task.sleep, 60)
             task.sleep(0.001)
@@ -96,12 +96,12 @@ describe("t:cancel", function()
         end)
         task.sleep(0)
         q:push("value")
-        t:cancel() -- the value was first: it is not lost
+        t:cancel() -- the value came first: it is not lost
         assert.is_true(errors.is(failure(t.join, t), "cancelled"))
         assert.equal("value", got)
     end)
 
-    it("a finished task does not mind", function()
+    it("has no effect on a finished task", function()
         local t = g:spawn(function() return 1 end)
         t:join()
         t:cancel()
@@ -140,7 +140,7 @@ describe("t:cancel", function()
         assert.same({ "child", "owner" }, order)
     end)
 
-    it("a task that waits for another one lets go of it", function()
+    it("ends a wait for another task, which goes on", function()
         local other = g:spawn(function()
             task.sleep(0.02)
             return "ended by itself"
@@ -154,7 +154,7 @@ describe("t:cancel", function()
 end)
 
 describe("task.timeout", function()
-    it("gives what the function returns", function()
+    it("returns the function's results", function()
         assert.same({ n = 4, 1, nil, 3, nil }, table.pack(task.timeout(10, function(...)
             task.sleep(0)
             return ...
@@ -172,7 +172,7 @@ describe("task.timeout", function()
         assert.is_truthy(tostring(e):find("0.01 s", 1, true))
     end)
 
-    it("closes variables, and they may wait after the time", function()
+    it("closes variables, whose handlers can wait after the timeout", function()
         local closed = false
         failure(task.timeout, 0.005, function()
             local _ <close> = closing(function()
@@ -188,7 +188,7 @@ describe("task.timeout", function()
         assert.equal("other", failure(task.timeout, 10, error, "other", 0))
     end)
 
-    it("does not reach beyond its function", function()
+    it("does not affect code after its function", function()
         task.timeout(0.005, function() end)
         task.sleep(0.01)
         pcall(task.timeout, 0.005, error)
@@ -238,7 +238,7 @@ describe("task.timeout", function()
         assert.is_true(ended)
     end)
 
-    it("refuses what is no time", function()
+    it("refuses values that are not durations", function()
         for _, seconds in ipairs { -1, 0 / 0 } do
             assert.is_true(errors.is(failure(task.timeout, seconds, print), "usage"))
         end
@@ -275,13 +275,13 @@ describe("task.shield", function()
         assert.is_true(done)
     end)
 
-    it("gives what the function returns, and its error", function()
+    it("returns the function's results, and raises its error", function()
         assert.same({ 1, 2 }, { task.shield(function(...) return ... end, 1, 2) })
         assert.equal("boom", failure(task.shield, error, "boom", 0))
     end)
 end)
 
--- The main thread of a stock lua5.4 turns the loop wherever it stands, so there it can wait anywhere.
+-- The main thread of a stock lua5.4 runs the loop itself, so it can wait anywhere.
 local inside_of_task <const> = require "dbrun.core".task.id() > 0
 local describe_in_task <const> = inside_of_task and describe or pending
 
@@ -290,7 +290,7 @@ describe_in_task("where nothing can wait", function()
         local e = failure(fn)
         assert.is_true(errors.is(e, "usage"))
         assert.is_truthy(tostring(e):find("db.sync", 1, true))
-        task.sleep(0) -- and the task is well
+        task.sleep(0) -- and the task still works
     end
 
     local function wait()
@@ -298,18 +298,18 @@ describe_in_task("where nothing can wait", function()
         return true
     end
 
-    it("a sort comparator is told so", function() refused(function() table.sort({ 2, 1 }, wait) end) end)
-    it("a gsub callback is told so", function() refused(function() return (("x"):gsub("x", wait)) end) end)
-    it("__tostring is told so", function()
+    it("a sort comparator gets an error", function() refused(function() table.sort({ 2, 1 }, wait) end) end)
+    it("a gsub callback gets an error", function() refused(function() return (("x"):gsub("x", wait)) end) end)
+    it("__tostring gets an error", function()
         refused(function() return tostring(setmetatable({}, { __tostring = wait })) end)
     end)
-    it("a module that loads is told so", function()
+    it("a loading module gets an error", function()
         package.preload["spec.waits"] = wait
         refused(function() require "spec.waits" end)
         package.preload["spec.waits"] = nil
         package.loaded["spec.waits"] = nil
     end)
-    it("a generator inside of such a place is told so", function()
+    it("a generator inside of such a place gets an error", function()
         refused(function() table.sort({ 2, 1 }, function() return coroutine.wrap(wait)() end) end)
         refused(function()
             table.sort({ 2, 1 }, function()
@@ -318,7 +318,7 @@ describe_in_task("where nothing can wait", function()
             end)
         end)
     end)
-    it("a group that would have to wait there cancels its tasks and is told so", function()
+    it("a group that would have to wait there cancels its tasks and gets an error", function()
         local t
         refused(function()
             table.sort({ 2, 1 }, function()
@@ -330,7 +330,7 @@ describe_in_task("where nothing can wait", function()
         pcall(t.join, t)
         assert.equal("cancelled", t:status())
     end)
-    it("coroutine.close is told so", function()
+    it("coroutine.close gets an error", function()
         local co = coroutine.create(function()
             local _ <close> = closing(wait)
             coroutine.yield()

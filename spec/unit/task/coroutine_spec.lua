@@ -1,4 +1,4 @@
---- Coroutines of the script's own: a task may wait inside of them, and they stay plain coroutines.
+--- Coroutines of the script: a task can wait inside of them, and they stay plain coroutines.
 
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
@@ -14,7 +14,7 @@ local function closing(fn)
 end
 
 describe("a generator", function()
-    it("may wait between its values", function()
+    it("can wait between its values", function()
         local function numbers(n)
             return coroutine.wrap(function()
                 for i = 1, n do
@@ -31,7 +31,7 @@ describe("a generator", function()
         assert.same({ 1, 2, 3, 4 }, seen)
     end)
 
-    it("may wait many coroutines deep", function()
+    it("can wait many coroutines deep", function()
         local function nested(depth)
             if depth == 0 then
                 task.sleep(0.001)
@@ -42,7 +42,7 @@ describe("a generator", function()
         assert.equal("bottom", nested(40))
     end)
 
-    it("lets other tasks run while it waits, each with generators of its own", function()
+    it("lets other tasks run while it waits, each with its own generators", function()
         local function letters(from)
             return coroutine.wrap(function()
                 for i = 0, 2 do
@@ -61,7 +61,7 @@ describe("a generator", function()
         assert.same({ "abc", "klm", "uvw", n = 3 }, texts)
     end)
 
-    it("passes values and errors as ever", function()
+    it("passes values and errors as in plain Lua", function()
         local gen = coroutine.wrap(function(...)
             task.sleep(0)
             local back = table.pack(coroutine.yield(...))
@@ -73,7 +73,7 @@ describe("a generator", function()
         assert.is_truthy(tostring(failure(gen)):find("cannot resume dead coroutine", 1, true))
     end)
 
-    it("resume tells true and the values, or false and the error", function()
+    it("makes resume return true and the values, or false and the error", function()
         local co = coroutine.create(function(a)
             task.sleep(0)
             local b = coroutine.yield(a + 1)
@@ -148,7 +148,7 @@ describe("a coroutine in which a task waits", function()
         task.sleep(0)
     end
 
-    it("cannot be resumed by anybody else", function()
+    it("cannot be resumed by another task", function()
         local g <close> = task.group()
         park(g)
         assert.equal("normal", coroutine.status(co))
@@ -156,14 +156,14 @@ describe("a coroutine in which a task waits", function()
         assert.equal("slept", t:join())
     end)
 
-    it("cannot be closed by anybody else", function()
+    it("cannot be closed by another task", function()
         local g <close> = task.group()
         park(g)
         assert.is_truthy(tostring(failure(coroutine.close, co)):find("cannot close a normal coroutine", 1, true))
         assert.equal("slept", t:join())
     end)
 
-    it("a task's own coroutine is nobody's to resume or close", function()
+    it("a task's own coroutine cannot be resumed or closed", function()
         local g <close> = task.group()
         local own
         t = g:spawn(function()
@@ -190,7 +190,7 @@ describe("a coroutine in which a task waits", function()
 end)
 
 describe("time limits and groups inside a generator", function()
-    it("a time limit does not reach who runs between two values", function()
+    it("a time limit does not affect the caller between two values", function()
         local gen = coroutine.wrap(function()
             task.timeout(0.01, function()
                 coroutine.yield(1)
@@ -200,7 +200,7 @@ describe("time limits and groups inside a generator", function()
         end)
         assert.equal(1, gen())
         task.sleep(0.02)
-        assert.equal(2, gen()) -- it is due, and comes where the generator waits
+        assert.equal(2, gen()) -- it is due, and ends the generator's next wait
         assert.is_true(errors.is(failure(gen), "timeout"))
     end)
 
@@ -222,7 +222,7 @@ describe("time limits and groups inside a generator", function()
         assert.equal("not limited", first:join())
     end)
 
-    it("a generator that is given up takes its time limit with it", function()
+    it("the time limit of an abandoned generator ends with it", function()
         for _ = 1, 50 do
             local gen = coroutine.wrap(function() task.timeout(0.001, coroutine.yield, 1) end)
             assert.equal(1, gen())
@@ -233,7 +233,7 @@ describe("time limits and groups inside a generator", function()
         task.sleep(0)
     end)
 
-    it("a shield does not protect who runs between two values", function()
+    it("a shield does not protect the caller between two values", function()
         local g <close> = task.group()
         local t = g:spawn(function()
             local gen = coroutine.wrap(function() task.shield(coroutine.yield, 1) end)
@@ -245,7 +245,7 @@ describe("time limits and groups inside a generator", function()
         assert.is_true(errors.is(failure(t.join, t), "cancelled"))
     end)
 
-    it("a group lives on over its values", function()
+    it("a group stays open between the values", function()
         local gen = coroutine.wrap(function()
             local q <const> = task.queue(2)
             local g <close> = task.group()
@@ -268,7 +268,7 @@ describe("time limits and groups inside a generator", function()
         assert.equal(15, sum)
     end)
 
-    it("an error of such a group comes where the generator waits", function()
+    it("an error of such a group is raised where the generator waits", function()
         local gen = coroutine.wrap(function()
             local g <close> = task.group()
             g:spawn(error, "boom", 0)
@@ -280,7 +280,7 @@ describe("time limits and groups inside a generator", function()
         assert.is_truthy(tostring(failure(gen)):find("boom", 1, true))
     end)
 
-    it("the tasks of a generator that is given up end with the task that began it", function()
+    it("the tasks of an abandoned generator end with the task that started it", function()
         local ended = false
         task.spawn(function()
             local gen = coroutine.wrap(function()
@@ -299,7 +299,7 @@ describe("time limits and groups inside a generator", function()
 end)
 
 describe("the coroutine library", function()
-    it("the script is the main thread, as in lua", function()
+    it("has the script as the main thread, as in lua", function()
         local main = task.spawn(function() return select(2, coroutine.running()) end)
         assert.is_false(main:join())
         assert.is_truthy(tostring(failure(coroutine.yield)):find("outside a coroutine", 1, true))
@@ -307,7 +307,7 @@ describe("the coroutine library", function()
         assert.is_true(coroutine.wrap(coroutine.isyieldable)())
     end)
 
-    it("tells the status of coroutines", function()
+    it("returns the status of coroutines", function()
         local outer
         outer = coroutine.create(function()
             local inner = coroutine.create(function() return coroutine.status(outer) end)
@@ -320,7 +320,7 @@ describe("the coroutine library", function()
         assert.has_error(function() coroutine.status(5) end)
     end)
 
-    it("close closes variables and tells their error", function()
+    it("close closes variables and returns their error", function()
         local function suspended(fn)
             local co = coroutine.create(function()
                 local _ <close> = closing(fn)
@@ -343,7 +343,7 @@ describe("the coroutine library", function()
 end)
 
 describe("a group of a coroutine that another task has resumed", function()
-    it("may be collected after that task's own group", function()
+    it("can be collected after that task's own group", function()
         local co = coroutine.create(function()
             local g = task.group()
             coroutine.yield()
@@ -355,7 +355,7 @@ describe("a group of a coroutine that another task has resumed", function()
             local g <close> = task.group()
             g:spawn(function() assert(coroutine.resume(co)) end)
         end
-        for _ = 1, 4 do collectgarbage() end -- that group is gone
+        for _ = 1, 4 do collectgarbage() end -- that group is collected
         co = nil -- luacheck: ignore
         for _ = 1, 2 do collectgarbage() end -- the sanitizers look at this
         assert.is_nil(co)

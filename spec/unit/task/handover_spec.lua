@@ -1,4 +1,4 @@
---- A group in a coroutine that is closed from outside, where nothing can wait: its tasks are cancelled, and the group
+--- A group in a coroutine that is closed from outside, where tasks cannot wait: its tasks are cancelled, and the group
 --- around it waits for them.
 
 local errors <const> = require "dbrun.error"
@@ -14,7 +14,7 @@ local function closing(fn)
     return setmetatable({}, { __close = fn })
 end
 
---- A task's function that needs a moment to end after its cancellation, and notes that it has ended.
+--- A task's function that needs a moment to end after its cancellation, and records its end.
 local function slow_end(log, name)
     return function()
         local _ <close> = closing(function(_, why)
@@ -101,7 +101,7 @@ describe("a group in a coroutine that is closed from outside", function()
         assert.same({ "a: cancelled" }, log)
     end)
 
-    it("passes an error that such a task raises in its end to the group around", function()
+    it("passes an error that such a task raises while it ends to the group around", function()
         local e = failure(function()
             local g <close> = task.group()
             failure(coroutine.wrap(function()
@@ -118,7 +118,7 @@ describe("a group in a coroutine that is closed from outside", function()
         assert.equal("in its end", e)
     end)
 
-    it("is a mistake where a block ends in a place that cannot wait", function()
+    it("is an error when a block ends in a place where tasks cannot wait", function()
         local g <close> = task.group()
         local e = failure(table.sort, { 2, 1 }, function()
             local inner <close> = task.group()
@@ -130,7 +130,7 @@ describe("a group in a coroutine that is closed from outside", function()
         collectgarbage()
     end)
 
-    it("may be collected while its tasks still end", function()
+    it("can be collected while its tasks are still ending", function()
         for i = 1, 30 do
             task.spawn(function()
                 local kept <const> = { around = task.group() } -- never closed

@@ -1,4 +1,4 @@
---- Each task is a coroutine of its own: nothing that a script tied to the coroutine of one task reaches the next.
+--- Each task is a separate coroutine: data that a script attaches to one task's coroutine never reaches the next.
 
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
@@ -17,7 +17,7 @@ local function one_after_the_other(n, fn)
 end
 
 describe("the coroutine of a task", function()
-    it("is not that of a task that has ended", function()
+    it("is not reused from an ended task", function()
         local seen <const>, strangers = {}, 0
         one_after_the_other(50, function(i)
             local co = coroutine.running()
@@ -50,7 +50,7 @@ describe("the coroutine of a task", function()
     end)
 end)
 
-describe("the coroutine of a task that has ended", function()
+describe("the coroutine of an ended task", function()
     local ends <const> = {
         ["returned nothing"] = function() end,
         ["returned values"] = function() return 1, nil, "x" end,
@@ -103,7 +103,7 @@ describe("the coroutine of a task that has ended", function()
         assert.equal("mine", failure(t.join, t).kind)
     end)
 
-    it("is dead for a task that waited in a coroutine of its own", function()
+    it("is dead for a task that waited in its own coroutine", function()
         local inner
         local co = ended(function()
             inner = coroutine.create(function() task.sleep(0) end)
@@ -115,7 +115,7 @@ describe("the coroutine of a task that has ended", function()
 end)
 
 describe("many short tasks", function()
-    it("leave no memory behind", function()
+    it("leak no memory", function()
         local function kilobytes()
             collectgarbage()
             collectgarbage()

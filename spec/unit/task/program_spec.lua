@@ -1,4 +1,4 @@
---- Programs of tasks as a whole: deadlocks, groups left behind, waiting for signals.
+--- Whole programs of tasks: deadlocks, abandoned groups, waiting for signals.
 
 local pace <const> = require "spec.support.pace"
 local run <const> = require "spec.support.command".run
@@ -24,7 +24,7 @@ local function fails_by_deadlock(code)
 end
 
 describe("a program whose tasks all wait for each other", function()
-    it("is told so and ends with exit status 1", function()
+    it("gets an error and ends with exit status 1", function()
         local r = program [[
             local a, b
             a = task.spawn(function() local _ <close> = closing(function() print "closed" end) b:join() end)
@@ -35,7 +35,7 @@ describe("a program whose tasks all wait for each other", function()
         assert.equal(1, r.code)
     end)
 
-    it("is told again when it goes on and waits again", function()
+    it("gets the error again when it goes on and waits again", function()
         local r = program [[
             local q = task.queue()
             for _ = 1, 3 do print(select(2, pcall(q.pop, q)).kind) end
@@ -47,7 +47,7 @@ describe("a program whose tasks all wait for each other", function()
         assert.equal(1, r.code)
     end)
 
-    it("is told so in a shield, too", function()
+    it("gets the error in a shield, too", function()
         for _, code in ipairs {
             "task.shield(q.pop, q)",
             "local x <close> = closing(function() task.shield(q.pop, q) end)",
@@ -62,7 +62,7 @@ describe("a program whose tasks all wait for each other", function()
         end
     end)
 
-    it("is told again in a task of a group that is closed", function()
+    it("gets the error again in a task of a group that is closed", function()
         local r = program [[
             local q = task.queue()
             local g <close> = task.group()
@@ -81,7 +81,7 @@ describe("a program whose tasks all wait for each other", function()
         assert.same({ out = "cancelled\ntrue\t5\nend\n", err = "", code = 0 }, r)
     end)
 
-    it("fails when only tasks that nothing joins were told so", function()
+    it("fails when only tasks that are never joined got the error", function()
         for _, code in ipairs {
             "task.spawn(q.pop, q)",
             "task.spawn(function() local g <close> = task.group() g:spawn(q.pop, q) end)",
@@ -135,7 +135,7 @@ describe("a program whose tasks all wait for each other", function()
         assert.same({ out = "begun\ntask\nclosed\n", err = told, code = 1 }, r)
     end)
 
-    it("may be told so any number of times while its tasks end", function()
+    it("can get the error any number of times while its tasks end", function()
         local r = program [[
             local q, ended, told = task.queue(), 0, 0
             for _ = 1, 2500 do
@@ -146,7 +146,7 @@ describe("a program whose tasks all wait for each other", function()
         assert.same({ out = "2500\t2500\n", err = "", code = 0 }, r)
     end)
 
-    it("fails when it waits for ever again, and says where", function()
+    it("fails when it waits forever again, and says where", function()
         for _, code in ipairs {
             "while true do pcall(q.pop, q) end",
             "task.spawn(function() while true do pcall(q.pop, q) end end)",
@@ -161,12 +161,12 @@ describe("a program whose tasks all wait for each other", function()
         end
     end)
 
-    it("is told so under a stock lua5.4", function()
+    it("gets the error under a stock lua5.4", function()
         require "spec.support.finaliser".run_stock "deadlocks.lua"
     end)
 end)
 
-describe("a program that leaves a group behind", function()
+describe("a program that abandons a group", function()
     it("ends when the tasks of the group have", function()
         local r = program [[task.group():spawn(function() task.sleep(0.02) print "last" end) print "first"]]
         assert.same({ out = "first\nlast\n", err = "", code = 0 }, r)
@@ -194,7 +194,7 @@ describe("a program that leaves a group behind", function()
 end)
 
 describe("a program with groups within groups, deeper than the C stack", function()
-    it("ends, however it is ended", function()
+    it("ends in every way of ending", function()
         for code, expected in pairs {
             ["t:cancel() print(select(2, pcall(t.join, t)).message)"] =
                 { out = "the task was cancelled\n", err = "", code = 0 },
@@ -228,7 +228,7 @@ describe("a program with groups within groups, deeper than the C stack", functio
 end)
 
 describe("a program that waits for signals", function()
-    it("may sleep for ever meanwhile", function()
+    it("can sleep forever meanwhile", function()
         local r = run("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -USR1 $pid; wait $pid", {
             ["a.lua"] = PROLOGUE .. [[
                 local me = task.spawn(task.sleep, math.huge)
@@ -241,7 +241,7 @@ describe("a program that waits for signals", function()
         assert.same({ out = "SIGUSR1\nend\n", err = "", code = 0 }, r)
     end)
 
-    it("may wait for what their functions do", function()
+    it("can wait for the effect of their functions", function()
         local r = run("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -TERM $pid; wait $pid", {
             ["a.lua"] = PROLOGUE .. [[
                 local q = task.queue()
@@ -255,7 +255,7 @@ describe("a program that waits for signals", function()
         assert.same({ out = "SIGTERM\ncancelled\n", err = "", code = 0 }, r)
     end)
 
-    it("ends with its last task, although it listens", function()
+    it("ends with its last task, although it waits for signals", function()
         assert.same({ out = "", err = "", code = 0 }, program "task.on_signal('SIGUSR1', print)")
     end)
 
@@ -272,8 +272,8 @@ describe("a program that waits for signals", function()
     end)
 end)
 
-describe("a program that no longer listens to SIGINT", function()
-    it("is interrupted by it as ever", function()
+describe("a program that no longer handles SIGINT", function()
+    it("is interrupted by it as usual", function()
         local r = run("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -INT $pid; wait $pid", {
             ["a.lua"] = PROLOGUE .. [[
                 local _ <close> = closing(function() print "closed" end)

@@ -1,5 +1,5 @@
 --- Tasks at random: a tree of groups, tasks, generators, time limits, shields, queues and semaphores, with
---- cancellations and errors at random moments. Whatever happens, everything ends, nothing is lost, and
+--- cancellations and errors at random moments. In any case everything ends, nothing is lost, and
 --- nothing outlives its group.
 
 local errors <const> = require "dbrun.error"
@@ -37,7 +37,7 @@ local function world()
         w.running = w.running + 1
         local _ <close> = closing(function()
             if math.random(4) == 1 then
-                pcall(nap) -- cleaning up may wait, and may be cancelled again
+                pcall(nap) -- cleanup can wait, and can be cancelled again
             end
             w.running = w.running - 1
         end)
@@ -154,7 +154,7 @@ describe("tasks at random", function()
         math.randomseed(seed)
         for _ = 1, rounds do
             local w <const> = world()
-            local drain = task.spawn(function() -- so that nobody waits for ever for room in the queue
+            local drain = task.spawn(function() -- so that no task waits forever for room in the queue
                 while true do
                     if w.queue:pop() == nil then
                         return

@@ -1,4 +1,4 @@
---- What tasks share: queues, semaphores, signals.
+--- Objects that tasks share: queues, semaphores, signals.
 
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
@@ -11,7 +11,7 @@ local function failure(fn, ...)
 end
 
 describe("task.queue", function()
-    it("gives values in the order they came", function()
+    it("returns values in the order in which they were pushed", function()
         local q <const> = task.queue()
         for i = 1, 5 do
             q:push(i)
@@ -66,7 +66,7 @@ describe("task.queue", function()
         assert.equal(5, pushed)
     end)
 
-    it("close wakes everybody who waits", function()
+    it("close wakes all waiting tasks", function()
         local g <close> = task.group()
         local empty <const>, full <const> = task.queue(), task.queue(1)
         full:push(1)
@@ -79,12 +79,12 @@ describe("task.queue", function()
             assert.is_nil((t:join()))
         end
         assert.is_true(errors.is(pusher:join(), "usage"))
-        assert.equal(1, full:pop()) -- what is left is still given
+        assert.equal(1, full:pop()) -- remaining values are still returned
         assert.is_nil(full:pop())
         assert.is_true(errors.is(failure(full.push, full, 3), "usage"))
     end)
 
-    it("a cancelled waiter takes nothing with it", function()
+    it("a cancelled waiter takes no value", function()
         local g <close> = task.group()
         local q <const> = task.queue()
         local first = g:spawn(q.pop, q)
@@ -96,7 +96,7 @@ describe("task.queue", function()
         assert.equal("cancelled", first:status())
     end)
 
-    it("a cancelled pusher leaves nothing behind, and the next one gets its place", function()
+    it("a cancelled push adds no value, and the next one gets its place", function()
         local g <close> = task.group()
         local q <const> = task.queue(1)
         q:push("a")
@@ -111,7 +111,7 @@ describe("task.queue", function()
         pcall(first.join, first)
     end)
 
-    it("refuses nil and sizes that are none", function()
+    it("refuses nil and invalid sizes", function()
         local q <const> = task.queue()
         assert.is_true(errors.is(failure(q.push, q, nil), "usage"))
         for _, size in ipairs { 0, -1, 2.5, "x" } do
@@ -138,7 +138,7 @@ describe("task.semaphore", function()
         assert.equal(3, most)
     end)
 
-    it("serves in the order they came, and who comes later does not barge in", function()
+    it("serves first come, first served, and no later task before", function()
         local g <close> = task.group()
         local sem <const> = task.semaphore(1)
         local order <const> = {}
@@ -151,12 +151,12 @@ describe("task.semaphore", function()
         end
         task.sleep(0)
         permit:release()
-        assert.is_nil(sem:try_acquire()) -- it is the first waiter's already
+        assert.is_nil(sem:try_acquire()) -- it belongs to the first waiter already
         local _ <close> = sem:acquire()
         assert.same({ 1, 2, 3 }, order)
     end)
 
-    it("with gives what the function returns, and the permit back when it fails", function()
+    it("with returns the function's results, and releases the permit when it fails", function()
         local sem <const> = task.semaphore(1)
         assert.same({ 1, 2 }, { sem:with(function(...) return ... end, 1, 2) })
         assert.equal("boom", failure(sem.with, sem, error, "boom", 0))
@@ -172,7 +172,7 @@ describe("task.semaphore", function()
         assert.is_truthy(sem:acquire(0))
     end)
 
-    it("a permit is given back once only", function()
+    it("a permit can be released only once", function()
         local sem <const> = task.semaphore(1)
         local permit = sem:acquire()
         permit:release()
@@ -200,7 +200,7 @@ describe("task.semaphore", function()
         assert.is_truthy(sem:try_acquire())
     end)
 
-    it("a waiter cancelled in the very moment it is served gives the permit back", function()
+    it("a waiter that is cancelled at the moment it is served releases the permit", function()
         local g <close> = task.group()
         local sem <const> = task.semaphore(1)
         local permit = sem:acquire()
@@ -237,7 +237,7 @@ describe("task.on_signal", function()
         pcall(t.join, t)
     end)
 
-    it("refuses signals that it does not know, and what is no function", function()
+    it("refuses unknown signals, and values that are not functions", function()
         assert.is_true(errors.is(failure(task.on_signal, "SIGNONE", print), "usage"))
         assert.is_true(errors.is(failure(task.on_signal, "SIGHUP", "x"), "usage"))
     end)

@@ -17,7 +17,7 @@ local function close(g)
 end
 
 --- Runs `use(g, spawn)`, where `g` is a group of a task that waits in g:wait(), and `spawn` starts tasks beside it.
---- Returns what g:wait() gave.
+--- Returns the result of g:wait().
 local function beside_waiter(start, use)
     local result
     local around <close> = task.group()
@@ -96,7 +96,7 @@ describe("tasks that wait for one group", function()
         assert.is_true(errors.is(seen, "cancelled"))
     end)
 
-    it("the task that made it may wait while another closes it", function()
+    it("include the task that made it, while another closes it", function()
         local waited
         local around <close> = task.group()
         around:spawn(function()
@@ -109,7 +109,7 @@ describe("tasks that wait for one group", function()
         assert.is_true(waited)
     end)
 
-    it("may outlive the task that made it, which another then closes", function()
+    it("can outlive the task that made it; another task closes the group", function()
         local around <close> = task.group()
         local g, done
         around:spawn(function()
@@ -128,7 +128,7 @@ describe("tasks that wait for one group", function()
         assert.is_true(done)
     end)
 
-    it("are told when it is closed already", function()
+    it("get an error when it is closed already", function()
         local g <const> = task.group()
         close(g)
         local e = failure(g.wait, g)

@@ -1,4 +1,4 @@
--- The reports for monitors: each says the same counts, and nothing that a server says breaks its format.
+-- The reports for monitors: all have the same counts, and no text of a server breaks their format.
 local json = require "dbrun.json"
 local monitors = require "dbrun.verify.monitors"
 local report = require "dbrun.verify.report"
@@ -9,7 +9,7 @@ local task = require "dbrun.task"
 local function lost() errors.raise { kind = "connect", message = "no way to it | at, all: 5%" } end
 local function service() return { name = "postgres", source = "DATABASE_URL (environment)", server = {} } end
 
----One of each outcome, as the runner gives them.
+---One of each outcome, as the runner returns them.
 local function outcome()
     local results = runner.run({
         { name = "good", run = function() return "fine" end },
@@ -25,7 +25,7 @@ local function outcome()
 end
 
 describe("one cause", function()
-    it("is told once, also where several checks met it side by side", function()
+    it("is reported once, also when several parallel checks met it", function()
         local results = outcome()
         local told = {}
         for i, result in ipairs(results) do told[i] = result.status .. " " .. result.text end
@@ -33,7 +33,7 @@ describe("one cause", function()
             "SKIP the same as root", "WARN a\nb", "SKIP there is none" }, told)
     end)
 
-    it("and all formats agree on the counts", function()
+    it("is counted equally in all formats", function()
         local results, run = outcome()
         assert.matches("1 of 7 passed, 1 warning, 1 failed, 3 blocked by a failure, 1 skipped",
             report.text(results, run))
@@ -55,7 +55,7 @@ describe("one cause", function()
 end)
 
 describe("the report for Nagios", function()
-    it("has the worst status, and its bar only before the figures", function()
+    it("has the worst status, and its bar only before the values", function()
         local results, run = outcome()
         local lines = {}
         for line in monitors.nagios(results, run):gmatch "[^\n]+" do lines[#lines + 1] = line end
@@ -105,7 +105,7 @@ describe("the report for Prometheus of names that are not UTF-8", function()
 end)
 
 describe("the annotations for GitHub", function()
-    it("are one line each, whatever a text contains", function()
+    it("are one line each, for any text", function()
         local text = monitors.github(outcome())
         assert.equal(3, select(2, text:gsub("\n", "")))
         assert.equal("::error title=dbrun verify%3A root::cannot be reached (network)%0Ano way to it | at, all: 5%25",

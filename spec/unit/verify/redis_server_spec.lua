@@ -1,8 +1,8 @@
--- The server's name and version, as verify tells them, from what servers print for INFO.
+-- The server's name and version in verify, from the INFO of different servers.
 local expect = require "dbrun.verify.expect"
 local redis_server = require "dbrun.verify.redis_server"
 
-describe("the server that INFO is of", function()
+describe("the server of an INFO", function()
     local function identify(info)
         local server <const> = redis_server.identify(info)
         return server.name .. " " .. tostring(server.version)
@@ -31,7 +31,7 @@ describe("the server that INFO is of", function()
         assert.is_false(expect.version_fits(version, "7"))
     end)
 
-    it("is read from INFO, each line when it is asked for", function()
+    it("is read from INFO, each line when it is requested", function()
         local info = require("dbrun.verify.checks_redis").info "# Server\r\nredis_version:7.2\r\nos:\r\nx_os:a:b\r\n"
         assert.same({ "7.2", "", "a:b" }, { info.redis_version, info.os, info.x_os })
         assert.is_nil(info.version)

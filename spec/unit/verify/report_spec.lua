@@ -1,4 +1,4 @@
--- Verification without a server: which checks run, what depends on what, what a failure says, and the report.
+-- Verification without a server: the choice of checks, their dependencies, failures, and the report.
 local diagnose = require "dbrun.verify.diagnose"
 local errors = require "dbrun.error"
 local expect = require "dbrun.verify.expect"
@@ -32,7 +32,7 @@ local function statuses(results)
 end
 
 describe("checks", function()
-    it("give their results in the order of the list, whichever ends first", function()
+    it("return their results in the order of the list, whichever ends first", function()
         local results = run {
             { name = "slow", run = function() task.sleep(0.02); return "late" end },
             { name = "fast", run = function() return "early" end },
@@ -43,13 +43,13 @@ describe("checks", function()
         assert.is_true(results[1].seconds >= 0.02 and results[2].seconds < results[1].seconds)
     end)
 
-    it("run side by side", function()
+    it("run in parallel", function()
         local checks = {}
         for i = 1, 20 do checks[i] = { name = "c" .. i, run = function() task.sleep(0.05); return "" end } end
         pace.takes(0.05, 0.5, function() run(checks) end)
     end)
 
-    it("that find something incomplete are WARN, and FAIL in a strict run", function()
+    it("with an incomplete result are WARN, and FAIL in a strict run", function()
         local checks = { { name = "a", run = function() return { status = "INCOMPLETE", text = "x" } end } }
         assert.equal("WARN", statuses(run(checks)))
         assert.equal("FAIL", statuses(run(checks, { strict = true })))
@@ -70,7 +70,7 @@ describe("checks", function()
         assert.matches("needs root", results[3].text)
     end)
 
-    it("that are eager run beside what they need, and make no noise when both fail", function()
+    it("that are eager run in parallel with their requirement, and are silent when both fail", function()
         local function checks(ok)
             return {
                 { name = "root", run = function()
@@ -93,7 +93,7 @@ describe("checks", function()
         assert.equal("root", results[2].blocked_by)
     end)
 
-    it("that only come after a failed one are run", function()
+    it("that are only ordered after a failed one are run", function()
         local results = run {
             { name = "a", run = function() errors.raise { kind = "connect", message = "x" } end },
             { name = "b", after = { "a" }, run = function() return "" end },
@@ -114,7 +114,7 @@ describe("checks", function()
         assert.equal("time", results[1].layer)
     end)
 
-    it("that break themselves fail without taking the others along", function()
+    it("that raise an error fail without affecting others", function()
         local results = run {
             { name = "a", run = function() local t = nil; return t.x end },
             { name = "b", run = function() return "" end },
@@ -123,7 +123,7 @@ describe("checks", function()
         assert.matches("index a nil value", results[1].cause)
     end)
 
-    it("that meet a wrong configuration leave it to the check that tells about it", function()
+    it("that meet a wrong configuration leave it to the check that reports it", function()
         local results = run {
             { name = "configuration", run = function() errors.raise { kind = "config", message = "PORT: x" } end },
             { name = "a", after = { "configuration" }, run = function()
@@ -135,8 +135,8 @@ describe("checks", function()
     end)
 end)
 
-describe("what --watch shows", function()
-    it("is what changed, what is new, and what has nothing to check any more", function()
+describe("the output of --watch", function()
+    it("is changed, new, and no longer applicable results", function()
         local changes = require("dbrun.verify.watch").changes
         local function result(name, status) return { name = name, status = status, text = "", seconds = 0 } end
         local before = { a = result("a", "PASS"), b = result("b", "WARN"), c = result("c", "FAIL") }
@@ -155,7 +155,7 @@ describe("the choice of checks", function()
         return names
     end
 
-    it("is all of them, under names that stay", function()
+    it("is all of them, under stable names", function()
         assert.same({
             "configuration", "postgres.async", "postgres.concurrency", "postgres.sync", "postgres.server",
             "postgres.version", "postgres.capacity", "postgres.pooler", "postgres.writable", "postgres.replication",
@@ -174,7 +174,7 @@ describe("the choice of checks", function()
         }, chosen())
     end)
 
-    it("takes along what the chosen ones need", function()
+    it("includes the requirements of the chosen ones", function()
         assert.same({ "postgres.async", "postgres.server", "postgres.clock" }, chosen { "postgres.clock" })
         assert.same({ "redis", "redis.round_trip" }, chosen { "redis.round_trip" })
         assert.same({ "postgres.async", "schema.tables" }, chosen { "schema.tables" })
@@ -186,7 +186,7 @@ describe("the choice of checks", function()
             "redis.clients", "redis.replication", "redis.cluster", "redis.sentinels", "redis.certificates" }))
     end)
 
-    it("leaves out what needs one that is left out", function()
+    it("leaves out checks that require one that is left out", function()
         assert.same({ "configuration" }, chosen({}, { "redis", "postgres.async" }))
     end)
 
@@ -204,7 +204,7 @@ describe("a failure", function()
         })
     end
 
-    it("names its layer and the key that is to blame", function()
+    it("names its layer and the key that causes it", function()
         local parts = "POSTGRES_HOST (environment), POSTGRES_PASSWORD (.env line 4)"
         local cases = {
             { { kind = "connect", layer = "name", message = "x" }, "name", "POSTGRES_HOST (environment)" },
@@ -227,7 +227,7 @@ describe("a failure", function()
             { redis = true }).key)
     end)
 
-    it("gives commands that can be typed, whatever the names contain", function()
+    it("gives commands that can be typed, with any characters in names", function()
         local found = explain({ kind = "connect", layer = "database", message = "x" }, "x",
             { host = "db.example", port = 5433, user = "o'neil", dbname = "my db" })
         assert.equal([[createdb -h db.example -p 5433 -U 'o'\''neil' 'my db']], found.remedy[1])
@@ -281,7 +281,7 @@ describe("the expectations", function()
         assert.is_nil(expect.version_pattern "=> 1")
     end)
 
-    it("that make no sense are refused with file and fact", function()
+    it("that are invalid are refused with file and fact", function()
         for text, message in pairs {
             ["return { { table = 'a' }, { tabel = 'b' } }"] = "fact 2 has 'tabel'",
             ["return { 'a' }"] = "fact 1 is a string",
@@ -364,7 +364,7 @@ describe("the report", function()
             remedy = { "make it" } },
     }
 
-    it("for people has a line for each check, and below it the cause, the key, and what to do", function()
+    it("for people has a line for each check, and below it the cause, the key, and the remedy", function()
         local text = report.text(RESULTS, { strict = true, seconds = 3.01 })
         assert.equal([[
 PASS  a   1.2 ms  all well
@@ -389,7 +389,7 @@ WARN  d   500 ms  3 of 4
         assert.matches("not ok 1 - a \\# SKIP b: c PASS  d\n", report.tap(odd), 1, true)
     end)
 
-    it("for programs is JSON with the same things", function()
+    it("for programs is JSON with the same contents", function()
         local decoded = json.decode(report.json({ { name = "\xff", status = "PASS", seconds = 0, text = "ü",
             facts = { ["\xfe"] = "\xfd" } } }, { strict = false, seconds = 0, status = 1 }))
         assert.same({ false, "\\xff", "ü", "\\xfd" }, { decoded.ok, decoded.checks[1].name, decoded.checks[1].text,
