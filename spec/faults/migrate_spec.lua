@@ -208,7 +208,7 @@ call work();
         local give_up = task.now() + 20
         repeat
             task.sleep(0.02)
-            assert.is_true(task.now() < give_up, "it never came to the procedure")
+            assert.is_true(task.now() < give_up, "the run never reached the procedure")
         until sql "select coalesce((select 1 from pg_class where relname = 'log'), 0)" == "1"
             and sql "select count(*) from log" == "1"
         run.child:kill "KILL"

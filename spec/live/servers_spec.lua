@@ -112,12 +112,12 @@ describe("servers for specs", function()
         assert.is_truthy(daemon.poll(10, function()
             return #daemon.processes("postgres", pg) == 0 and #daemon.processes("redis-server", r) == 0
         end))
-        assert.is_true(fs.exists(pg), "nobody was there to remove it")
+        assert.is_true(fs.exists(pg), "the folder was removed before the next run")
         guard:release()
         local again = process.run { require("dbrun.core").options.program, "-e",
             'require("spec.support.servers.folder").run()' }
         assert.are.equal("", again.stderr)
-        assert.is_false(fs.exists(pg), "the next run sweeps it")
+        assert.is_false(fs.exists(pg), "the next run did not remove the folder")
     end)
 end)
 

@@ -126,14 +126,14 @@ describe("files and folders", function()
         fs.write(path, "old", oct "600")
         fs.write(path, "new\0\255")
         assert.are.equal("new\0\255", fs.read(path))
-        assert.are.equal(oct "600", fs.stat(path).mode, "the rights stay")
+        assert.are.equal(oct "600", fs.stat(path).mode, "the mode must stay")
         fs.write(path, "x", nil, { sync = true })
         assert.are.same({ "f" }, fs.list(dir))
         assert.equal(("cannot make the file '%s/none/f': No such file or directory"):format(dir), raised("io", fs.write,
             dir .. "/none/f", "x").message) -- not the name of its temporary file
         fs.mkdir(dir .. "/folder")
         raised("io", fs.write, dir .. "/folder", "x")
-        assert.are.same({ "f", "folder" }, fs.list(dir), "nothing half-made is left")
+        assert.are.same({ "f", "folder" }, fs.list(dir), "a partial file remains")
     end)
 
     it("report a full disk, and leave no partial file", function()

@@ -123,7 +123,7 @@ local function run(storm)
     for i, name in ipairs(acts) do
         local wanted <const> = i * (storm.rows or ROWS) // (#acts + 2)
         while ask(storm, function(e) return batch.progress(e, "storm") end) < wanted do
-            assert(task.now() < stop, "the job does not get on")
+            assert(task.now() < stop, "the job makes no progress")
             task.sleep(0.01)
         end
         task.sleep(math.random() * 0.03)

@@ -124,7 +124,7 @@ pg.on_both(describe, function(mode, open)
             while not problem do
                 local ok, c = pcall(e.acquire, e)
                 if ok then held[#held + 1] = c else problem = c end
-                assert(#held < 32, "the limit does not hold")
+                assert(#held < 32, "more connections opened than the descriptors allow")
             end
             print(#held > 5, problem.kind, problem.outcome)
             print(tostring(problem))
@@ -180,8 +180,8 @@ for _, mode in ipairs { "async", "sync" } do
         local start = task.now()
         jump(offset)
         assert(e:value "select pg_sleep(0.02)::text" == "")
-        assert(task.now() - start < 5, "the monotonic clock jumped with it")
-        assert(e:value "select pg_backend_pid()" == pid, "a jump looked like age")
+        assert(task.now() - start < 5, "the monotonic clock jumped, too")
+        assert(e:value "select pg_backend_pid()" == pid, "a jump of the clock aged the connection")
         -- A limit is neither over at once nor for ever away.
         start = task.now()
         local other <close> = db.engine { url = url, mode = mode, command_timeout = 0.1 }

@@ -34,8 +34,8 @@ pg.on_both(describe, function(_, open)
             local number, filler = payload:match "^(%d+) (x*)$"
             number = math.tointeger(tonumber(number))
             assert(#filler == number * 37 % 200, "damaged")
-            assert(number > self.seen, "twice, or in the wrong order")
-            assert(number == self.seen + 1 or self.excused, "missing without a gap")
+            assert(number > self.seen, "a notification came twice, or in the wrong order")
+            assert(number == self.seen + 1 or self.excused, "a notification is missing without a gap")
             self.missed = self.missed + number - self.seen - 1
             self.seen, self.excused = number, false
         end
@@ -43,7 +43,7 @@ pg.on_both(describe, function(_, open)
         --- Receives until the last sent notification arrives; one that is sent after a gap must arrive.
         function self.catch_up()
             while self.seen < self.sent do
-                local ev = assert(listener:next(5), "nothing comes any more")
+                local ev = assert(listener:next(5), "no more notifications arrive")
                 if ev.kind == "gap" then
                     self.gaps, self.excused = self.gaps + 1, true
                     self.send()

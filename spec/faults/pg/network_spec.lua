@@ -162,7 +162,7 @@ local function engine(opts, params)
     return db.engine(all)
 end
 
---- fn fails in this way, not before `least` and well before a TCP of its own would give up.
+--- fn fails in this way, not before `least`, and well before TCP itself would give up.
 local function fails(what, kind, outcome, least, fn, ...)
     local ticks, done = 0, false
     local ticker = mode == "async" and task.spawn(function()
@@ -198,7 +198,7 @@ do -- a statement into a black hole ends at its deadline; so does connecting
         return st.leased + st.opening + st.resetting == 0 and st.open == st.idle
     end
     while mode == "async" and not at_rest() and task.now() < limit do task.sleep(0.01) end
-    assert(at_rest(), "what was lost keeps its place in the pool")
+    assert(at_rest(), "lost connections still count in the pool")
 end
 
 do -- without a deadline: TCP's own limits, for what is not acknowledged and for silence
@@ -339,7 +339,7 @@ pg.on_both(describe, function(mode, open)
                 local n = 0
                 for _ in e:rows "select c from endless" do
                     n = n + 1
-                    assert(n < 3000000, "the limit of time does not hold")
+                    assert(n < 3000000, "the time limit was not kept")
                 end
             end)
             assert.is_true(errors.is(problem, "timeout"), tostring(problem))

@@ -278,7 +278,7 @@ local function run(number, n_passes)
         assert.is_nil(self.failure)
         if what ~= "begin" and what ~= "wait" then self:check(what) end
     end
-    assert.is_true(self.done, "it has no end")
+    assert.is_true(self.done, "the course did not end")
     self:check "done"
     for _, w in ipairs(self.workers) do
         if w.task then w.task:join() end

@@ -403,7 +403,7 @@ pg.on_both(describe, function(_, open)
             local given = 0
             local err = raised(e.copy_in, e, t, { "i", "s" }, function()
                 given = given + 1
-                assert(given < 5000000, "nobody has told the producer")
+                assert(given < 5000000, "the producer was not stopped")
                 return { given % 1000, "some text to fill the blocks" }
             end)
             assert.equal("23505", err.sqlstate)

@@ -162,7 +162,7 @@ describe("shared connections (pipeline=)", function()
             local work = {}
             for i = 1, n do work[i] = function() e:value(sql, 20) end end
             assert.equal("timeout", raised(task.timeout, 0.3, task.all, work).kind)
-            pg.eventually(10, function() return running() == 0 end, "the end of what runs")
+            pg.eventually(10, function() return running() == 0 end, "the end of the running statements")
             assert.equal(7, e:value("select $1::int", 7))
         end
         pg.settled(e)

@@ -117,7 +117,7 @@ describe("dbrun stack up", function()
     end)
 
     it("works for an ordinary user, whose servers root can stop and start again", function()
-        if not is_root then return pending("needs root to become somebody else") end
+        if not is_root then return pending("needs root to become another user") end
         local folder, base = new_folder("theirs")
         local nobody = process.user("nobody")
         ok(process.run { "cp", dbrun, base .. "/dbrun" })
@@ -190,7 +190,7 @@ describe("dbrun stack up", function()
     end)
 
     it("says so when the stack belongs to another user", function()
-        if not is_root then return pending("needs root to become somebody else") end
+        if not is_root then return pending("needs root to become another user") end
         local folder, base = new_folder("ours")
         ok(stack(folder, "up"))
         ok(process.run { "cp", dbrun, base .. "/dbrun" })

@@ -36,7 +36,7 @@ local function base_folder()
     fs.mkdir(path, M.user and passable or private)
     local there = fs.stat(path, true)
     if there.kind ~= "folder" or there.uid ~= process.uid() then
-        errors.raise { kind = "io", message = ("'%s' belongs to somebody else"):format(path) }
+        errors.raise { kind = "io", message = ("'%s' belongs to another user"):format(path) }
     end
     return path
 end
@@ -117,7 +117,7 @@ function M.run()
     local _ <close> = M.guard()
     local path = fs.mkdtemp(base .. "/run-")
     if M.user then fs.chown(path, M.user.uid, M.user.gid) end
-    run = { path = path, lock = assert(fs.lock(path .. "/lock"), "somebody else holds a lock that is new") }
+    run = { path = path, lock = assert(fs.lock(path .. "/lock"), "another process holds the new lock") }
     return path
 end
 

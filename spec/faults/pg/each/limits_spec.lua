@@ -73,9 +73,9 @@ local fault <const> = { row = 22, run = function(kind, each)
         local before <const> = w.control:value "select count(*) from t"
         local way <const> = math.random(#WAYS)
         local ok <const>, problem <const> = pcall(WAYS[way], w.e)
-        assert(not ok, "it fits on the disk")
+        assert(not ok, "the disk was not full")
         assert(problem.sqlstate == "53100" and problem.outcome == "failed" and problem.hint, tostring(problem))
-        assert(w.control:value "select count(*) from t" == before, "half committed")
+        assert(w.control:value "select count(*) from t" == before, "a part was committed")
         w:attempts(2)
         w.control:exec "drop table t"
         w.control:exec "checkpoint" -- room again

@@ -247,7 +247,7 @@ local function work()
             other:value "select pg_sleep(30)"
         end)
         assert(not ok and problem.kind == "timeout", tostring(problem))
-        assert(task.now() - start >= 0.05, "a limit was over too early")
+        assert(task.now() - start >= 0.05, "a time limit passed too early")
     elseif way == 2 then
         assert(r:echo(tostring(mine)) == tostring(mine))
     elseif way == 3 then
@@ -258,7 +258,7 @@ local function work()
     else
         assert(e:value("select $1::int from pg_sleep(0.003)", mine) == mine)
     end
-    assert(task.now() - start < 9, "a jump was waited for")
+    assert(task.now() - start < 9, "a wait lasted as long as the jump of the clock")
 end
 
 if kind == "sync" then
