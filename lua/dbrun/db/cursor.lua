@@ -92,9 +92,12 @@ local function open_with_options(conn, options, sql, ...)
     check(conn, options, sql)
     local given <const> = table.pack(...)
     local size <const>, has_values <const> = split_options(sql, given)
+    if not has_values then
+        return open(conn, options, size, sql, given)
+    end
     local made <const> = table.pack(pcall(open, conn, options, size, sql, given))
     if not made[1] then
-        if has_values then add_other_reading(made[2]) end
+        add_other_reading(made[2])
         error(made[2], 0)
     end
     return table.unpack(made, 2, made.n)

@@ -156,10 +156,10 @@ bool bind_rows_is_proxy(lua_State *L, int at)
     at = lua_absindex(L, at);
     if (!lua_istable(L, at) || !lua_getmetatable(L, at))
         return false;
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        is = push_raw(L, top + 1, fields[i]) != LUA_TNIL || is;
     lua_pushnil(L);
-    is = is && !lua_next(L, at);
+    if (!lua_next(L, at))
+        for (size_t i = 0; i < sizeof fields / sizeof *fields && !is; i++)
+            is = push_raw(L, top + 1, fields[i]) != LUA_TNIL;
     lua_settop(L, top);
     return is;
 }
