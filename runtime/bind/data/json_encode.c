@@ -293,13 +293,13 @@ static void add_table(struct json_encoder *e, const struct json_place *at)
     if (e->depth >= JSON_MAX_DEPTH)
         json_refuse(e, at, "nested deeper than 2048 levels", "does a table contain itself?");
     luaL_checkstack(L, 16, "JSON is nested too deeply");
-    if (bind_rows_is_proxy(L, t))
-        json_refuse(e, at, ROWS_PROXY, ROWS_PROXY_HINT);
     enum rows_kind kind = bind_rows_kind(L, t);
     if (kind == ROWS_RESULT)
         add_array(e, at, count_rows(L));
     else if (kind == ROWS_ROW)
         add_object(e, at, true);
+    else if (bind_rows_is_proxy(L, t))
+        json_refuse(e, at, ROWS_PROXY, ROWS_PROXY_HINT);
     else if (has_class(L, t, e->array_class) || (lua_rawlen(L, t) > 0 && !has_class(L, t, e->object_class)))
         add_array(e, at, count_keys(L));
     else
