@@ -2,52 +2,29 @@
 
 #include "base/buf.h"
 #include "base/number.h"
-#include "pg/scan.h"
+#include "pg/piece.h"
 
 #include <string.h>
 
 enum concurrent { CONCURRENT_NOT, CONCURRENT_CREATE, CONCURRENT_REINDEX, CONCURRENT_DROP, CONCURRENT_DETACH };
 
-struct piece {
-    enum sql_kind kind;
-    const char *text;
-    size_t len;
-};
-
-static struct piece next_piece(struct sql_scan *x)
+static bool is_end(struct sql_piece p)
 {
-    size_t from;
-    enum sql_kind kind = sql_next_piece(x, &from);
-    return (struct piece){kind, x->sql + from, x->at - from};
-}
-
-static bool is_word(struct piece p, const char *word)
-{
-    return p.kind == SQL_WORD && ascii_is_word(p.text, p.len, word);
-}
-
-static bool is_sign(struct piece p, char sign)
-{
-    return p.kind == SQL_SIGN && p.text[0] == sign;
-}
-
-static bool is_end(struct piece p)
-{
-    return p.kind == SQL_END || is_sign(p, ';');
+    return p.kind == SQL_END || sql_is_sign(p, ';');
 }
 
 /* True when the next piece is this word; moves past it. */
 static bool take_word(struct sql_scan *x, const char *word)
 {
     struct sql_scan ahead = *x;
-    if (!is_word(next_piece(&ahead), word))
+    if (!sql_is_word(sql_take_piece(&ahead), word))
         return false;
     *x = ahead;
     return true;
 }
 
 /* Behind CREATE. Sets `name` to the index's name as it is written; it has none when the server makes one. */
-static bool is_create(struct sql_scan *x, struct piece *name)
+static bool is_create(struct sql_scan *x, struct sql_piece *name)
 {
     take_word(x, "unique");
     if (!take_word(x, "index") || !take_word(x, "concurrently"))
@@ -55,14 +32,14 @@ static bool is_create(struct sql_scan *x, struct piece *name)
     if (take_word(x, "if"))
         while (take_word(x, "not") || take_word(x, "exists"))
             ;
-    *name = next_piece(x);
-    if (is_word(*name, "on") || (name->kind != SQL_WORD && name->kind != SQL_QUOTED))
-        *name = (struct piece){0};
+    *name = sql_take_piece(x);
+    if (sql_is_word(*name, "on") || (name->kind != SQL_WORD && name->kind != SQL_QUOTED))
+        *name = (struct sql_piece){0};
     return true;
 }
 
 /* An option of REINDEX that is followed by false, off or 0 is off. */
-static bool is_off(struct piece value)
+static bool is_off(struct sql_piece value)
 {
     static const char *const words[] = {"false", "off", "'false'", "'off'", "0"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
@@ -74,10 +51,10 @@ static bool is_off(struct piece value)
 /* Behind REINDEX: CONCURRENTLY stands among the options, or in front of the name. */
 static bool is_reindex(struct sql_scan *x)
 {
-    for (struct piece p = next_piece(x); !is_end(p); p = next_piece(x)) {
+    for (struct sql_piece p = sql_take_piece(x); !is_end(p); p = sql_take_piece(x)) {
         struct sql_scan ahead = *x;
-        if (is_word(p, "concurrently"))
-            return !is_off(next_piece(&ahead));
+        if (sql_is_word(p, "concurrently"))
+            return !is_off(sql_take_piece(&ahead));
     }
     return false;
 }
@@ -86,37 +63,37 @@ static bool is_reindex(struct sql_scan *x)
 static bool is_detach(struct sql_scan *x)
 {
     bool detach = false, partition = false;
-    struct piece last = {0};
+    struct sql_piece last = {0};
     if (!take_word(x, "table"))
         return false;
-    for (struct piece p = next_piece(x); !is_end(p); p = next_piece(x)) {
-        partition = partition || (detach && is_word(p, "partition") && is_word(last, "detach"));
-        detach = detach || is_word(p, "detach");
+    for (struct sql_piece p = sql_take_piece(x); !is_end(p); p = sql_take_piece(x)) {
+        partition = partition || (detach && sql_is_word(p, "partition") && sql_is_word(last, "detach"));
+        detach = detach || sql_is_word(p, "detach");
         last = p;
     }
-    return partition && is_word(last, "concurrently");
+    return partition && sql_is_word(last, "concurrently");
 }
 
-static enum concurrent find(const char *sql, size_t len, struct piece *name)
+static enum concurrent find(const char *sql, size_t len, struct sql_piece *name)
 {
     struct sql_scan x = {.sql = sql, .len = len};
-    struct piece first = next_piece(&x);
-    while (is_sign(first, ';'))
-        first = next_piece(&x);
-    if (is_word(first, "create"))
+    struct sql_piece first = sql_take_piece(&x);
+    while (sql_is_sign(first, ';'))
+        first = sql_take_piece(&x);
+    if (sql_is_word(first, "create"))
         return is_create(&x, name) ? CONCURRENT_CREATE : CONCURRENT_NOT;
-    if (is_word(first, "reindex"))
+    if (sql_is_word(first, "reindex"))
         return is_reindex(&x) ? CONCURRENT_REINDEX : CONCURRENT_NOT;
-    if (is_word(first, "drop"))
+    if (sql_is_word(first, "drop"))
         return take_word(&x, "index") && take_word(&x, "concurrently") ? CONCURRENT_DROP : CONCURRENT_NOT;
-    if (is_word(first, "alter"))
+    if (sql_is_word(first, "alter"))
         return is_detach(&x) ? CONCURRENT_DETACH : CONCURRENT_NOT;
     return CONCURRENT_NOT;
 }
 
 bool pg_is_concurrent(const char *sql, size_t len)
 {
-    struct piece name = {0};
+    struct sql_piece name = {0};
     return find(sql, len, &name) != CONCURRENT_NOT;
 }
 
@@ -135,7 +112,7 @@ bool pg_concurrent_is_refusal(const char *sqlstate)
     return false;
 }
 
-static bool add_hint(struct buf *out, enum concurrent what, struct piece name)
+static bool add_hint(struct buf *out, enum concurrent what, struct sql_piece name)
 {
     switch (what) {
     case CONCURRENT_CREATE:
@@ -167,7 +144,7 @@ static bool add_hint(struct buf *out, enum concurrent what, struct piece name)
 
 void pg_error_of_concurrent(struct error *e, const char *sql)
 {
-    struct piece name = {0};
+    struct sql_piece name = {0};
     struct buf hint = {0};
     if (!sql || !e->field || e->outcome != OUTCOME_UNKNOWN)
         return;

@@ -1,46 +1,23 @@
 #include "pg/effect.h"
 #include "base/number.h"
 #include "pg/concurrent.h"
-#include "pg/scan.h"
+#include "pg/piece.h"
 
 #include <string.h>
 
 enum { ALL_EFFECTS = PG_CHANGES_SCHEMA | PG_CHANGES_SESSION | PG_ENDS };
 
-struct piece {
-    enum sql_kind kind;
-    const char *text;
-    size_t len;
-};
-
-static struct piece next_piece(struct sql_scan *x)
-{
-    size_t from;
-    enum sql_kind kind = sql_next_piece(x, &from);
-    return (struct piece){kind, x->sql + from, x->at - from};
-}
-
-static bool is_word(struct piece p, const char *word)
-{
-    return p.kind == SQL_WORD && ascii_lower(p.text[0]) == word[0] && ascii_is_word(p.text, p.len, word);
-}
-
-static bool is_sign(struct piece p, char sign)
-{
-    return p.kind == SQL_SIGN && p.text[0] == sign;
-}
-
 /* Also matches the quoted name. */
-static bool calls_set_config(struct piece p)
+static bool calls_set_config(struct sql_piece p)
 {
     if (p.kind == SQL_QUOTED)
         return p.len == 12 && memcmp(p.text, "\"set_config\"", 12) == 0;
-    return is_word(p, "set_config");
+    return sql_is_word(p, "set_config");
 }
 
 /* False for settings that change neither the meaning of a statement nor the form of a value: time limits,
  * planning, names of the session. */
-static bool is_of_meaning(struct piece name)
+static bool is_of_meaning(struct sql_piece name)
 {
     static const char *const others[] = {"'statement_timeout'",
                                          "'lock_timeout'",
@@ -60,26 +37,26 @@ static bool is_of_meaning(struct piece name)
 
 /* `p` is the function's name; `x` is positioned after it. A call whose setting is no literal counts as a
  * change of any setting. */
-static bool is_set_config(struct piece p, struct sql_scan x)
+static bool is_set_config(struct sql_piece p, struct sql_scan x)
 {
     if (!calls_set_config(p))
         return false;
-    if (!is_sign(next_piece(&x), '('))
+    if (!sql_is_sign(sql_take_piece(&x), '('))
         return true;
-    struct piece name = next_piece(&x);
-    return is_of_meaning(name) || !is_sign(next_piece(&x), ',');
+    struct sql_piece name = sql_take_piece(&x);
+    return is_of_meaning(name) || !sql_is_sign(sql_take_piece(&x), ',');
 }
 
-static bool is_one_of(struct piece p, const char *const *words)
+static bool is_one_of(struct sql_piece p, const char *const *words)
 {
     for (; *words; words++)
-        if (is_word(p, *words))
+        if (sql_is_word(p, *words))
             return true;
     return false;
 }
 
 /* The effects that follow from the first word. */
-static unsigned of_first_word(struct piece p)
+static unsigned of_first_word(struct sql_piece p)
 {
     static const char *const plans[] = {"select", "insert", "update", "delete", "with",
                                         "values", "table",  "merge",  NULL};
@@ -114,28 +91,28 @@ static bool mentions(const struct sql_scan *x, const char *word)
 
 /* What runs CONCURRENTLY commits. A CALL may commit, because the procedure is unknown. A DO block may commit
  * only if its text says so: COMMIT in PL/pgSQL, spi_commit() and the like in other languages, or a CALL. */
-static unsigned of_commits(struct piece first, const struct sql_scan *x)
+static unsigned of_commits(struct sql_piece first, const struct sql_scan *x)
 {
     static const char *const maybe[] = {"create", "reindex", "drop", "alter", NULL};
     if (is_one_of(first, maybe)) {
         size_t from = (size_t)(first.text - x->sql);
         return pg_is_concurrent(first.text, x->len - from) ? PG_CONCURRENT | PG_MAY_COMMIT : 0;
     }
-    bool may =
-        is_word(first, "call") || (is_word(first, "do") && (mentions(x, "commit") || mentions(x, "call")));
+    bool may = sql_is_word(first, "call") ||
+               (sql_is_word(first, "do") && (mentions(x, "commit") || mentions(x, "call")));
     return may ? PG_MAY_COMMIT : 0;
 }
 
 /* The effects that follow from a later word: INTO creates a table unless it belongs to INSERT or MERGE;
  * CREATE can follow EXPLAIN ANALYZE; PREPARED: COMMIT PREPARED commits the DDL of another session's
  * transaction, and PREPARE TRANSACTION hands over this session's. */
-static unsigned of_word(struct piece p, struct piece before, const struct sql_scan *x)
+static unsigned of_word(struct sql_piece p, struct sql_piece before, const struct sql_scan *x)
 {
-    if (is_word(p, "into") && !is_word(before, "insert") && !is_word(before, "merge"))
+    if (sql_is_word(p, "into") && !sql_is_word(before, "insert") && !sql_is_word(before, "merge"))
         return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
-    if (is_word(p, "create") ||
-        (is_word(p, "prepared") && (is_word(before, "commit") || is_word(before, "rollback"))) ||
-        (is_word(p, "transaction") && is_word(before, "prepare")))
+    if (sql_is_word(p, "create") ||
+        (sql_is_word(p, "prepared") && (sql_is_word(before, "commit") || sql_is_word(before, "rollback"))) ||
+        (sql_is_word(p, "transaction") && sql_is_word(before, "prepare")))
         return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
     return is_set_config(p, *x) ? PG_CHANGES_SESSION : 0;
 }
@@ -143,18 +120,18 @@ static unsigned of_word(struct piece p, struct piece before, const struct sql_sc
 unsigned pg_effect_of(const char *sql, size_t len, bool plain_strings)
 {
     struct sql_scan x = {.sql = sql, .len = len};
-    struct piece before = {SQL_END, sql, 0};
+    struct sql_piece before = {SQL_END, sql, 0};
     unsigned effect = 0;
     bool first = true; /* the next word is the first of a statement */
     if (!plain_strings && memchr(sql, '\\', len))
         effect = ALL_EFFECTS;
     for (;;) {
-        struct piece p = next_piece(&x);
+        struct sql_piece p = sql_take_piece(&x);
         if (p.kind == SQL_END)
             return effect;
-        if (is_sign(p, ';'))
+        if (sql_is_sign(p, ';'))
             first = true;
-        else if (first && !is_sign(p, '(')) {
+        else if (first && !sql_is_sign(p, '(')) {
             effect |= of_first_word(p) | of_commits(p, &x);
             first = false;
         } else
